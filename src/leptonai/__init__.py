@@ -1,0 +1,82 @@
+"""leptonai: a self-hosted AI cloud in one Python package.
+
+Importing it does nothing but define these names; what stands behind each is loaded when it is first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leptonai.core.errors import LeptonError as LeptonError
+    from leptonai.sdk import layers as layers
+    from leptonai.sdk.client import Client as Client
+    from leptonai.sdk.client import connect as connect
+    from leptonai.sdk.datasets import Dataset as Dataset
+    from leptonai.sdk.datasets import create_dataset as create_dataset
+    from leptonai.sdk.datasets import get_dataset as get_dataset
+    from leptonai.sdk.models import EarlyStopping as EarlyStopping
+    from leptonai.sdk.models import Model as Model
+    from leptonai.sdk.registry import ModelVersion as ModelVersion
+    from leptonai.sdk.registry import get_model as get_model
+    from leptonai.sdk.runs import Run as Run
+    from leptonai.sdk.runs import get_run as get_run
+    from leptonai.sdk.services import Service as Service
+    from leptonai.sdk.services import get_service as get_service
+
+__version__ = "0.1.0"
+
+host: str | None = None
+"""URL of the server; None: what the settings say, else the server on this machine."""
+api_key: str | None = None
+"""API key for that server; None: what the settings say. Not needed for the server on this machine."""
+
+_HOMES = {
+    "Client": "client",
+    "Dataset": "datasets",
+    "EarlyStopping": "models",
+    "Model": "models",
+    "ModelVersion": "registry",
+    "Run": "runs",
+    "Service": "services",
+    "connect": "client",
+    "create_dataset": "datasets",
+    "get_dataset": "datasets",
+    "get_model": "registry",
+    "get_run": "runs",
+    "get_service": "services",
+}
+
+__all__ = [
+    "Client",
+    "Dataset",
+    "EarlyStopping",
+    "LeptonError",
+    "Model",
+    "ModelVersion",
+    "Run",
+    "Service",
+    "__version__",
+    "api_key",
+    "connect",
+    "create_dataset",
+    "get_dataset",
+    "get_model",
+    "get_run",
+    "get_service",
+    "host",
+    "layers",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "layers":
+        return import_module("leptonai.sdk.layers")
+    if name == "LeptonError":
+        return import_module("leptonai.core.errors").LeptonError
+    if name in _HOMES:
+        return getattr(import_module(f"leptonai.sdk.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'leptonai' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,305 @@
+"""The five nouns: Dataset, Run, Model, Service, Site; and the small records that stand beside them.
+
+A record is frozen: it says what was true when it was read. Code that wants to change one makes a copy with
+`record.model_copy(update=…)` and hands it to the catalog, which writes it only if `rev` is still what was read.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from leptonai.core.ids import new_id
+from leptonai.core.states import RunState, ServiceState
+
+NAME_PATTERN = r"^[a-z0-9]+((\.|[_-]+)[a-z0-9]+)*$"
+"""What a name may be: lower-case letters, digits, ``.``, ``_`` and ``-``; never ``..``, never a path."""
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+
+
+def utcnow() -> datetime:
+    """Return the time now, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class Frozen(BaseModel):
+    """A value that never changes and refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Record(Frozen):
+    """What the catalog keeps. `rev` counts its changes and is the ETag of the HTTP API."""
+
+    kind: ClassVar[str]  # the table
+    prefix: ClassVar[str]  # of the ids
+    indexed: ClassVar[tuple[str, ...]] = ("name",)  # what `Catalog.find` can filter by
+    unique: ClassVar[tuple[str, ...]] = ()  # together, at most one record has these
+
+    id: str = ""
+    name: str = ""
+    rev: int = 1
+    created: datetime = Field(default_factory=utcnow)
+    updated: datetime = Field(default_factory=utcnow)
+    by: str = ""  # who made it: the name of a key
+
+    @classmethod
+    def new(cls, **fields: Any) -> Self:
+        """Make a record with a fresh id."""
+        return cls(id=new_id(cls.prefix), **fields)
+
+
+# ---------------------------------------------------------------------------------------------------- Dataset
+
+
+class FeatureType(StrEnum):
+    """What a column means to a model."""
+
+    NUMBER = "number"
+    INTEGER = "integer"
+    CATEGORY = "category"
+    BOOLEAN = "boolean"
+    DATETIME = "datetime"
+    TEXT = "text"
+    IMAGE = "image"
+    TENSOR = "tensor"
+
+
+class Column(Frozen):
+    """One column: its name, what it means, and what is known of its values."""
+
+    name: str
+    type: FeatureType
+    shape: tuple[int, ...] = ()  # of one value: () for a scalar, (height, width, channels) for an image
+    dtype: str = "float64"  # numpy's word for a value, or "str"
+    nullable: bool = False
+    categories: tuple[str | int, ...] = ()  # sorted; for a category (or boolean) column, all values seen
+    stats: dict[str, Any] = Field(default_factory=dict)  # count, missing, unique, mean, std, min, max, counts …
+
+
+class Dataset(Record):
+    """One immutable version of a dataset. `digest` is that of its content, whatever key encrypts it."""
+
+    kind = "dataset"
+    prefix = "ds"
+    indexed = ("name", "version", "digest")
+    unique = ("name", "version")
+
+    version: int
+    digest: str
+    rows: int
+    bytes: int
+    columns: tuple[Column, ...]
+    target: str | None = None
+    manifest: str  # the sealed blob that lists the shards and holds their key
+    shards: tuple[str, ...] = ()  # the blobs that hold the rows
+    run: str | None = None  # the Run that made it
+    source: dict[str, Any] = Field(default_factory=dict)  # files with their sizes and digests, options
+
+
+# -------------------------------------------------------------------------------------------------------- Run
+
+
+class Limits(Frozen):
+    """What one Run may use. None: no limit."""
+
+    memory_mb: int | None = None
+    cpu_seconds: float | None = None
+    wall_seconds: float | None = None
+
+
+class Run(Record):
+    """Anything slow: a function from dataset versions and a spec to an artefact or a report."""
+
+    kind = "run"
+    prefix = "run"
+    indexed = ("name", "stage", "state", "site", "parent")
+
+    stage: str  # which stage: a name in core/stages.py, such as "train"
+    spec: dict[str, Any]
+    state: RunState = RunState.QUEUED
+    site: str = "home"
+    parent: str | None = None
+    flavour: str = "data"  # which libraries its process needs, see core/stages.py
+    limits: Limits = Limits()
+    opens: tuple[str, ...] = ()  # the blobs its token may read
+    max_attempts: int = 3
+    attempt: int = 0
+    epoch: int = 0  # fencing: grows by one with each claim; a write under an older one is refused
+    agent: str | None = None
+    token: str | None = None  # digest of the token that this attempt's process holds
+    lease_until: datetime | None = None
+    checkpoint: dict[str, str] | None = None  # what it last saved: name -> blob
+    started: datetime | None = None
+    ended: datetime | None = None
+    result: dict[str, Any] | None = None
+    error: dict[str, Any] | None = None  # LeptonError.to_dict()
+
+
+class Event(Frozen):
+    """One thing that happened in a Run. The catalog gives it `seq`, which only grows."""
+
+    stream: Literal["metric", "log", "progress", "state"]
+    body: dict[str, Any]  # metric: {"step", name: value…}; log: {"line"}; progress: {"done", "total", "unit"}
+    time: datetime = Field(default_factory=utcnow)
+    seq: int = 0
+
+
+# ------------------------------------------------------------------------------------------------------ Model
+
+
+class TensorSpec(Frozen):
+    """One input or output of a model, in the words of the Open Inference Protocol."""
+
+    name: str
+    datatype: str  # BOOL, UINT8, INT64, FP32, FP64, BYTES
+    shape: tuple[int, ...]  # the first is the batch, -1
+    type: FeatureType | None = None  # what it means, when it is a column
+    categories: tuple[str | int, ...] = ()
+
+
+class Signature(Frozen):
+    """What a model takes and gives."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    task: Literal["classification", "regression"]
+    classes: tuple[str | int, ...] = ()
+
+
+class Model(Record):
+    """One immutable version of a model: a bundle of blobs, with where it came from."""
+
+    kind = "model"
+    prefix = "model"
+    indexed = ("name", "version", "run", "digest")
+    unique = ("name", "version")
+
+    version: int
+    digest: str  # of the contents of its files, its signature and its lineage
+    framework: str
+    files: dict[str, str]  # "model.onnx", "weights.safetensors", "code", "card.md" … -> blob
+    bytes: int  # of model.onnx, else of the native weights
+    signature: Signature
+    metrics: dict[str, float] = Field(default_factory=dict)
+    lineage: dict[str, Any]  # dataset, run, spec, code digest, seed, library versions
+    run: str
+    note: str = ""  # such as why it has no model.onnx and is served by its framework
+
+
+class Alias(Record):
+    """A word that points at one version of a model, such as ``champion``. Its id is ``model@alias``."""
+
+    kind = "alias"
+    prefix = "alias"
+    indexed = ("name", "model")  # name: the model's name
+
+    alias: str
+    model: str  # the id of a Model
+
+    @classmethod
+    def new(cls, **fields: Any) -> Self:
+        """Make the alias; its id, which the database holds unique, says that it has one holder."""
+        return cls(id=f"{fields['name']}@{fields['alias']}", **fields)
+
+
+# --------------------------------------------------------------------------------------------- Service, Site
+
+
+class Variant(Frozen):
+    """One version that a Service sends part of its traffic to."""
+
+    name: Literal["stable", "canary", "shadow"] = "stable"
+    model: str  # the id of a Model
+    percent: int = 100
+
+
+class ServiceStatus(Frozen):
+    """What the Site of a Service last said of it."""
+
+    state: ServiceState = ServiceState.STARTING
+    rev: int = 0  # of the Service it speaks of
+    live: tuple[str, ...] = ()  # ids of the Models that answer now
+    message: str = ""
+    url: str | None = None
+
+
+class Service(Record):
+    """A name under which a model answers."""
+
+    kind = "service"
+    prefix = "svc"
+    indexed = ("name", "site")
+    unique = ("name",)
+
+    site: str = "home"
+    variants: tuple[Variant, ...]
+    stopped: bool = False
+    status: ServiceStatus = ServiceStatus()
+
+
+class Site(Record):
+    """A place where Runs and Services live. Its agent asks for work."""
+
+    kind = "site"
+    prefix = "site"
+    unique = ("name",)
+
+    seen: datetime | None = None  # when its agent last asked
+    plane: str | None = None  # the URL of its serving plane
+    facts: dict[str, Any] = Field(default_factory=dict)  # cores, memory, frameworks installed
+
+
+# ------------------------------------------------------------------------------ what stands beside the nouns
+
+
+class Key(Record):
+    """An API key. Only a keyed digest of its secret is kept."""
+
+    kind = "key"
+    prefix = "key"
+    unique = ("name",)
+
+    digest: str
+    scopes: tuple[str, ...]  # "*", or permissions such as "dataset:read"
+    expires: datetime | None = None
+    revoked: datetime | None = None
+
+
+class Blob(Record):
+    """What is needed to read one sealed blob of the store. Its id is that of the blob."""
+
+    kind = "blob"
+    prefix = "blob"
+    indexed = ("name", "owner")  # name: keyed digest of the plaintext, so that an upload can be resumed
+
+    uid: str  # the identity that the encryption is bound to
+    wrapped: str  # the data key, encrypted with the key-encryption key, base64
+    size: int  # of the plaintext
+    owner: str  # the run or the key that wrote it
+
+
+class Audit(Record):
+    """Who changed what: one row for each change, written in the transaction of the change."""
+
+    kind = "audit"
+    prefix = "audit"
+    indexed = ("name", "subject")  # name: the action, such as "run.submit"
+
+    subject: str
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+class Receipt(Record):
+    """What an Idempotency-Key was answered with. Its id holds the key, so that it is used once."""
+
+    kind = "receipt"
+    prefix = "receipt"
+
+    request: str  # digest of the request
+    answer: dict[str, Any]
+
+
+RECORDS: tuple[type[Record], ...] = (Dataset, Run, Model, Alias, Service, Site, Key, Blob, Audit, Receipt)

@@ -1,0 +1,100 @@
+"""References to datasets and models as people write them.
+
+::
+
+    datasets:/digits            the newest version
+    datasets:/digits@v2         version 2
+    datasets:/digits@v2?part=train&train_size=0.8&seed=0        the rows of one part of a split; a part of a part
+                                                                has several `part=…` groups, applied in order
+    models:/churn/3             version 3
+    models:/churn@champion      the version that holds the alias
+    models:/churn               the newest version
+"""
+
+import re
+from typing import Literal, Self
+from urllib.parse import parse_qsl, urlencode
+
+from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.nouns import NAME_PATTERN, Frozen
+
+
+def check_name(name: str, field: str = "name") -> str:
+    """Return `name`, or raise `Invalid` when it is not one: names never become paths, but are shown everywhere."""
+    if len(name) > 100 or not re.fullmatch(NAME_PATTERN, name):
+        right = "use 1 to 100 lower-case letters, digits, '.', '_' or '-', starting and ending with a letter or digit"
+        raise Invalid(f"{field} {name[:120]!r} is not a valid name: {right}", errors=[FieldError(field, right)])
+    return name
+
+
+class Split(Frozen):
+    """One part of a seeded split. Rows are chosen by the target's classes when `stratify` holds."""
+
+    part: Literal["train", "test"]
+    train_size: float
+    seed: int = 0
+    stratify: bool = True
+
+
+class DatasetRef(Frozen):
+    """A dataset, a version of it, or a part of that."""
+
+    name: str
+    version: int | None = None
+    splits: tuple[Split, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``datasets:/name@v2?…``; the prefix may be left out. Raises `Invalid`."""
+        body, _, query = text.removeprefix("datasets:/").partition("?")
+        name, at, version = body.partition("@")
+        check_name(name, "dataset")
+        if at and not re.fullmatch(r"v[1-9][0-9]{0,8}", version):
+            raise Invalid(f"dataset reference {text!r}: after '@' comes a version such as 'v2', not {version!r}")
+        groups: list[dict[str, str]] = []
+        for key, value in parse_qsl(query, keep_blank_values=True):
+            if key == "part":
+                groups.append({})
+            elif not groups or key not in ("train_size", "seed", "stratify"):
+                raise Invalid(f"dataset reference {text!r}: {key!r} is not known there")
+            groups[-1][key] = value
+        try:
+            splits = tuple(Split.model_validate(group) for group in groups)
+        except ValueError as error:
+            raise Invalid(f"dataset reference {text!r}: the part after '?' is not a split") from error
+        return cls(name=name, version=int(version[1:]) if at else None, splits=splits)
+
+    def __str__(self) -> str:
+        query = urlencode(
+            [
+                (key, str(value).lower() if isinstance(value, bool) else str(value))
+                for split in self.splits
+                for key, value in split.model_dump().items()
+            ]
+        )
+        at = f"@v{self.version}" if self.version else ""
+        return f"datasets:/{self.name}{at}{'?' + query if query else ''}"
+
+
+class ModelRef(Frozen):
+    """A model version, by number or by alias; neither means the newest."""
+
+    name: str
+    version: int | None = None
+    alias: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``models:/name/3`` or ``models:/name@alias``; the prefix may be left out. Raises `Invalid`."""
+        body = text.removeprefix("models:/")
+        if "@" in body:
+            name, _, alias = body.partition("@")
+            return cls(name=check_name(name, "model"), alias=check_name(alias, "alias"))
+        name, slash, version = body.partition("/")
+        if slash and not re.fullmatch(r"[1-9][0-9]{0,8}", version):
+            raise Invalid(f"model reference {text!r}: after '/' comes a version number such as 3, not {version!r}")
+        return cls(name=check_name(name, "model"), version=int(version) if slash else None)
+
+    def __str__(self) -> str:
+        tail = f"/{self.version}" if self.version else f"@{self.alias}" if self.alias else ""
+        return f"models:/{self.name}{tail}"

@@ -1,0 +1,99 @@
+"""All settings in one table, and the only place that reads the environment.
+
+Precedence: argument > environment > project file ``leptonai.toml`` (this folder or one above) > user file
+``~/.leptonai/config.toml`` > default.
+"""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from leptonai.core.errors import FieldError, Invalid
+
+
+class Setting(NamedTuple):
+    """One setting: its name in files and arguments, its environment variable, its default, and what it does."""
+
+    name: str
+    variable: str
+    default: str | None
+    help: str
+
+
+SETTINGS: dict[str, Setting] = {
+    setting.name: setting
+    for setting in (
+        Setting("host", "LEPTONAI_HOST", None, "URL of the server; without it a server on this machine is found or started"),
+        Setting("api_key", "LEPTONAI_API_KEY", None, "API key for that server"),
+        Setting("home", "LEPTONAI_HOME", "~/.leptonai", "folder of the server on this machine: records, blobs, keys, logs"),
+        Setting("database_url", "LEPTONAI_DATABASE_URL", None, "where records are kept; default: SQLite in the home folder"),
+        Setting("store_url", "LEPTONAI_STORE_URL", None, "where blobs are kept (folder, s3://bucket/prefix); default: in the home folder"),
+        Setting("workers", "LEPTONAI_WORKERS", "2", "how many Runs an agent works on at once"),
+        Setting("lease_seconds", "LEPTONAI_LEASE_SECONDS", "30", "how long a Run stays with an agent that is not heard of"),
+        Setting("warm", "LEPTONAI_WARM", "auto", "flavours whose libraries are loaded ahead: 'auto', 'none', or such as 'torch,data'"),
+    )
+}  # fmt: skip
+
+
+def project_file(start: Path | None = None) -> Path | None:
+    """Return the nearest ``leptonai.toml``, from `start` (default: the current folder) upwards."""
+    here = (start or Path.cwd()).resolve()
+    return next(
+        (folder / "leptonai.toml" for folder in (here, *here.parents) if (folder / "leptonai.toml").is_file()), None
+    )
+
+
+def user_file() -> Path:
+    """Return where ``lepton login`` keeps host and key."""
+    return Path("~/.leptonai/config.toml").expanduser()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Invalid(f"{path} is not a TOML file: {error}", errors=[FieldError(str(path), str(error))]) from error
+    for name in data:
+        if name not in SETTINGS:
+            raise Invalid(f"{path}: there is no setting {name!r}; known are {', '.join(SETTINGS)}")
+    return data
+
+
+def get(name: str, given: object = None) -> str | None:
+    """Return a setting; `given` is the argument, which comes first. Raises `Invalid` on a file that cannot be read."""
+    setting = SETTINGS[name]
+    if given is not None:
+        return str(given)
+    if value := os.environ.get(setting.variable):
+        return value
+    for path in (project_file(), user_file()):
+        if path is not None and path.is_file():
+            value = _read(path).get(name)
+            if value is not None:
+                return str(value)
+    return setting.default
+
+
+def number(name: str, given: object = None) -> float:
+    """Return a setting that is a number. Raises `Invalid`."""
+    text = get(name, given)
+    try:
+        return float(text or "")
+    except ValueError:
+        raise Invalid(f"setting {name} ({SETTINGS[name].variable}) is {text!r}; it must be a number") from None
+
+
+def home(given: object = None) -> Path:
+    """Return the home folder, absolute; it may not exist."""
+    return Path(get("home", given) or "~/.leptonai").expanduser().absolute()
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Return a copy of the environment for a child process, with `extra` on top."""
+    return {**os.environ, **extra}
+
+
+def variable(name: str) -> str | None:
+    """Return a variable that is not ours but is honoured, such as NO_COLOR or KERAS_BACKEND."""
+    return os.environ.get(name)

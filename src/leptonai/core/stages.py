@@ -1,0 +1,198 @@
+"""What can be asked of leptonai: each line is one kind of Run, with where its three parts live.
+
+spec = what you ask · prepare, settle = what the server does at once · work = what the Run does, for hours if need be.
+The parts are named, not imported: the client sees only the specs, a Site only the work, the server only the verbs.
+"""
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol
+
+from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.nouns import Column, Dataset, Run
+from leptonai.core.ports import Store
+
+
+class Stage(NamedTuple):
+    """One kind of Run."""
+
+    name: str
+    spec: str  # a pydantic model
+    prepare: str  # (spec, Desk) -> Plan: checks at submit time what can be checked, resolves references
+    work: str  # (spec, Handle) -> result, JSON
+    settle: str | None  # (run, result, Desk) -> records to add in the transaction that ends the Run
+    permission: str
+
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "import",
+            "leptonai.data.spec:Import",
+            "leptonai.data.verbs:prepare_import",
+            "leptonai.data.work:import_files",
+            "leptonai.data.verbs:settle_import",
+            "dataset:write",
+        ),
+        Stage(
+            "train",
+            "leptonai.training.spec:Train",
+            "leptonai.training.verbs:prepare_train",
+            "leptonai.training.work:train",
+            None,
+            "run:write",
+        ),
+        Stage(
+            "predict",
+            "leptonai.training.spec:Predict",
+            "leptonai.training.verbs:prepare_predict",
+            "leptonai.training.work:predict",
+            None,
+            "run:write",
+        ),
+        Stage(
+            "evaluate",
+            "leptonai.evaluation.spec:Evaluate",
+            "leptonai.evaluation.verbs:prepare_evaluate",
+            "leptonai.evaluation.work:evaluate",
+            None,
+            "run:write",
+        ),
+        Stage(
+            "export",
+            "leptonai.training.spec:Export",
+            "leptonai.training.verbs:prepare_export",
+            "leptonai.training.export:export",
+            "leptonai.registry.verbs:settle_export",
+            "model:write",
+        ),
+    )
+}
+
+# What a Handle loads by name, so that stages meet in records and never import each other.
+READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle) -> Reader
+PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
+
+# Which libraries a fork server loads before the Runs of a flavour start. One that is not installed is left out.
+FLAVOURS: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
+    "data": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "polars", "httpx", "PIL.Image"), {}),
+    "sklearn": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "sklearn.ensemble", "sklearn.linear_model",
+                 "sklearn.pipeline", "skl2onnx", "onnxruntime", "cloudpickle"), {}),
+    "torch": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "torch", "keras", "onnxruntime", "cloudpickle",
+               "sklearn.metrics"), {"KERAS_BACKEND": "torch"}),
+    "tensorflow": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "tensorflow", "keras", "onnxruntime",
+                    "cloudpickle", "sklearn.metrics"), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}),
+    "jax": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "jax", "keras", "onnxruntime", "cloudpickle",
+             "sklearn.metrics"), {"KERAS_BACKEND": "jax"}),
+}  # fmt: skip
+
+
+def load(name: str) -> Any:
+    """Import ``module:attribute``."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def stage(name: str) -> Stage:
+    """Return the stage of this name. Raises `Invalid`."""
+    if name not in STAGES:
+        right = f"one of {', '.join(sorted(STAGES))}"
+        raise Invalid(f"there is no stage {name!r}: use {right}", errors=[FieldError("stage", right)])
+    return STAGES[name]
+
+
+class Plan(NamedTuple):
+    """What `prepare` found out: the spec with every reference made exact, and what the Run needs."""
+
+    spec: dict[str, Any]
+    opens: tuple[str, ...]  # blobs its token may read
+    flavour: str = "data"
+    name: str = ""
+
+
+class Desk(Protocol):
+    """What the server offers to a stage's verbs."""
+
+    by: str  # who asks: the name of a key
+
+    def find(self, kind: Any, where: Mapping[str, Any] | None = None, *, limit: int = 100) -> list[Any]:
+        """See `Catalog.find`."""
+
+    def get(self, kind: Any, id: str) -> Any:
+        """See `Catalog.get`."""
+
+    def dataset(self, ref: str) -> Dataset:
+        """Return the version that a dataset reference names. Raises `Invalid` or `NotFound`."""
+
+    def model(self, ref: str) -> Any:
+        """Return the Model that a reference (or an id) names. Raises `Invalid` or `NotFound`."""
+
+    def read(self, blob: str) -> bytes:
+        """Return the plaintext of a sealed blob."""
+
+
+class Reader(Protocol):
+    """Rows of a dataset version, or of a part of it. Batches are dicts of arrays by column name.
+
+    Scalars: float64, int64, bool arrays; category and text: object arrays of str or int64; datetime: int64 microseconds since
+    1970 UTC; images: uint8 (rows, height, width, channels); tensors: (rows, *shape). A missing number is NaN, a missing
+    category None, a missing integer makes its column float64.
+    """
+
+    dataset: Dataset
+    columns: tuple[Column, ...]
+    target: str | None
+    rows: int
+
+    def read(self, columns: tuple[str, ...] | None = None) -> dict[str, Any]:
+        """Return all rows."""
+
+    def batches(
+        self, size: int, *, columns: tuple[str, ...] | None = None, order: Any = None, start: int = 0
+    ) -> Iterator[dict[str, Any]]:
+        """Yield batches, from row `start` on, in the order given (an array of row numbers), else as stored."""
+
+
+class Predictor(Protocol):
+    """A trained model, ready to predict from rows as people have them."""
+
+    fitted: Any  # training.spec.Fitted
+
+    def raw(self, batch: Mapping[str, Any]) -> Any:
+        """Return the model's raw outputs for one batch of columns."""
+
+    def scores(self, batch: Mapping[str, Any]) -> Any:
+        """Return probabilities (rows, classes) of a classifier, or values (rows, …) of a regressor."""
+
+
+class Handle(Protocol):
+    """What a Run holds of the platform. Every method may raise `Fenced`: then another attempt runs, and this one ends."""
+
+    run: Run
+    blobs: Store  # sealed: plaintext in, plaintext out
+    raw: Store  # what is in it is encrypted already
+
+    def data(self, ref: str) -> Reader:
+        """Open a dataset version, or a part of one, by reference."""
+
+    def model(self, run: str) -> Predictor:
+        """Open what a training Run learnt."""
+
+    def get(self, run: str) -> Run:
+        """Return another Run, such as the one that trained the model at hand."""
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Add to the Run's metric series."""
+
+    def say(self, line: str) -> None:
+        """Add a line to the Run's log."""
+
+    def progress(self, done: float, total: float, unit: str) -> None:
+        """Say how far the Run is."""
+
+    def save(self, state: Mapping[str, bytes]) -> None:
+        """Keep a checkpoint; the one before is kept until this one is safe."""
+
+    def restore(self) -> dict[str, bytes] | None:
+        """Return the last checkpoint of an earlier attempt, or None."""

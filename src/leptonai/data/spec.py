@@ -1,0 +1,25 @@
+"""What you ask of the data stage."""
+
+from pydantic import Field
+
+from leptonai.core.nouns import FeatureType, Frozen, Name
+
+
+class SourceFile(Frozen):
+    """One file to import. Its bytes lie in sealed blobs, in order."""
+
+    name: str = Field(min_length=1, max_length=4096)  # as the user wrote it; a label, never opened as a path
+    size: int = Field(ge=0)
+    parts: tuple[str, ...]
+    label: str | None = None  # for an image: the name of the folder it was in
+
+
+class Import(Frozen):
+    """Make a dataset version of files: CSV (also gzipped), Parquet, NPZ, or images in a folder for each class."""
+
+    name: Name
+    files: tuple[SourceFile, ...] = Field(min_length=1)
+    target: str | None = None  # None: a column named label, target or y, else the last one; "" for none
+    types: dict[str, FeatureType] = Field(default_factory=dict)  # overrides of what is inferred
+    image_size: tuple[int, int] | None = None  # (height, width): resize images to it
+    shard_rows: int = Field(default=65_536, ge=1)

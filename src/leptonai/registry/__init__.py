@@ -1,0 +1,1 @@
+"""The registry: immutable model versions and their aliases."""

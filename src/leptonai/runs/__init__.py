@@ -1,0 +1,1 @@
+"""The run engine that every stage uses."""

@@ -1,0 +1,1 @@
+"""What user code holds: handles on datasets, runs, models, services and sites."""

@@ -1,0 +1,1 @@
+"""The server: records, queue, keys, and the one door to them."""

@@ -1,0 +1,1 @@
+"""Serving: a model version that answers."""

@@ -1,0 +1,1 @@
+"""Contract tests, one class for each port: every adapter, ours or yours, must pass them."""

@@ -1,0 +1,1 @@
+"""Training: from a dataset version and a model to weights, and from weights to a published file."""

@@ -1,0 +1,113 @@
+"""What you ask of the training stage, and what it answers."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from leptonai.core.nouns import Frozen, Name
+
+
+class EarlyStopping(Frozen):
+    """Stop when `monitor` has not got better by `min_delta` for `patience` epochs; go back to the best weights."""
+
+    monitor: str = "val_loss"
+    patience: int = Field(default=3, ge=0)
+    min_delta: float = Field(default=0.0, ge=0)
+    mode: Literal["auto", "min", "max"] = "auto"
+    restore_best: bool = True
+
+
+class Train(Frozen):
+    """Train a model on a dataset version, or on a part of one."""
+
+    data: str  # a dataset reference
+    validation: str | None = None
+    target: str | None = None  # overrides the dataset's
+    features: tuple[str, ...] | None = None  # default: all columns but the target
+    framework: str | None = None  # with `code`; None: a sensible model is picked from the schema
+    flavour: str | None = None
+    code: str | None = None  # blob of `Framework.pack`
+    facts: dict[str, Any] = Field(default_factory=dict)  # Packed.facts
+    compiled: dict[str, Any] = Field(
+        default_factory=dict
+    )  # optimizer, loss, metrics by name (objects travel in `code`)
+    epochs: int = Field(default=1, ge=1, le=1_000_000)
+    batch_size: int = Field(default=32, ge=1)
+    shuffle: bool = True
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    early_stopping: EarlyStopping | None = None
+    checkpoint_seconds: float = Field(default=30.0, ge=0)  # 0: after each epoch only
+    category_encoding: Literal["index", "onehot"] = "index"
+    scale: bool = True  # numbers to mean 0 and deviation 1
+
+
+class Predict(Frozen):
+    """Predict with what a training Run learnt; the result names a blob that holds an .npy array."""
+
+    run: str  # a train Run
+    data: str
+    batch_size: int = Field(default=1024, ge=1)
+
+
+class Export(Frozen):
+    """Make a model version of what a training Run learnt."""
+
+    run: str  # a train Run
+    name: Name
+    aliases: tuple[str, ...] = ()
+    metrics: dict[str, float] = Field(default_factory=dict)  # from an evaluation, to be kept with the version
+    evaluation: str | None = None  # an evaluate Run whose metrics are kept with the version
+
+
+class FeatureCode(Frozen):
+    """How one column becomes numbers. The same rules run in training (NumPy) and inside the published ONNX graph.
+
+    scale: (x - mean) / std in float64, then float32; a missing value becomes 0. time: the same, on microseconds since
+    1970. raw: as it is. index: position in `categories` from 1, 0 for a value not seen or missing. onehot: one column for
+    each category, all 0 for a value not seen. flag: 0 or 1. image: uint8 to [0, 1]. tensor: float32 as it is.
+    """
+
+    column: str
+    op: Literal["scale", "time", "raw", "index", "onehot", "flag", "image", "tensor"]
+    type: str  # the column's FeatureType
+    dtype: str
+    shape: tuple[int, ...] = ()
+    mean: float = 0.0
+    std: float = 1.0
+    categories: tuple[str | int, ...] = ()
+
+
+class Encoding(Frozen):
+    """How rows become the array that the model takes; fitted on the training part only.
+
+    layout: "table": scalars side by side, (batch, width) · "channels_last": one image or tensor column as it is ·
+    "channels_first": an image turned to (batch, channels, height, width) · "flat": (batch, everything).
+    """
+
+    features: tuple[FeatureCode, ...]
+    layout: Literal["table", "channels_last", "channels_first", "flat"] = "table"
+    dtype: Literal["float32", "int64"] = "float32"  # int64 where the model begins with an embedding
+    target: str
+    task: Literal["classification", "regression"]
+    classes: tuple[str | int, ...] = ()  # position = class index
+
+
+class Fitted(Frozen):
+    """The result of a training Run."""
+
+    framework: str
+    flavour: str
+    code: str  # blob: the model's architecture and code, opaque
+    weights: str  # blob: safetensors, .skops …; no code in it
+    encoding: Encoding
+    activation: Literal["softmax", "sigmoid", "none", "value"]  # see Learner.activation
+    history: dict[str, list[float]]
+    epochs: int
+    data: str  # exact reference
+    dataset: str  # id
+    parameters: int
+    seed: int
+    versions: dict[str, str]  # of python and the libraries
+    facts: dict[str, Any] = Field(default_factory=dict)
+    events: str | None = None  # blob: TensorBoard event file
+    seconds: float = 0.0  # spent in the epochs
