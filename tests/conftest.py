@@ -1,0 +1,72 @@
+"""Every test runs under a watch: a thread, process, listening port, open file or environment variable that it leaves
+behind fails it."""
+
+import gc
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+# Threads that libraries start once for a process and keep; they belong to nobody's test.
+_KEPT = ("asyncio_", "ThreadPoolExecutor-tf", "pymain", "execnet", "Dummy", "tqdm", "AnyIO worker", "IOThreadFS")
+
+
+class World(NamedTuple):
+    """What a test must leave as it found it."""
+
+    threads: frozenset[str]
+    processes: frozenset[str]
+    ports: frozenset[str]
+    files: frozenset[str]
+    environment: frozenset[tuple[str, str]]
+
+
+def _look() -> World:
+    me = psutil.Process()
+    children = []
+    for child in me.children(recursive=True):
+        try:
+            if child.status() != psutil.STATUS_ZOMBIE and "resource_tracker" not in " ".join(child.cmdline()):
+                children.append(f"{child.pid} {' '.join(child.cmdline())[:150]}")
+        except psutil.NoSuchProcess:
+            continue
+    return World(
+        threads=frozenset(f"{t.name} {t.ident}" for t in threading.enumerate() if not t.name.startswith(_KEPT)),
+        processes=frozenset(children),
+        ports=frozenset(
+            f"{c.laddr.ip}:{c.laddr.port}" for c in me.net_connections("inet") if c.status == psutil.CONN_LISTEN
+        ),
+        files=frozenset(
+            f.path
+            for f in me.open_files()
+            if not f.path.startswith(("/dev/", "/proc/")) and "coverage" not in f.path and "site-packages" not in f.path
+        ),
+        environment=frozenset((k, v) for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV"))),
+    )
+
+
+def _left(before: World, after: World) -> dict[str, list[object]]:
+    left: dict[str, list[object]] = {
+        name: sorted(getattr(after, name) - getattr(before, name)) for name in World._fields
+    }
+    left["environment"] += sorted(before.environment - after.environment)
+    return {name: things for name, things in left.items() if things}
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail the test that leaves something behind; what winds down by itself gets a few seconds."""
+    before = _look()
+    yield
+    left = _left(before, _look())
+    until = time.monotonic() + 5
+    while left and time.monotonic() < until:
+        gc.collect()
+        time.sleep(0.05)
+        left = _left(before, _look())
+    if left:
+        pytest.fail(f"{request.node.name} left behind: {left}", pytrace=False)

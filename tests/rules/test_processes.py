@@ -1,0 +1,45 @@
+"""Modules that are loaded by name are invisible to the import linter, so each kind of process is started and asked."""
+
+import json
+import subprocess
+import sys
+
+HEAVY = ("torch", "keras", "tensorflow", "jax", "sklearn", "numpy", "pyarrow", "polars", "onnxruntime", "ray")
+SERVER = ("fastapi", "starlette", "uvicorn", "leptonai.server", "leptonai.runs")
+DATABASE = ("sqlalchemy", "alembic", "sqlite3", "pysqlite3", "psycopg")
+
+
+def modules_after(code: str) -> set[str]:
+    """Run code in a fresh Python and return the modules it loaded."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    loaded = modules_after("import leptonai")
+    assert not loaded & {*HEAVY, *SERVER, *DATABASE, "httpx", "pydantic", "rich", "typer"}
+
+
+def test_the_client_loads_no_server_and_no_framework() -> None:
+    loaded = modules_after(
+        "import leptonai\nleptonai.Model, leptonai.create_dataset, leptonai.Service, leptonai.Run, leptonai.Client\n"
+        "import leptonai.cli.main"
+    )
+    assert not loaded & {*HEAVY, *SERVER, *DATABASE}
+    assert not {m for m in loaded if m.startswith("leptonai.adapters")}
+
+
+def test_the_agent_loads_no_server_and_no_database() -> None:
+    loaded = modules_after("import leptonai.agent.main, leptonai.agent.once, leptonai.agent.handle")
+    assert not loaded & {*SERVER, *DATABASE, "torch", "keras", "tensorflow", "jax"}
+
+
+def test_the_server_loads_no_framework() -> None:
+    loaded = modules_after("import leptonai.server.app, leptonai.server.main")
+    assert not loaded & {"torch", "keras", "tensorflow", "jax", "sklearn", "pyarrow", "polars", "onnxruntime"}
