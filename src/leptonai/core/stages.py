@@ -20,7 +20,7 @@ class Stage(NamedTuple):
     spec: str  # a pydantic model
     prepare: str  # (spec, Desk) -> Plan: checks at submit time what can be checked, resolves references
     work: str  # (spec, Handle) -> result, JSON
-    settle: str | None  # (run, result, Desk) -> records to add in the transaction that ends the Run
+    settle: str | None  # (run, result, Desk) -> Changes (or just the records to add) of the transaction that ends the Run
     permission: str
 
 
@@ -109,6 +109,22 @@ class Plan(NamedTuple):
     opens: tuple[str, ...]  # blobs its token may read
     flavour: str = "data"
     name: str = ""
+
+
+class Changes(NamedTuple):
+    """What a verb wants written, all or none: ``catalog.change(*change, add=add, drop=drop)``.
+
+    On `Stale` or `Conflict` (another writer was faster: a version number or an alias was taken) ask the verb again.
+    """
+
+    add: tuple[Any, ...] = ()
+    change: tuple[Any, ...] = ()
+    drop: tuple[Any, ...] = ()
+
+    @classmethod
+    def of(cls, settled: Any) -> "Changes":
+        """Return `settled` as Changes, where a `settle` gave only the records to add."""
+        return settled if isinstance(settled, cls) else cls(add=tuple(settled))
 
 
 class Desk(Protocol):
