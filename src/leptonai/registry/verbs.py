@@ -51,7 +51,9 @@ def set_alias(name: str, spec: SetAlias, desk: Desk) -> Changes:
     """Point an alias of the model `name` at one of its versions. Raises `NotFound` when there is no such version."""
     found = desk.find(Model, {"name": name, "version": spec.version}, limit=1)
     if not found:
-        raise NotFound(f"model {name} has no version {spec.version}", errors=[FieldError("version", _versions(name, desk))])
+        raise NotFound(
+            f"model {name} has no version {spec.version}", errors=[FieldError("version", _versions(name, desk))]
+        )
     return _point(spec.alias, found[0], desk.by, desk)
 
 

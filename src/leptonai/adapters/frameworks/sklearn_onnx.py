@@ -1,0 +1,100 @@
+"""scikit-learn to ONNX: skl2onnx, whole pipelines, with probabilities (or predictions) as the one output."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import onnx
+from skl2onnx import to_onnx
+from skl2onnx.common import _container
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType
+from sklearn.base import is_classifier
+from sklearn.ensemble import VotingClassifier
+
+from leptonai.adapters.frameworks.onnx_quiet import quiet
+from leptonai.core.ports import Learner, Route
+
+OPSETS = {"": 20, "ai.onnx.ml": 3}
+
+
+def routes(learner: Learner, example: Any) -> Iterator[Route]:
+    """Yield the ways to export a fitted estimator, best first. `example` is a batch of its inputs, (rows, columns).
+
+    float32 is smaller and quicker; float64 is there for estimators whose thresholds or sums float32 would blur.
+    """
+    width = example.shape[1]
+    if example.dtype.kind in "iu":
+        yield Route("skl2onnx, whole numbers", lambda: _convert(learner.model, Int64TensorType([None, width])))
+    yield Route("skl2onnx, float32", lambda: _convert(learner.model, FloatTensorType([None, width])))
+    yield Route("skl2onnx, float64", lambda: _convert(learner.model, DoubleTensorType([None, width])))
+
+
+def _convert(estimator: Any, kind: Any) -> bytes:
+    options: dict[str, Any] | None = None
+    if is_classifier(estimator):
+        options = {"zipmap": False} if hasattr(estimator, "predict_proba") else {"zipmap": False, "raw_scores": True}
+    with quiet(), _plain_integers(), _votes_apart(estimator):
+        model: onnx.ModelProto = to_onnx(estimator, initial_types=[("x", kind)], target_opset=OPSETS, options=options)
+    del model.graph.output[:-1]  # a classifier's label comes first; what decides is the tail of the published graph
+    _drop_unused(model.graph)
+    return model.SerializeToString()
+
+
+def _drop_unused(graph: onnx.GraphProto) -> None:
+    """Take out the nodes and constants that only the label needed."""
+    needed = {value.name for value in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            needed.update(name for attribute in node.attribute for name in _names(attribute))
+            kept.append(node)
+    constants = [tensor for tensor in graph.initializer if tensor.name in needed]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(constants)
+
+
+def _names(attribute: onnx.AttributeProto) -> Iterator[str]:
+    """Yield what a graph inside a node (the body of a Scan) takes from the graph around it, and more."""
+    for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else [])):
+        for node in graph.node:
+            yield from node.input
+            for inner in node.attribute:
+                yield from _names(inner)
+        yield from (value.name for value in graph.output)
+
+
+@contextmanager
+def _plain_integers() -> Iterator[None]:
+    """Let skl2onnx give truth values where onnx 1.20 and later take integers only (seen with histogram boosting)."""
+    make_node = _container.make_node
+
+    def make(*args: Any, **attributes: Any) -> onnx.NodeProto:
+        return make_node(*args, **{name: _integers(value) for name, value in attributes.items()})
+
+    _container.make_node = make
+    try:
+        yield
+    finally:
+        _container.make_node = make_node
+
+
+def _integers(value: Any) -> Any:
+    if isinstance(value, list) and any(isinstance(item, bool) for item in value):
+        return [int(item) for item in value]
+    return value
+
+
+@contextmanager
+def _votes_apart(estimator: Any) -> Iterator[None]:
+    """Turn off an option of voting that changes only `transform`, and that skl2onnx refuses."""
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    votes = [part for part in parts if isinstance(part, VotingClassifier) and part.flatten_transform]
+    try:
+        for vote in votes:
+            vote.flatten_transform = False
+        yield
+    finally:
+        for vote in votes:
+            vote.flatten_transform = True
