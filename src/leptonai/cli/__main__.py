@@ -1,0 +1,5 @@
+"""``python -m leptonai.cli`` is ``lepton``."""
+
+from leptonai.cli.main import main
+
+main()

@@ -1,0 +1,173 @@
+"""``lepton dataset``: immutable, encrypted versions of your data."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from leptonai.cli import output
+from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, merge, need
+from leptonai.core.errors import FieldError, Invalid
+
+app = typer.Typer(name="dataset", help="Files become immutable, encrypted versions.", no_args_is_help=True)
+
+Ref = Annotated[str, typer.Argument(metavar="DATASET", help="Name, name@v2, or datasets:/name@v2.")]
+
+COLUMNS: output.Columns = {
+    "name": lambda d: d["name"],
+    "version": lambda d: f"v{d['version']}",
+    "rows": lambda d: d["rows"],
+    "columns": lambda d: len(d["columns"]),
+    "target": lambda d: d["target"],
+    "size": lambda d: output.size(d["bytes"]),
+    "made": lambda d: output.ago(d["created"]),
+}
+
+
+def spec_of(record: dict[str, Any]) -> dict[str, Any]:
+    """Return what makes this dataset again, from the same files."""
+    return {
+        "name": record["name"],
+        "files": [file["name"] for file in record.get("source", {}).get("files", [])],
+        "target": record.get("target") or "",
+        "types": {column["name"]: column["type"] for column in record.get("columns", [])},
+        "image_size": record.get("source", {}).get("image_size"),
+    }
+
+
+@app.command("create")
+def create(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Its name; a known name gets a new version.")
+    ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILES…", help="CSV (also .gz), Parquet, NPZ, or a folder of images by class."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Column to predict; default: label, target or y, else the last. '' for none.")
+    ] = None,
+    column_type: Annotated[
+        list[str] | None, typer.Option("--type", metavar="COLUMN=TYPE", help="Override an inferred type; repeatable.")
+    ] = None,
+    image_size: Annotated[str | None, typer.Option(metavar="HxW", help="Resize images, such as 32x32.")] = None,
+    file: SpecFile = None,
+    dry_run: DryRun = False,
+    as_: Output = "table",
+) -> None:
+    """Make a dataset version of files. Several files become one table, in their order.
+
+    Example: lepton dataset create churn data/2024.csv data/2025.csv --target churned --type plan=category
+    """
+    given = {
+        "name": name,
+        "files": files or None,
+        "target": target,
+        "types": dict(_pair(item) for item in column_type) if column_type else None,
+        "image_size": _image_size(image_size) if image_size else None,
+    }
+    document = merge(file, given, spec_of)
+    need(document, "name", "files")
+    unknown = set(document) - set(given)
+    if unknown:
+        raise Invalid(
+            f"the spec of a dataset has no {', '.join(sorted(unknown))}",
+            errors=[FieldError(word, f"use one of {', '.join(given)}") for word in sorted(unknown)],
+        )
+    document = {word: value for word, value in document.items() if value is not None}
+    if dry_run:
+        paths = [document["files"]] if isinstance(document["files"], str) else document["files"]
+        missing = [path for path in paths if not Path(path).exists()]
+        if missing:
+            raise Invalid(
+                f"{missing[0]}: there is no such file", errors=[FieldError(p, "no such file") for p in missing]
+            )
+        output.would(as_, "make a dataset", document)
+        return
+    from leptonai.sdk.datasets import create_dataset
+
+    made = create_dataset(**document)
+    record = made.record.model_dump(mode="json")
+    output.emit(as_, record, lambda: made)
+
+
+@app.command("list")
+def list_(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only versions of this one.")] = None,
+    limit: Limit = 50,
+    as_: Output = "table",
+) -> None:
+    """List dataset versions, newest first."""
+    from leptonai.sdk import client
+
+    found = list(client.current().http.pages("/datasets", params={"name": name}, limit=limit))
+    output.emit_list(as_, found, COLUMNS, "dataset")
+
+
+@app.command("get")
+def get(dataset: Ref, as_: GetOutput = "table") -> None:
+    """Show one version: its columns, target, digest and source."""
+    from leptonai.sdk.datasets import get_dataset
+
+    found = get_dataset(dataset)
+    record = found.record.model_dump(mode="json")
+    output.emit(as_, spec_of(record) if as_ == "toml" else record, lambda: found)
+
+
+@app.command("head")
+def head(
+    dataset: Ref,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many rows.")] = 5,
+    as_: Output = "table",
+) -> None:
+    """Show the first rows."""
+    from leptonai.sdk import rows as ready
+    from leptonai.sdk import show
+    from leptonai.sdk.datasets import get_dataset
+
+    found = get_dataset(dataset)
+    first = [{name: ready.plain(value) for name, value in row.items()} for row in found.head(rows)]
+    columns = list(first[0]) if first else []
+    output.emit(as_, first, lambda: show.table(columns, ([_short(row[name]) for name in columns] for row in first)))
+
+
+@app.command("describe")
+def describe(dataset: Ref, as_: Output = "table") -> None:
+    """Show what is known of each column: type, missing values, mean, deviation, categories."""
+    from leptonai.sdk import rows as ready
+    from leptonai.sdk.datasets import get_dataset
+
+    found = get_dataset(dataset).describe()
+    output.emit(as_, ready.plain_data(found), lambda: found if hasattr(found, "__rich__") else repr(found))
+
+
+@app.command("delete")
+def delete(dataset: Ref, dry_run: DryRun = False, as_: Output = "table") -> None:
+    """Delete one version."""
+    from leptonai.sdk import client, show
+    from leptonai.sdk.datasets import get_dataset
+
+    found = get_dataset(dataset).record
+    if dry_run:
+        output.would(as_, f"delete dataset {found.name}@v{found.version}")
+        return
+    client.current().http.call("DELETE", f"/datasets/{found.name}@v{found.version}")
+    show.note(f"dataset {found.name}@v{found.version} is deleted")
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, kind = text.rpartition("=")
+    if not equals or not name:
+        raise typer.BadParameter(f"--type takes COLUMN=TYPE, such as plan=category, not {text!r}")
+    return name, kind
+
+
+def _image_size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise typer.BadParameter(f"--image-size takes HEIGHTxWIDTH, such as 32x32, not {text!r}")
+    return int(height), int(width)
+
+
+def _short(value: object) -> object:
+    return f"array of {len(value)}" if isinstance(value, list) else value

@@ -1,0 +1,68 @@
+"""The flags that commands share, and how they meet a spec file: a flag comes before what the file says."""
+
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from leptonai.core.errors import FieldError, Invalid
+
+Output = Annotated[Literal["table", "json", "yaml"], typer.Option("--output", "-o", help="How to print the answer.")]
+GetOutput = Annotated[
+    Literal["table", "json", "yaml", "toml"],
+    typer.Option("--output", "-o", help="How to print the answer; toml is what `create -f` takes."),
+]
+SpecFile = Annotated[
+    Path | None,
+    typer.Option("--file", "-f", metavar="SPEC", help="TOML or JSON file with any of these flags; '-' reads stdin."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and show what would be done; change nothing.")]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Follow the Run until it ends, or return at once.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="Show at most so many, newest first.")]
+
+
+def read_spec(path: Path) -> dict[str, Any]:
+    """Read a spec file. Raises `Invalid` that says what is wrong with it."""
+    name = "stdin" if str(path) == "-" else str(path)
+    try:
+        text = sys.stdin.read() if name == "stdin" else path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise Invalid(f"the spec file {name} cannot be read: {why}", errors=[FieldError(name, str(why))]) from error
+    if path.suffix in (".yaml", ".yml"):
+        raise Invalid(f"the spec file {name} is YAML; write it as TOML or JSON")
+    try:
+        data = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except ValueError as error:
+        raise Invalid(
+            f"the spec file {name} is neither TOML nor JSON: {error}", errors=[FieldError(name, str(error))]
+        ) from error
+    if not isinstance(data, dict):
+        raise Invalid(f"the spec file {name} must hold a table of names and values")
+    return data
+
+
+def merge(
+    file: Path | None, given: Mapping[str, Any], spec: Callable[[Any], dict[str, Any]] | None = None
+) -> dict[str, Any]:
+    """Return what the file says with the flags that were given on top.
+
+    A file that holds a whole record (what ``get -o json`` printed) is brought to its spec first, by `spec`.
+    """
+    document = read_spec(file) if file is not None else {}
+    if spec is not None and {"id", "rev", "created"} <= set(document):
+        document = spec(document)
+    return document | {name: value for name, value in given.items() if value is not None}
+
+
+def need(document: Mapping[str, Any], *names: str) -> None:
+    """Refuse, as a mistake of usage, a document that lacks one of these."""
+    for name in names:
+        if document.get(name) in (None, "", [], ()):
+            raise typer.BadParameter(
+                f"say {name}: as an argument or flag, or as `{name} = …` in the file given with -f"
+            )

@@ -1,0 +1,158 @@
+"""``lepton model``: immutable model versions and the aliases that point at them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from leptonai.cli import output
+from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, merge, need
+from leptonai.core.errors import Invalid
+
+app = typer.Typer(name="model", help="Publish versions, point aliases at them.", no_args_is_help=True)
+
+Ref = Annotated[str, typer.Argument(metavar="MODEL", help="models:/name/3, models:/name@alias, or name (the newest).")]
+
+COLUMNS: output.Columns = {
+    "name": lambda m: m["name"],
+    "version": lambda m: m["version"],
+    "aliases": lambda m: ", ".join(m.get("aliases", ())),
+    "framework": lambda m: m["framework"],
+    "task": lambda m: m["signature"]["task"],
+    "metrics": lambda m: ", ".join(f"{k} {output.flat(v)}" for k, v in list(m["metrics"].items())[:3]),
+    "size": lambda m: output.size(m["bytes"]),
+    "made": lambda m: output.ago(m["created"]),
+}
+
+
+def spec_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what publishes this version again."""
+    return {
+        "name": record["name"],
+        "run": record.get("lineage", {}).get("run") or record["run"],
+        "aliases": list(record.get("aliases", ())),
+        "metrics": record.get("metrics", {}),
+    }
+
+
+@app.command("create")
+def create(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="A known name gets its next version.")] = None,
+    run: Annotated[str | None, typer.Option(metavar="RUN", help="The training Run whose model is published.")] = None,
+    alias: Annotated[list[str] | None, typer.Option(help="Point this alias at it; repeatable.")] = None,
+    evaluation: Annotated[
+        str | None, typer.Option(metavar="RUN", help="An evaluate Run whose metrics are kept.")
+    ] = None,
+    file: SpecFile = None,
+    dry_run: DryRun = False,
+    as_: Output = "table",
+) -> None:
+    """Publish what a training Run learnt: one ONNX file with its preprocessing inside, checked before it is taken.
+
+    Example: lepton model create churn --run run_01… --alias champion
+    """
+    from leptonai.cli.run import follow_export
+
+    given = {"name": name, "run": run, "aliases": alias or None, "evaluation": evaluation}
+    document = merge(file, given, spec_of)
+    need(document, "name", "run")
+    made = follow_export(document, as_, dry_run=dry_run)
+    if made is not None:
+        _answer(made, as_)
+
+
+def _answer(version: Any, as_: str) -> None:
+    from leptonai.sdk import show
+
+    record = {**version.record.model_dump(mode="json"), "aliases": version.aliases}
+    if as_ == "toml":
+        record = spec_of(record)
+    output.emit(as_, record, lambda: show.facts_table(version.summary(), title=f"Model {version.ref}"))
+
+
+@app.command("list")
+def list_(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Only versions of this one.")] = None,
+    limit: Limit = 50,
+    as_: Output = "table",
+) -> None:
+    """List model versions, newest first, with the aliases that point at them."""
+    from leptonai.sdk import client
+
+    http = client.current().http
+    found = list(http.pages("/models", params={"name": name}, limit=limit))
+    held: dict[str, list[str]] = {}
+    for item in http.pages("/aliases", params={"name": name}):
+        held.setdefault(item["model"], []).append(item["alias"])
+    output.emit_list(as_, [{**m, "aliases": sorted(held.get(m["id"], []))} for m in found], COLUMNS, "model")
+
+
+@app.command("get")
+def get(model: Ref, as_: GetOutput = "table") -> None:
+    """Show a version: signature, metrics, lineage, files."""
+    from leptonai.sdk.registry import get_model
+
+    _answer(get_model(model), as_)
+
+
+@app.command("update")
+def update(
+    model: Ref,
+    alias: Annotated[list[str] | None, typer.Option(help="Point this alias at it; repeatable.")] = None,
+    drop_alias: Annotated[list[str] | None, typer.Option(help="Take this alias away; repeatable.")] = None,
+    file: SpecFile = None,
+    dry_run: DryRun = False,
+    as_: Output = "table",
+) -> None:
+    """Move aliases. A version itself never changes.
+
+    Example: lepton model update models:/churn/3 --alias champion
+    """
+    from leptonai.sdk import client
+    from leptonai.sdk.registry import get_model
+
+    document = merge(file, {"aliases": alias or None, "drop_aliases": drop_alias or None})
+    if not document.get("aliases") and not document.get("drop_aliases"):
+        raise typer.BadParameter("say what to change: --alias NAME or --drop-alias NAME")
+    found = get_model(model)
+    if dry_run:
+        output.would(as_, f"move aliases of {found.ref}", document)
+        return
+    for word in document.get("aliases", ()):
+        found.set_alias(word)
+    for word in document.get("drop_aliases", ()):
+        client.current().http.call("DELETE", f"/models/{found.name}/aliases/{word}")
+    _answer(found, as_)
+
+
+@app.command("download")
+def download(
+    model: Ref,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="Which of its files.")] = "model.onnx",
+    to: Annotated[Path | None, typer.Option(metavar="PATH", help="Where to write it; default: its name, here.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that exists.")] = False,
+) -> None:
+    """Write a file of a version to this folder, such as its ONNX file."""
+    from leptonai.sdk import show
+    from leptonai.sdk.registry import get_model
+
+    path = to or Path(Path(file).name)
+    if path.exists() and not force:
+        raise Invalid(f"{path} exists already: give another name with --to, or --force")
+    data = get_model(model).download(file, to=path)
+    show.note(f"{path} is written, {show.size(len(data))}")
+
+
+@app.command("delete")
+def delete(model: Ref, dry_run: DryRun = False, as_: Output = "table") -> None:
+    """Delete one version; refused while an alias or a service needs it."""
+    from leptonai.sdk import show
+    from leptonai.sdk.registry import get_model
+
+    found = get_model(model)
+    if dry_run:
+        output.would(as_, f"delete model {found.ref}")
+        return
+    found.delete()
+    show.note(f"model {found.ref} is deleted")

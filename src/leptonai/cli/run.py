@@ -1,0 +1,243 @@
+"""``lepton run``: everything slow — training, evaluation, imports, exports — and how it went."""
+
+import sys
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import typer
+
+from leptonai.cli import output
+from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, Wait, merge, need
+
+app = typer.Typer(name="run", help="Train, evaluate, and see how it went.", no_args_is_help=True)
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id: run_…")]
+TRAIN, EVALUATE, MORE = "Train", "Evaluate, predict", "The Run itself"
+
+# What a Run is asked with beside its spec; a key of a spec file that is not here belongs to the spec.
+AROUND = ("stage", "name", "site", "parent", "limits", "max_attempts")
+
+COLUMNS: output.Columns = {
+    "id": lambda r: r["id"],
+    "stage": lambda r: r["stage"],
+    "state": lambda r: r["state"],
+    "name": lambda r: r["name"],
+    "made": lambda r: output.ago(r["created"]),
+    "took": lambda r: output.took(r["started"], r["ended"]),
+    "error": lambda r: (r["error"] or {}).get("message", ""),
+}
+
+
+def spec_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what asks for this Run again."""
+    around = {name: record.get(name) for name in AROUND if record.get(name) not in (None, "", {})}
+    limits = {name: value for name, value in (record.get("limits") or {}).items() if value is not None}
+    return {**around, "limits": limits or None, "spec": record["spec"]}
+
+
+def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what stands around the spec, and the spec: a file may write its fields in ``[spec]`` or at the top."""
+    around = {name: value for name, value in document.items() if name in AROUND and value is not None}
+    at_top = {name: value for name, value in document.items() if name not in (*AROUND, "spec")}
+    return around, {**document.get("spec", {}), **at_top}
+
+
+@app.command("create")
+def create(
+    stage: Annotated[
+        str | None, typer.Argument(metavar="STAGE", help="train, evaluate, predict, import or export.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="The dataset: name, name@v2, or a part of a split.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Column to predict, instead of the dataset's.", rich_help_panel=TRAIN)
+    ] = None,
+    validation: Annotated[
+        str | None, typer.Option(metavar="DATASET", help="Measure after each epoch on this.", rich_help_panel=TRAIN)
+    ] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Use only these columns; repeatable.", rich_help_panel=TRAIN)
+    ] = None,
+    framework: Annotated[
+        str | None,
+        typer.Option(help="torch, keras or sklearn; default: what suits the columns.", rich_help_panel=TRAIN),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the data.", rich_help_panel=TRAIN)] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Rows at once.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.", rich_help_panel=TRAIN)] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop after so many epochs without progress.", rich_help_panel=TRAIN)
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(metavar="RUN", help="The training Run whose model is used.", rich_help_panel=EVALUATE)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Or a version: models:/name@alias.", rich_help_panel=EVALUATE)
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="A label, to find it again.", rich_help_panel=MORE)] = None,
+    site: Annotated[str | None, typer.Option(help="Where it runs; default: home.", rich_help_panel=MORE)] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(help="How often a lost attempt is taken up again.", rich_help_panel=MORE)
+    ] = None,
+    memory_mb: Annotated[int | None, typer.Option(help="Memory it may use.", rich_help_panel=MORE)] = None,
+    wall_seconds: Annotated[float | None, typer.Option(help="Time it may take.", rich_help_panel=MORE)] = None,
+    wait: Wait = True,
+    file: SpecFile = None,
+    dry_run: DryRun = False,
+    as_: Output = "table",
+) -> None:
+    """Start a Run, and follow it to its end. Training needs no Python: a model is picked from the columns.
+
+    Example: lepton run create train --data churn --target churned --epochs 20
+
+    Example: lepton run create evaluate --run run_01… --data churn
+    """
+    flags = {
+        "data": data, "target": target, "validation": validation, "features": feature or None, "framework": framework,
+        "epochs": epochs, "batch_size": batch_size, "seed": seed, "run": run, "model": model,
+        "early_stopping": None if patience is None else {"patience": patience},
+        "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
+    }  # fmt: skip
+    limits = {"memory_mb": memory_mb, "wall_seconds": wall_seconds}
+    document = merge(file, flags, spec_of)
+    document["limits"] = {
+        **(document.get("limits") or {}),
+        **{k: v for k, v in limits.items() if v is not None},
+    } or None
+    need(document, "stage")
+    around, spec = split(document)
+    _start(around.pop("stage"), spec, around, wait=wait, dry_run=dry_run, as_=as_)
+
+
+def _start(stage: str, spec: dict[str, Any], around: dict[str, Any], *, wait: bool, dry_run: bool, as_: str) -> None:
+    from leptonai.core import stages
+    from leptonai.sdk import client, runs, show
+    from leptonai.sdk.specs import check, sent
+
+    checked = sent(check(stages.load(stages.stage(stage).spec), spec, stage))
+    if dry_run:
+        output.would(as_, f"start a Run: {stage}", {**around, "spec": checked})
+        return
+    via = client.current()
+    record = runs.submit(via.http, stage, checked, **around)
+    if wait:
+        show.note(f"run {record.id} is {record.state}")
+        record = runs.follow(via.http, record.id, title=stage)
+    elif via.private:
+        show.note("the server of this home ends with this command, and takes the Run up again when it next starts")
+    answer(record, as_)
+
+
+def answer(record: Any, as_: str) -> None:
+    """Print a Run's record; of a training its last metrics, of an evaluation its report."""
+    data = record.model_dump(mode="json")
+    output.emit(as_, data, lambda: _table(data))
+
+
+def _table(run: Mapping[str, Any]) -> Any:
+    from leptonai.sdk import show
+
+    result = run["result"] or {}
+    history = {name: values[-1] for name, values in (result.get("history") or {}).items() if values}
+    facts = {
+        "stage": run["stage"],
+        "state": run["state"],
+        "name": run["name"],
+        "site": run["site"],
+        "made": f"{output.ago(run['created'])} by {run['by'] or 'nobody known'}",
+        "took": output.took(run["started"], run["ended"]),
+        "attempt": f"{run['attempt']} of {run['max_attempts']}",
+        "spec": output.flat(
+            {name: value for name, value in run["spec"].items() if name not in ("code", "facts", "files")}
+        ),
+        "error": (run["error"] or {}).get("message"),
+        **history,
+        **{name: value for name, value in (result.get("metrics") or {}).items() if isinstance(value, float)},
+    }
+    shown = {name: value for name, value in facts.items() if value not in (None, "")}
+    return show.facts_table(shown, title=f"Run {run['id']}")
+
+
+@app.command("list")
+def list_(
+    stage: Annotated[str | None, typer.Option(help="Only of this stage, such as train.")] = None,
+    state: Annotated[
+        str | None, typer.Option(help="Only queued, running, stopping, succeeded, failed or cancelled ones.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Only with this label.")] = None,
+    site: Annotated[str | None, typer.Option(help="Only at this Site.")] = None,
+    parent: Annotated[str | None, typer.Option(metavar="RUN", help="Only children of this one.")] = None,
+    limit: Limit = 20,
+    as_: Output = "table",
+) -> None:
+    """List Runs, newest first."""
+    from leptonai.sdk import client
+
+    asked = {"stage": stage, "state": state, "name": name, "site": site, "parent": parent}
+    found = list(client.current().http.pages("/runs", params=asked, limit=limit))
+    output.emit_list(as_, found, COLUMNS, "run")
+
+
+@app.command("get")
+def get(run: RunId, as_: GetOutput = "table") -> None:
+    """Show a Run: its spec, state, and what it came to."""
+    from leptonai.sdk.runs import get_run
+
+    found = get_run(run).record
+    if as_ == "toml":
+        output.emit(as_, spec_of(found.model_dump(mode="json")), lambda: "")
+    else:
+        answer(found, as_)
+
+
+@app.command("logs")
+def logs(
+    run: RunId, follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it has ended.")] = False
+) -> None:
+    """Print what a Run said, line by line."""
+    from leptonai.sdk.runs import get_run
+
+    for line in get_run(run).logs(follow=follow):
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
+
+@app.command("cancel")
+def cancel(run: RunId, dry_run: DryRun = False, as_: Output = "table") -> None:
+    """Stop a Run and its children."""
+    from leptonai.sdk.runs import get_run
+
+    found = get_run(run)
+    if dry_run:
+        output.would(as_, f"cancel run {run}, which is {found.record.state}")
+        return
+    answer(found.cancel().record, as_)
+
+
+@app.command("retry")
+def retry(run: RunId, wait: Wait = True, dry_run: DryRun = False, as_: Output = "table") -> None:
+    """Start a new Run with the same spec."""
+    from leptonai.sdk.runs import get_run
+
+    found = get_run(run)
+    if dry_run:
+        output.would(as_, f"start a Run with the spec of {run}", spec_of(found.record.model_dump(mode="json")))
+        return
+    made = found.retry()
+    answer((made.wait() if wait else made).record, as_)
+
+
+def follow_export(spec: dict[str, Any], as_: str, *, dry_run: bool) -> Any:
+    """Start an export Run and return the version it made; None for a dry run."""
+    from leptonai.sdk import client, registry, runs
+    from leptonai.sdk.specs import check, sent
+    from leptonai.training.spec import Export
+
+    checked = sent(check(Export, spec, "model"))
+    if dry_run:
+        output.would(as_, f"publish model {spec['name']}", checked)
+        return None
+    via = client.current()
+    record = runs.follow(via.http, runs.submit(via.http, "export", checked).id, title="publish")
+    return registry.made_by(record, via)

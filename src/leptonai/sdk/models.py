@@ -1,0 +1,259 @@
+"""`Model`: a user's own model with the platform behind it — compile, fit, predict, evaluate, publish."""
+
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, Literal
+
+from leptonai.core import plugins
+from leptonai.core.errors import FieldError, Invalid, MissingExtra, Unsupported
+from leptonai.core.nouns import Run as RunRecord
+from leptonai.core.refs import DatasetRef, check_name
+from leptonai.evaluation.spec import Evaluate
+from leptonai.evaluation.spec import Report as ReportRecord
+from leptonai.sdk import client, runs, show
+from leptonai.sdk.results import History, Report
+from leptonai.sdk.specs import check, sent
+from leptonai.training.spec import EarlyStopping, Export, Fitted, Predict, Train
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from leptonai.core.ports import Packed
+    from leptonai.sdk.datasets import Dataset
+    from leptonai.sdk.registry import ModelVersion
+    from leptonai.sdk.runs import Run
+
+__all__ = ["EarlyStopping", "History", "Model", "Report"]
+
+Verbose = bool | Literal["auto", 0, 1, 2]
+
+
+class Model:
+    """A Keras model (of any back end), a ``torch.nn.Module`` or a scikit-learn estimator, trained by the platform.
+
+    Without a model the server picks a sensible one from the columns. After `fit` your object (`model`) holds the
+    trained weights.
+    """
+
+    def __init__(self, model: object | None = None):
+        self.model = model
+        self._framework = plugins.framework_of(model) if model is not None else None
+        self._compiled: dict[str, Any] = {}
+        self._run: Run | None = None
+        self._report: Report | None = None
+
+    def compile(
+        self,
+        optimizer: object | None = None,
+        loss: object | None = None,
+        metrics: Sequence[object] | None = None,
+    ) -> None:
+        """Say how it learns: optimizer, loss and metrics, each by name or as an object of the framework.
+
+        Names and objects are checked when `fit` packs the model. Raises `Unsupported` where there is no model to compile.
+        """
+        if self._framework is None:
+            raise Unsupported("there is nothing to compile: without a model the server picks one, and how it learns")
+        if isinstance(metrics, str):
+            metrics = [metrics]
+        given = {"optimizer": optimizer, "loss": loss, "metrics": None if metrics is None else list(metrics)}
+        self._compiled = {name: value for name, value in given.items() if value is not None}
+
+    def fit(
+        self,
+        train: "Dataset | str",
+        *,
+        epochs: int = 1,
+        batch_size: int = 32,
+        validation_data: "Dataset | str | None" = None,
+        callbacks: Sequence[object] = (),
+        early_stopping: EarlyStopping | None = None,
+        shuffle: bool = True,
+        seed: int = 0,
+        target: str | None = None,
+        features: Sequence[str] | None = None,
+        category_encoding: Literal["index", "onehot"] = "index",
+        scale: bool = True,
+        checkpoint_seconds: float = 30.0,
+        name: str | None = None,
+        verbose: Verbose = "auto",
+    ) -> History:
+        """Train on a dataset, or on a part of one: a Run, followed to its end with a live progress bar.
+
+        `callbacks` may hold an `EarlyStopping` (ours, or Keras's). `target` and `features` are column names; default: the
+        dataset's target, and all other columns. Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
+        """
+        document = {
+            "data": reference(train, "train"),
+            "validation": None if validation_data is None else reference(validation_data, "validation_data"),
+            "target": target,
+            "features": None if features is None else tuple(features),
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "shuffle": shuffle,
+            "seed": seed,
+            "early_stopping": _early_stopping(callbacks, early_stopping),
+            "category_encoding": category_encoding,
+            "scale": scale,
+            "checkpoint_seconds": checkpoint_seconds,
+        }
+        check(Train, document, "fit")  # before the code travels
+        via = client.current()
+        if self._framework is not None:
+            packed = self._framework.pack(self.model, self._compiled)
+            document |= self._travel(packed, via.http.upload(packed.code))
+        record = runs.submit(via.http, "train", sent(check(Train, document, "fit")), name=name)
+        record = runs.follow(via.http, record.id, title="fit", show_progress=_shown(verbose))
+        fitted = Fitted.model_validate(record.result)
+        if self._framework is not None:
+            self._framework.absorb(self.model, via.http.download(fitted.weights))
+        self._run, self._report = runs.Run(record, via), None
+        params = {"epochs": fitted.epochs, "batch_size": batch_size, "seed": seed, "parameters": fitted.parameters}
+        return History(self._run, fitted.history, params)
+
+    def _travel(self, packed: "Packed", code: str) -> dict[str, Any]:
+        # Only names go into the spec, for people to read; objects travel inside the code, and are not read on the way.
+        named = {name: _named(value) for name, value in self._compiled.items()}
+        return {
+            "framework": self._framework.name if self._framework else None,
+            "flavour": packed.flavour,
+            "code": code,
+            "facts": packed.facts,
+            "compiled": named,
+        }
+
+    def predict(self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto") -> "np.ndarray":
+        """Predict for every row of a dataset: an array whose first axis is the rows.
+
+        Probabilities (rows, classes) of a classifier, values of a regressor, in the model's own shape.
+        """
+        spec = check(
+            Predict,
+            {"run": self._fitted("predict"), "data": reference(data, "data"), "batch_size": batch_size},
+            "predict",
+        )
+        record, via = self._done("predict", sent(spec), verbose)
+        try:
+            import numpy as np
+        except ImportError as error:
+            raise MissingExtra("predict answers with an array, which needs numpy:  pip install numpy") from error
+        found: np.ndarray = np.load(
+            BytesIO(via.http.download((record.result or {})["predictions"])), allow_pickle=False
+        )
+        return found
+
+    def evaluate(self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto") -> Report:
+        """Measure it on a dataset: accuracy, F1, ROC AUC and more for classes; MAE, RMSE and R² for values."""
+        document = {"run": self._fitted("evaluate"), "data": reference(data, "data"), "batch_size": batch_size}
+        record, via = self._done("evaluate", sent(check(Evaluate, document, "evaluate")), verbose)
+        self._report = Report(ReportRecord.model_validate(record.result), runs.Run(record, via))
+        return self._report
+
+    def publish(
+        self,
+        name: str,
+        *,
+        aliases: Sequence[str] = (),
+        metrics: Mapping[str, float] | None = None,
+        evaluation: "Report | str | None" = None,
+        verbose: Verbose = "auto",
+    ) -> "ModelVersion":
+        """Make an immutable version of it: one ONNX file that takes rows as people have them, checked before it is taken.
+
+        It keeps the metrics of `evaluation` (default: the last `evaluate` since `fit`) and those in `metrics`.
+        """
+        from leptonai.sdk.registry import made_by
+
+        check_name(name)
+        found = evaluation if evaluation is not None else self._report
+        document = {
+            "run": self._fitted("publish"),
+            "name": name,
+            "aliases": (aliases,) if isinstance(aliases, str) else tuple(aliases),
+            "metrics": dict(metrics or {}),
+            "evaluation": found.run.id if isinstance(found, Report) else found,
+        }
+        record, via = self._done("export", sent(check(Export, document, "publish")), verbose, "publish")
+        return made_by(record, via)
+
+    def _fitted(self, verb: str) -> str:
+        if self._run is None:
+            raise Invalid(f"the model was not trained yet: call fit(…) before {verb}(…)")
+        return self._run.id
+
+    def _done(
+        self, stage: str, spec: dict[str, Any], verbose: Verbose, title: str | None = None
+    ) -> "tuple[RunRecord, client.Client]":
+        via = self._run._client if self._run is not None else client.current()
+        record = runs.submit(via.http, stage, spec)
+        return runs.follow(via.http, record.id, title=title or stage, show_progress=_shown(verbose)), via
+
+    def summary(self) -> dict[str, object]:
+        """Return what a table shows of it."""
+        kind = type(self.model)
+        what = "picked by the server" if self.model is None else f"{kind.__module__}.{kind.__qualname__}"
+        facts: dict[str, object] = {"model": what}
+        if self._framework is not None:
+            facts["framework"] = self._framework.name
+        facts |= {name: str(_named(value)) for name, value in self._compiled.items()}
+        facts["trained by"] = self._run.id if self._run is not None else "not trained yet"
+        return facts
+
+    def __repr__(self) -> str:
+        return f"Model({', '.join(f'{name}: {value}' for name, value in self.summary().items())})"
+
+    def _repr_html_(self) -> str:
+        return show.card("Model", self.summary())
+
+
+def reference(data: object, field: str) -> str:
+    """Return the reference of a Dataset, or check one that is given as text. Raises `Invalid`."""
+    if isinstance(data, str):
+        return str(DatasetRef.parse(data))
+    ref = getattr(data, "ref", None)
+    if ref is None:
+        right = "a Dataset (leptonai.create_dataset(…)) or a reference such as 'datasets:/name@v1'"
+        raise Invalid(f"{field} must be {right}, not {type(data).__name__}", errors=[FieldError(field, right)])
+    return str(ref)
+
+
+def _named(value: object) -> object:
+    if isinstance(value, (list, tuple)):
+        return [_named(item) for item in value]
+    return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)
+
+
+def _shown(verbose: Verbose) -> bool | None:
+    return None if verbose == "auto" or verbose else False
+
+
+def _early_stopping(callbacks: Sequence[object], given: EarlyStopping | None) -> dict[str, Any] | None:
+    found = [given] if given is not None else []
+    for callback in callbacks:
+        if isinstance(callback, EarlyStopping):
+            found.append(callback)
+        elif type(callback).__name__ == "EarlyStopping" and hasattr(callback, "patience"):
+            found.append(_from_keras(callback))
+        else:
+            raise Unsupported(
+                f"callback {type(callback).__name__} is not supported; EarlyStopping is",
+                errors=[FieldError("callbacks", "use leptonai.EarlyStopping")],
+            )
+    if len(found) > 1:
+        raise Invalid("give one EarlyStopping, not several", errors=[FieldError("callbacks", "one EarlyStopping")])
+    return found[0].model_dump() if found else None
+
+
+def _from_keras(callback: Any) -> EarlyStopping:
+    mode = str(getattr(callback, "mode", "auto"))
+    for name in ("baseline", "start_from_epoch"):
+        if getattr(callback, name, None):
+            raise Unsupported(f"EarlyStopping: {name} is not supported", errors=[FieldError(name, "leave it out")])
+    document = {
+        "monitor": callback.monitor,
+        "patience": callback.patience,
+        "min_delta": abs(float(callback.min_delta)),  # Keras turns its sign by the mode
+        "mode": mode,
+        "restore_best": bool(getattr(callback, "restore_best_weights", False)),
+    }
+    return check(EarlyStopping, document, "EarlyStopping")

@@ -1,0 +1,139 @@
+"""What `fit` and `evaluate` answer: a History like Keras's, and a Report."""
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from leptonai.evaluation.spec import Report as ReportRecord
+from leptonai.sdk import show
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
+
+    from leptonai.sdk.runs import Run
+
+_SHOWN = 12  # epochs, or classes, that a prompt shows
+
+
+class History:
+    """What a training Run measured, epoch by epoch; the fields are those of Keras's History.
+
+    `history` maps each metric to its values, `epoch` lists the epochs from 0, `params` says how it was trained.
+    """
+
+    def __init__(self, run: "Run", history: Mapping[str, list[float]], params: Mapping[str, Any]):
+        self.run = run
+        self.history = {name: list(values) for name, values in history.items()}
+        self.epoch = list(range(max((len(values) for values in self.history.values()), default=0)))
+        self.params = dict(params)
+
+    def __getitem__(self, metric: str) -> list[float]:
+        return self.history[metric]
+
+    def __len__(self) -> int:
+        return len(self.epoch)
+
+    def _rows(self) -> list[list[object]]:
+        # A scikit-learn model, say, has one value of a metric however many epochs another one has.
+        rows: list[list[object]] = [
+            [epoch + 1, *(values[epoch] if epoch < len(values) else None for values in self.history.values())]
+            for epoch in self.epoch
+        ]
+        return rows if len(rows) <= _SHOWN else [*rows[:3], ["…", *("" for _ in self.history)], *rows[3 - _SHOWN :]]
+
+    def __rich__(self) -> "Table":
+        return show.table(["epoch", *self.history], self._rows(), title=f"History of {self.run.id}")
+
+    def __repr__(self) -> str:
+        return show.text(self.__rich__())
+
+    def _repr_html_(self) -> str:
+        facts = {"run": self.run.id, **self.params}
+        return show.card("History", facts, show.html_table(["epoch", *self.history], self._rows()))
+
+
+class Report:
+    """How good a model is. Each metric is an attribute too: ``report.accuracy`` is ``report.metrics["accuracy"]``."""
+
+    def __init__(self, record: ReportRecord, run: "Run"):
+        self.record = record
+        self.run = run
+
+    @property
+    def task(self) -> str:
+        """``classification`` or ``regression``."""
+        return self.record.task
+
+    @property
+    def rows(self) -> int:
+        """How many rows were measured."""
+        return self.record.rows
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics by name, as scikit-learn defines them; averages over classes are macro averages."""
+        return dict(self.record.metrics)
+
+    @property
+    def classes(self) -> tuple[str | int, ...]:
+        """The classes, in the order of `confusion`."""
+        return self.record.classes
+
+    @property
+    def confusion(self) -> tuple[tuple[int, ...], ...]:
+        """The confusion matrix: a row for each true class, a column for each predicted one."""
+        return self.record.confusion
+
+    @property
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """Precision, recall and F1 of each class."""
+        return dict(self.record.per_class)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What there is to say, such as why a metric is not given."""
+        return self.record.notes
+
+    def __getattr__(self, name: str) -> float:
+        record = self.__dict__.get("record")
+        if record is not None and name in record.metrics:
+            return float(record.metrics[name])
+        known = f"; measured are: {', '.join(record.metrics)}" if record is not None else ""
+        raise AttributeError(f"the report has no {name!r}{known}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return self.record.model_dump(mode="json")
+
+    def json(self, indent: int | None = 2) -> str:
+        """Return it as JSON."""
+        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    def __rich__(self) -> "Group":
+        from rich.console import Group
+        from rich.text import Text
+
+        title = f"{self.task.capitalize()} on {self.rows:,} rows"
+        parts: list[Any] = [show.facts_table(self.metrics, title=title)]
+        if self.record.per_class and len(self.record.per_class) <= _SHOWN:
+            columns = list(next(iter(self.record.per_class.values())))
+            lines = [[name, *(values.get(c) for c in columns)] for name, values in self.record.per_class.items()]
+            parts.append(show.table(["class", *columns], lines))
+        if self.confusion and len(self.classes) <= _SHOWN:
+            parts.append(show.table(["true \\ predicted", *map(str, self.classes)], self._confusion_rows()))
+        parts += [Text(f"note: {note}") for note in self.notes]
+        return Group(*parts)
+
+    def _confusion_rows(self) -> list[list[object]]:
+        return [[str(name), *counts] for name, counts in zip(self.classes, self.confusion, strict=True)]
+
+    def __repr__(self) -> str:
+        return show.text(self.__rich__())
+
+    def _repr_html_(self) -> str:
+        more = ""
+        if self.confusion and len(self.classes) <= _SHOWN:
+            more = show.html_table(["true \\ predicted", *map(str, self.classes)], self._confusion_rows())
+        notes = {f"note {number}": text for number, text in enumerate(self.notes, 1)}
+        return show.card(f"{self.task.capitalize()} on {self.rows:,} rows", {**self.metrics, **notes}, more)

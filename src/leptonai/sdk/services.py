@@ -1,0 +1,143 @@
+"""Services as user code holds them: names under which a model answers."""
+
+import time
+from typing import TYPE_CHECKING, Any, Self
+
+from leptonai.core.errors import Busy, Unavailable
+from leptonai.core.nouns import Service as ServiceRecord
+from leptonai.core.nouns import ServiceStatus
+from leptonai.core.refs import check_name
+from leptonai.core.states import ServiceState
+from leptonai.sdk import client, rows, show
+
+if TYPE_CHECKING:
+    from leptonai.sdk.client import Client
+
+
+class Service:
+    """A name under which a model version answers, over HTTP, at its Site."""
+
+    def __init__(self, record: ServiceRecord, via: "Client", since: int = 0):
+        self.record = record
+        self._client = via
+        self._since = since  # what its Site said of an earlier `rev` is not about what was deployed now
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.record.name
+
+    @property
+    def status(self) -> ServiceStatus:
+        """What its Site last said; asks the server."""
+        return self.refresh().record.status
+
+    @property
+    def state(self) -> ServiceState:
+        """What it is doing; asks the server."""
+        return self.status.state
+
+    @property
+    def url(self) -> str:
+        """Where rows or an image are posted to: ``…/services/NAME/predict``. Raises `Unavailable` while it is not up."""
+        found = self.record.status.url or self.status.url
+        if found is None:
+            raise Unavailable(f"service {self.name} has no address yet: {self._why()}")
+        tail = f"/services/{self.name}/predict"
+        return found if found.endswith(tail) else found.rstrip("/") + tail
+
+    def refresh(self) -> Self:
+        """Ask the server how it stands."""
+        self.record = ServiceRecord.model_validate(self._client.http.call("GET", f"/services/{self.name}"))
+        return self
+
+    def predict(self, data: object) -> Any:
+        """Predict for rows as people have them, or for an image file.
+
+        A list of dicts or a data frame gives a list of answers, one dict gives one; so does the path of an image file, or
+        its bytes. Raises `Invalid` that names the row and the field, `Busy` when the service has too much to do.
+        """
+        from leptonai.sdk.http import Http
+
+        found = rows.image(data)
+        base, _, tail = self.url.partition("/services/")
+        plane = Http(base, None)
+        try:
+            if found is not None:
+                answer = plane.post_bytes(f"/services/{tail}", found[0], found[1])
+            else:
+                answer = plane.post_json(f"/services/{tail}", {"rows": rows.rows(data)})
+        finally:
+            plane.close()
+        predictions = answer["predictions"]
+        return predictions[0] if found is not None or isinstance(data, dict) else predictions
+
+    def wait_ready(self, timeout: float = 300.0) -> Self:
+        """Return when the version asked for is loaded, warmed and answers.
+
+        Raises `Unavailable` with the reason when it cannot be loaded (the last good version, if any, still answers), or
+        `Busy` when that takes longer than `timeout` seconds.
+        """
+        wanted = self.record.variants[0].model
+        until, pause = time.monotonic() + timeout, 0.02
+        with show.Progress(f"deploy {self.name}") as bar:
+            while True:
+                status = self.status
+                if status.state is ServiceState.READY and wanted in status.live:
+                    return self
+                failed = status.state is ServiceState.FAILED and wanted not in status.live
+                if failed and status.rev >= self._since:
+                    raise Unavailable(f"service {self.name}: {status.message or 'the model could not be loaded'}")
+                if time.monotonic() > until:
+                    raise Busy(f"service {self.name} was not ready after {show.span(timeout)}: {self._why()}")
+                bar.tell(f"{status.state} {status.message}".strip())
+                time.sleep(pause)
+                pause = min(pause * 1.5, 0.5)
+
+    def delete(self) -> None:
+        """Take it away; callers get an error from then on."""
+        self._client.http.call("DELETE", f"/services/{self.name}")
+
+    def _why(self) -> str:
+        status = self.record.status
+        return f"it is {status.state}" + (f" ({status.message})" if status.message else "")
+
+    def summary(self) -> dict[str, object]:
+        """Return what a table shows of it."""
+        status = self.record.status
+        facts = {
+            "state": str(status.state),
+            "url": self.url if status.url else None,
+            "model": ", ".join(f"{v.model} ({v.name}, {v.percent} %)" for v in self.record.variants),
+            "site": self.record.site,
+            "message": status.message,
+        }
+        return {name: value for name, value in facts.items() if value}
+
+    def __repr__(self) -> str:
+        url = f", {self.url}" if self.record.status.url else ""
+        message = f": {self.record.status.message}" if self.record.status.message else ""
+        return f"Service({self.name}, {self.record.status.state}{url}{message})"
+
+    def _repr_html_(self) -> str:
+        return show.card(f"Service {self.name}", self.summary())
+
+
+def deploy(via: "Client", name: str, model: str, site: str = "home") -> Service:
+    """Make a model (a reference or an id) answer under a name, and return at once."""
+    body = {"name": check_name(name, "service"), "model": model, "site": check_name(site, "site")}
+    record = ServiceRecord.model_validate(via.http.call("POST", "/services", json=body))
+    return Service(record, via, since=record.rev)
+
+
+def get_service(name: str) -> Service:
+    """Return a Service by name. Raises `NotFound`."""
+    via = client.current()
+    found = via.http.call("GET", f"/services/{check_name(name, 'service')}")
+    return Service(ServiceRecord.model_validate(found), via)
+
+
+def list_services(*, limit: int = 100) -> list[Service]:
+    """Return Services, newest first."""
+    via = client.current()
+    return [Service(ServiceRecord.model_validate(item), via) for item in via.http.pages("/services", limit=limit)]
