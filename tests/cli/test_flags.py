@@ -1,0 +1,69 @@
+"""Spec files: what they may be, and that a flag comes first."""
+
+import io
+from pathlib import Path
+
+import pytest
+import typer
+
+from leptonai.cli import flags, run
+from leptonai.core.errors import Invalid
+
+
+def write(tmp_path: Path, text: str, name: str = "spec.toml") -> Path:
+    path = tmp_path / name
+    path.write_text(text)
+    return path
+
+
+def test_a_flag_comes_before_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, 'data = "churn"\nepochs = 3\n')
+    assert flags.merge(path, {"epochs": 5, "target": None}) == {"data": "churn", "epochs": 5}
+
+
+def test_json_is_read_too(tmp_path: Path) -> None:
+    assert flags.read_spec(write(tmp_path, ' {"a": 1}', "spec.json")) == {"a": 1}
+
+
+def test_a_dash_reads_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("a = 1"))
+    assert flags.read_spec(Path("-")) == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "says"),
+    [("a = ", "x.toml", "x.toml"), ("{", "x.json", "x.json"), ("a: 1", "x.yaml", "YAML"), ("\x00", "x.toml", "x.toml")],
+)
+def test_what_is_no_spec_file(tmp_path: Path, text: str, name: str, says: str) -> None:
+    with pytest.raises(Invalid, match=says):
+        flags.read_spec(write(tmp_path, text, name))
+
+
+def test_a_missing_or_binary_spec_file(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="nowhere.toml"):
+        flags.read_spec(tmp_path / "nowhere.toml")
+    path = tmp_path / "binary.toml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(Invalid, match="UTF-8"):
+        flags.read_spec(path)
+
+
+def test_what_must_be_said_is_a_mistake_of_usage() -> None:
+    with pytest.raises(typer.BadParameter, match="name"):
+        flags.need({"name": ""}, "name")
+
+
+def test_a_record_is_brought_to_its_spec(tmp_path: Path) -> None:
+    record = (
+        '{"id": "run_1", "rev": 3, "created": "2026-01-01T00:00:00Z", "stage": "train", "state": "failed", "limits": '
+    )
+    record += '{"memory_mb": null}, "name": "", "spec": {"data": "datasets:/churn@v1"}}'
+    path = write(tmp_path, record, "run.json")
+    document = flags.merge(path, {}, run.spec_of)
+    assert run.split(document) == ({"stage": "train"}, {"data": "datasets:/churn@v1"})
+
+
+def test_the_fields_of_a_spec_may_stand_at_the_top_or_in_a_table() -> None:
+    around, spec = run.split({"stage": "train", "name": "x", "seed": 1, "spec": {"data": "churn", "seed": 2}})
+    assert around == {"stage": "train", "name": "x"}
+    assert spec == {"data": "churn", "seed": 1}
