@@ -11,6 +11,10 @@ from typing import NamedTuple
 import psutil
 import pytest
 
+from leptonai.core import settings
+
+settings.silence_libraries()  # before any test imports them; it stays for the whole run
+
 # Threads that libraries start once for a process and keep; they belong to nobody's test.
 _KEPT = ("asyncio_", "ThreadPoolExecutor-tf", "pymain", "execnet", "Dummy", "tqdm", "AnyIO worker", "IOThreadFS")
 

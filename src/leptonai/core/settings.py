@@ -89,9 +89,18 @@ def home(given: object = None) -> Path:
     return Path(get("home", given) or "~/.leptonai").expanduser().absolute()
 
 
+_SILENT = {"ORT_DISABLE_TELEMETRY": "1"}  # from 1.29 on ONNX Runtime reports to its maker as soon as it is imported
+
+
 def environment(**extra: str) -> dict[str, str]:
-    """Return a copy of the environment for a child process, with `extra` on top."""
-    return {**os.environ, **extra}
+    """Return a copy of the environment for a child process, with `extra` on top. Libraries there send nothing home."""
+    return {**_SILENT, **os.environ, **extra}
+
+
+def silence_libraries() -> None:
+    """Forbid libraries to send telemetry from this process; to be called before they are imported."""
+    for name, value in _SILENT.items():
+        os.environ.setdefault(name, value)
 
 
 def variable(name: str) -> str | None:
