@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import onnx
-from skl2onnx import to_onnx
-from skl2onnx.common import _container
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType
-from sklearn.base import is_classifier
-from sklearn.ensemble import VotingClassifier
+from skl2onnx import to_onnx  # type: ignore[import-untyped]
+from skl2onnx.common import _container  # type: ignore[import-untyped]
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType  # type: ignore[import-untyped]
+from sklearn.base import is_classifier  # type: ignore[import-untyped]
+from sklearn.ensemble import VotingClassifier  # type: ignore[import-untyped]
 
 from leptonai.adapters.frameworks.onnx_quiet import quiet
 from leptonai.core.ports import Learner, Route
@@ -37,7 +37,7 @@ def _convert(estimator: Any, kind: Any) -> bytes:
         model: onnx.ModelProto = to_onnx(estimator, initial_types=[("x", kind)], target_opset=OPSETS, options=options)
     del model.graph.output[:-1]  # a classifier's label comes first; what decides is the tail of the published graph
     _drop_unused(model.graph)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
@@ -71,7 +71,8 @@ def _plain_integers() -> Iterator[None]:
     make_node = _container.make_node
 
     def make(*args: Any, **attributes: Any) -> onnx.NodeProto:
-        return make_node(*args, **{name: _integers(value) for name, value in attributes.items()})
+        node: onnx.NodeProto = make_node(*args, **{name: _integers(value) for name, value in attributes.items()})
+        return node
 
     _container.make_node = make
     try:

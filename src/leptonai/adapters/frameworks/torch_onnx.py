@@ -1,22 +1,25 @@
 """PyTorch to ONNX: by the older tracer or by torch.export. Both leave the batch size open.
 
 The tracer runs one batch and writes down what was computed: in 50 ms where torch.export takes seconds, and its files are
-smaller and quicker to serve. But it writes down one way through an ``if`` that depends on values. It says so when that
-may have happened; then torch.export, which refuses such models, is asked first.
+smaller and quicker to serve. But it writes down one way through an ``if`` that depends on values, and says so when that
+may have happened. Such a trace is refused: it would agree on the rows it is checked with and be wrong on others.
 """
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
+from contextlib import contextmanager, redirect_stderr
+from io import BytesIO, StringIO
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 import torch
 
 from leptonai.adapters.frameworks.onnx_quiet import quiet
+from leptonai.core.errors import Unsupported
 from leptonai.core.ports import Learner, Route
 
+_CHOOSER = "keras/src/backend/torch/core.py"  # ops.cond and ops.while_loop
 OPSET = 20  # the newest that the older tracer writes
 
 
@@ -27,14 +30,13 @@ def routes(learner: Learner, example: Any) -> Iterator[Route]:
 
 def module_routes(module: torch.nn.Module, example: Any) -> Iterator[Route]:
     """Yield the ways to export this module. Each build leaves it in the mode (train or eval) it was in."""
-    yield Route("PyTorch's tracer, strict", lambda: by_tracer(module, example, strict=True))
-    yield Route("torch.export", lambda: by_export(module, example))
     yield Route("PyTorch's tracer", lambda: by_tracer(module, example))
+    yield Route("torch.export", lambda: by_export(module, example))
 
 
 def by_export(module: torch.nn.Module, example: Any) -> bytes:
     """Export with torch.export; raises when the model fixes its batch size."""
-    with _still(module), quiet():
+    with _still(module), quiet(), redirect_stderr(StringIO()):  # where it prints the graph that it could not finish
         program = torch.onnx.export(
             module,
             (_batch(module, example),),
@@ -46,15 +48,14 @@ def by_export(module: torch.nn.Module, example: Any) -> bytes:
             verbose=False,
         )
     assert program is not None  # noqa: S101  (None only with dynamo=False)
-    return program.model_proto.SerializeToString()
+    return bytes(program.model_proto.SerializeToString())
 
 
-def by_tracer(module: torch.nn.Module, example: Any, *, strict: bool = False) -> bytes:
-    """Export by running one batch and writing down what was computed; `strict`: raise where that may lose a choice."""
+def by_tracer(module: torch.nn.Module, example: Any) -> bytes:
+    """Export by running one batch and writing down what was computed. Raises `Unsupported` where that may lose a choice."""
     file = BytesIO()
-    with _still(module), quiet(), _traceable():
-        if strict:
-            warnings.simplefilter("error", torch.jit.TracerWarning)
+    with _still(module), quiet(), _traceable(), warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         torch.onnx.export(
             module,
             (_batch(module, example),),
@@ -65,7 +66,21 @@ def by_tracer(module: torch.nn.Module, example: Any, *, strict: bool = False) ->
             output_names=["y"],
             opset_version=OPSET,
         )
+    for warning in said:
+        if _chooses(warning):
+            where = f"{PurePath(warning.filename).name}, line {warning.lineno}"
+            raise Unsupported(f"the model seems to choose by values ({where}), and a trace holds one way only")
     return file.getvalue()
+
+
+def _chooses(warning: warnings.WarningMessage) -> bool:
+    """Whether a tracer's warning may be about values. Inside the libraries nearly all are about shapes, which are fixed."""
+    if not issubclass(warning.category, torch.jit.TracerWarning):  # type: ignore[attr-defined]  # public all the same
+        return False
+    _, inside, path = PurePath(warning.filename).as_posix().rpartition("/site-packages/")
+    if not inside or not path.startswith(("torch/", "keras/")):
+        return True
+    return path == _CHOOSER and "as_tensor" not in str(warning.message)
 
 
 def _batch(module: torch.nn.Module, example: Any) -> torch.Tensor:
@@ -77,15 +92,15 @@ def _batch(module: torch.nn.Module, example: Any) -> torch.Tensor:
 
 @contextmanager
 def _traceable() -> Iterator[None]:
-    """Turn off a fused operator that ONNX does not have, and the graph that a failing tracer prints."""
-    fast, printing = torch.backends.mha.get_fastpath_enabled(), torch._C._jit_is_onnx_log_enabled()
+    """Turn off a fused operator that ONNX does not have, and the whole graph that a failing tracer prints."""
+    fast, log = torch.backends.mha.get_fastpath_enabled(), torch._C._jit_onnx_log
     torch.backends.mha.set_fastpath_enabled(False)
-    torch._C._jit_set_onnx_log_enabled(False)
+    torch._C._jit_onnx_log = lambda *_: None
     try:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        torch._C._jit_set_onnx_log_enabled(printing)
+        torch._C._jit_onnx_log = log
 
 
 @contextmanager
