@@ -40,7 +40,7 @@ def test_what_is_no_spec_file(tmp_path: Path, text: str, name: str, says: str) -
 
 
 def test_a_missing_or_binary_spec_file(tmp_path: Path) -> None:
-    with pytest.raises(Invalid, match="nowhere.toml"):
+    with pytest.raises(Invalid, match=r"nowhere\.toml"):
         flags.read_spec(tmp_path / "nowhere.toml")
     path = tmp_path / "binary.toml"
     path.write_bytes(b"\xff\xfe\x00")
