@@ -5,16 +5,16 @@ that are coded alike are put side by side first, so that a table of thirty numbe
 hundred.
 """
 
-import math
 from collections.abc import Sequence
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from onnx import TensorProto
 
 from leptonai.core.errors import Unsupported
-from leptonai.training.onnx_inputs import kind
+from leptonai.training.encoder import width
+from leptonai.training.onnx_inputs import kind, unseen
 from leptonai.training.onnx_parts import ML, Parts
 from leptonai.training.spec import Encoding, FeatureCode
 
@@ -42,17 +42,13 @@ def encode(parts: Parts, encoding: Encoding) -> str:
     start = 0
     for feature in encoding.features:
         key = ("scale" if feature.op == "time" else feature.op, kind(feature).onnx)
-        groups.setdefault(key, []).append(_Member(feature, start, width(feature)))
+        if width(feature):
+            groups.setdefault(key, []).append(_Member(feature, start, width(feature)))
         start += width(feature)
+    if not groups:
+        raise Unsupported("no column of the model has a value in the training part")
     encoded = parts.concat([_group(parts, op, elem, members, to) for (op, elem), members in groups.items()])
     return _in_order(parts, encoded, list(chain.from_iterable(groups.values())))
-
-
-def width(feature: FeatureCode) -> int:
-    """Return how many columns of the encoded array a feature fills."""
-    if feature.op == "onehot":
-        return len(feature.categories)
-    return math.prod(feature.shape)
 
 
 def _group(parts: Parts, op: str, elem: int, members: Sequence[_Member], to: int) -> str:
@@ -87,21 +83,16 @@ def _scale(parts: Parts, values: str, elem: int, features: Sequence[FeatureCode]
 
 def _category(parts: Parts, feature: FeatureCode, elem: int) -> str:
     """Return (batch, 1) positions from 1, or (batch, categories) of truth; 0 for what is not known."""
-    keys = "keys_strings" if elem == TensorProto.STRING else "keys_int64s"
     positions = range(1, 1 + len(feature.categories))
-    if not feature.categories:
-        raise Unsupported(f"column {feature.column!r} is a category without a value in the training part: leave it out")
-    index = parts.add(
-        "LabelEncoder",
-        feature.column,
-        domain=ML,
-        default_int64=0,
-        values_int64s=list(positions),
-        **{keys: [key.encode() if isinstance(key, str) else key for key in feature.categories]},
-    )
+    keys = list(feature.categories)
+    attributes: dict[str, Any] = {"values_int64s": list(positions), "default_int64": 0}
+    if not keys:  # a column that is empty in the training part: nothing of it is known
+        keys, attributes["values_int64s"] = [unseen((), kind(feature).datatype)], [0]
+    attributes["keys_strings" if elem == TensorProto.STRING else "keys_int64s"] = keys
+    index = _column(parts, parts.add("LabelEncoder", feature.column, domain=ML, **attributes))
     if feature.op == "index":
-        return _column(parts, index)
-    return parts.add("Equal", _column(parts, index), parts.constant(positions, np.int64))
+        return index
+    return parts.add("Equal", index, parts.constant(positions, np.int64))
 
 
 def _whole(parts: Parts, feature: FeatureCode, layout: str) -> str:

@@ -48,7 +48,7 @@ def publishable(middle: bytes, encoding: Encoding, activation: str, shape: tuple
     _assemble(model, head, tail, encoding, shape)
     if model.ByteSize() > LIMIT:
         raise TooLarge("the model is larger than 2 GiB, which one ONNX file cannot hold")
-    return model.SerializeToString(deterministic=True)
+    return bytes(model.SerializeToString(deterministic=True))
 
 
 def _one_in_one_out(model: onnx.ModelProto) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
@@ -99,9 +99,18 @@ def _assemble(model: onnx.ModelProto, head: Parts, tail: Parts, encoding: Encodi
         del node.metadata_props[:]
         node.doc_string = ""
     graph.initializer.extend([*head.constants, *tail.constants])
+    _drop_unused_constants(graph)
     for spec in onnx_inputs.specs(encoding):
         graph.input.append(helper.make_tensor_value_info(spec.name, _KINDS[spec.datatype], ["batch", *spec.shape[1:]]))
     for spec in onnx_tail.outputs(encoding, shape):
         graph.output.append(helper.make_tensor_value_info(spec.name, _KINDS[spec.datatype], ["batch", *spec.shape[1:]]))
     graph.name, graph.doc_string, model.doc_string = "leptonai", "", ""
     model.producer_name, model.producer_version = "leptonai", ""
+
+
+def _drop_unused_constants(graph: onnx.GraphProto) -> None:
+    if any(attribute.HasField("g") or attribute.graphs for node in graph.node for attribute in node.attribute):
+        return  # a graph inside a node may use them
+    used = {name for node in graph.node for name in node.input}
+    for index in reversed([i for i, tensor in enumerate(graph.initializer) if tensor.name not in used]):
+        del graph.initializer[index]

@@ -36,9 +36,11 @@ def kind(feature: FeatureCode) -> Kind:
         return _UINT8
     if feature.type == FeatureType.TENSOR:
         return _FP32
+    if feature.op == "flag":
+        return _BOOL
     if feature.type == FeatureType.NUMBER or feature.dtype.startswith("float"):
         return _FP64
-    return _BOOL if feature.type == FeatureType.BOOLEAN else _INT64
+    return _INT64
 
 
 def specs(encoding: Encoding) -> tuple[TensorSpec, ...]:
@@ -60,13 +62,16 @@ def specs(encoding: Encoding) -> tuple[TensorSpec, ...]:
 def feed(encoding: Encoding, batch: Mapping[str, Any]) -> dict[str, Any]:
     """Turn a batch as a Reader gives it into the inputs of the model.
 
-    A missing category (None) becomes a value that is none of the column's categories: both are coded 0.
+    A missing category (None) becomes a value that is none of the column's categories: both are coded 0. A missing truth
+    value becomes false.
     """
     return {feature.column: _column(feature, batch[feature.column]) for feature in encoding.features}
 
 
 def _column(feature: FeatureCode, values: Any) -> Any:
     to = kind(feature)
+    if to is _BOOL:
+        return np.asarray(values) == True  # noqa: E712  (None, too, is not true)
     if feature.type not in (FeatureType.CATEGORY, FeatureType.TEXT):
         return np.ascontiguousarray(values, dtype=to.numpy)
     missing = unseen(feature.categories, to.datatype)

@@ -38,8 +38,8 @@ def decide(parts: Parts, raw: str, shape: tuple[int, ...], activation: str, enco
     """Add the tail; its outputs are named as `outputs` says. Raises `Unsupported` when the shape is not one of scores."""
     names = [spec.name for spec in outputs(encoding, shape)]
     raw = parts.cast(raw, TensorProto.FLOAT)
-    if encoding.task == "regression":
-        parts.add("Identity", raw, output=names[0])
+    if encoding.task == "regression":  # in the shape of `Learner.predict`: an exporter may give (batch, 1) for (batch,)
+        parts.add("Reshape", raw, parts.constant([-1, *shape], np.int64), output=names[0])
         return
     label, probabilities = names
     parts.add("Identity", _probabilities(parts, raw, shape, activation, len(encoding.classes)), output=probabilities)
@@ -52,8 +52,7 @@ def decide(parts: Parts, raw: str, shape: tuple[int, ...], activation: str, enco
 def _probabilities(parts: Parts, raw: str, shape: tuple[int, ...], activation: str, classes: int) -> str:
     if shape not in ((), (1,), (classes,)):
         raise Unsupported(f"the model gives values of shape {shape} where {classes} classes need ({classes},)")
-    if shape == ():
-        raw = parts.add("Unsqueeze", raw, parts.constant([1], np.int64))
+    raw = parts.add("Reshape", raw, parts.constant([-1, *(shape or (1,))], np.int64))
     if activation == "softmax":
         raw = parts.add("Softmax", raw, axis=1)
     elif activation == "sigmoid":
