@@ -1,0 +1,84 @@
+"""Keras 3 on whichever back end the user has, behind the port `Framework`. TensorFlow's ``tf.keras`` is Keras 3 too."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from leptonai.adapters.frameworks import packing
+from leptonai.core.errors import FieldError, Invalid, Unavailable, Unsupported
+from leptonai.core.ports import Learner, Packed, Route
+
+
+class KerasFramework:
+    """Models of Keras: sequential, functional and subclassed; built or not, compiled here or by Keras."""
+
+    name = "keras"
+
+    def owns(self, model: object) -> bool:
+        """Whether it is a ``keras.Model``."""
+        keras = sys.modules.get("keras")
+        return keras is not None and hasattr(keras, "Model") and isinstance(model, keras.Model)
+
+    def pack(self, model: Any, compiled: Mapping[str, Any]) -> Packed:
+        """See the port. The model's description travels with its weights, if it has any, and the user's own code."""
+        import keras  # type: ignore[import-untyped]
+
+        from leptonai.adapters.frameworks.keras_parts import compiled_with, custom_objects
+
+        options = compiled_with(model, compiled)
+        try:
+            config = keras.saving.serialize_keras_object(model)
+        except (NotImplementedError, TypeError, ValueError) as error:
+            raise Invalid(
+                f"{type(model).__name__} cannot be written down, so that it can be made again in a Run: give its class, and "
+                f"the classes of its layers, a get_config method ({' '.join(str(error).split())[:200]})",
+                errors=[FieldError("model", "needs get_config")],
+            ) from error
+        config.pop("compile_config", None)
+        weights = [keras.ops.convert_to_numpy(v) for v in model.weights] if model.built else []
+        parts = {
+            "backend": keras.config.backend(),
+            "config": config,
+            "custom": custom_objects(model, (config, options)),
+            "weights": weights,
+            "compile": options,
+        }
+        facts = {
+            "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "backend": parts["backend"],
+            "parameters": int(sum(w.size for w in weights)),
+        }
+        return Packed(packing.by_value(parts, "the model"), parts["backend"], facts)
+
+    def load(self, code: bytes, weights: bytes | None = None) -> Learner:
+        """See the port. Raises `Unavailable` when this process runs Keras on another back end."""
+        import keras
+
+        from leptonai.adapters.frameworks.keras_learner import KerasLearner
+
+        parts = packing.unpack(code)
+        if keras.config.backend() != parts["backend"]:
+            raise Unavailable(
+                f"the model is one of Keras on {parts['backend']}, and Keras runs on {keras.config.backend()} here: "
+                f"set KERAS_BACKEND={parts['backend']}"
+            )
+        with keras.saving.custom_object_scope(parts["custom"]):
+            model = keras.saving.deserialize_keras_object(parts["config"], safe_mode=False)
+        if isinstance(model.inputs, (list, tuple)) and len(model.inputs) > 1:
+            raise Unsupported(f"the model has {len(model.inputs)} inputs; give one that takes one array")
+        learner = KerasLearner(model, parts["compile"], parts["custom"], parts["weights"])
+        if weights is not None:
+            learner.load_weights(weights)
+        return learner
+
+    def absorb(self, model: Any, weights: bytes) -> None:
+        """See the port. A model that is not built yet is built."""
+        from leptonai.adapters.frameworks.keras_learner import load_into
+
+        load_into(model, weights)
+
+    def export(self, learner: Learner, example: Any) -> Iterator[Route]:
+        """See the port."""
+        from leptonai.adapters.frameworks.keras_onnx import routes
+
+        return routes(learner, example)

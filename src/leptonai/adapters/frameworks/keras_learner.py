@@ -1,0 +1,284 @@
+"""A Keras model that learns inside a Run: Keras's own compiled steps and metrics, its state as safetensors."""
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras  # type: ignore[import-untyped]
+import numpy as np
+from keras.src.random.seed_generator import global_seed_generator  # type: ignore[import-untyped]
+
+from leptonai.adapters.frameworks import arrays
+from leptonai.adapters.frameworks.keras_parts import made
+from leptonai.adapters.frameworks.shapes import a_row, check_outputs, outputs
+from leptonai.core.errors import FieldError, Invalid, LeptonError
+
+
+class KerasLearner:
+    """See `core.ports.Learner`; the attributes say what the platform asks before it has a batch."""
+
+    incremental = True
+    layout = "channels_last"  # of images
+
+    def __init__(self, model: Any, options: dict[str, Any], custom: dict[str, Any], weights: Sequence[Any]):
+        self.model = model
+        self.activation = "none"
+        self.last_loss = float("nan")
+        self._options, self._custom, self._weights = options, custom, list(weights)
+        self._one_hot = False
+        self._task = ""
+        self._outputs: tuple[int, ...] = ()
+        self._about: dict[str, Any] = {}
+        # A step of Keras begins its metrics anew; ours go on to the end of the epoch.
+        object.__setattr__(model, "reset_metrics", lambda: None)
+
+    @property
+    def _embedding(self) -> Any:
+        layers = [layer for layer in self.model._flatten_layers(include_self=False) if not _is_input(layer)]
+        return layers[0] if layers and isinstance(layers[0], keras.layers.Embedding) else None
+
+    @property
+    def input_dtype(self) -> str:
+        """int64 where the model begins with an embedding."""
+        return "int64" if self._embedding is not None else "float32"
+
+    @property
+    def entries(self) -> int | None:
+        """How many numbers an embedding at the beginning knows."""
+        return None if self._embedding is None else int(self._embedding.input_dim)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it holds, those that it does not learn (such as means of batches) among them."""
+        return int(self.model.count_params()) if self.model.built else 0
+
+    def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
+        """See the port. A model that was built keeps its weights; one that was not is built after seeding."""
+        self._seed(seed)
+        _check_input(self.model, np.shape(x))
+        with _refused(np.shape(x)):
+            output = self._call(x)
+        self._outputs = tuple(output.shape)
+        if self._weights:
+            _assign(self.model.weights, self._weights, "the model's own weights do not fit the data")
+        with keras.saving.custom_object_scope(self._custom):
+            self.model.compile(**made(self._options))
+        kind = _loss_kind(self.model.loss)
+        several = outputs(self._outputs) > 1
+        self._task, self._one_hot = task, task == "classification" and several and kind == "probabilities"
+        check_outputs(self._outputs, np.shape(y), task, classes, "index" if kind == "sparse" else kind)
+        self.activation = _activation(self.model.loss, several) if task == "classification" else "value"
+        with _refused(np.shape(x)):
+            self.model.test_on_batch(x, self._target(y))  # makes loss and metrics, and shows whether they fit
+            self.model.optimizer.build(self.model.trainable_variables)
+        type(self.model).reset_metrics(self.model)
+        self._about = {"rows": [int(n) for n in np.shape(x)[1:]], "dtype": str(x.dtype)}
+        self._seed(seed)
+
+    @staticmethod
+    def _seed(seed: int) -> None:
+        keras.utils.set_random_seed(seed)
+
+    def _call(self, x: Any) -> Any:
+        self._mode(training=False)
+        output = self.model(keras.ops.convert_to_tensor(x), training=False)
+        if isinstance(output, (list, tuple, dict)):
+            raise TypeError(f"the model gives a {type(output).__name__}, where one array is needed")
+        return output
+
+    def _mode(self, *, training: bool) -> None:
+        if keras.config.backend() == "torch" and self.model.training != training:
+            self.model.train(training)  # for layers that are written in PyTorch
+
+    def _target(self, y: Any) -> Any:
+        if self._task == "classification":
+            if self._one_hot:
+                return np.eye(outputs(self._outputs), dtype=np.float32)[y]
+            if outputs(self._outputs) > 1:
+                return y
+            y = y.astype(np.float32)
+        return y[:, None] if y.ndim == 1 and len(self._outputs) > 1 else y
+
+    def step(self, x: Any, y: Any) -> None:
+        """See the port."""
+        self._mode(training=True)
+        self.last_loss = float(self.model.train_on_batch(x, self._target(y), return_dict=True)["loss"])
+
+    def measure(self, x: Any, y: Any) -> None:
+        """See the port."""
+        self._mode(training=False)
+        self.model.test_on_batch(x, self._target(y))
+
+    def metrics(self) -> dict[str, float]:
+        """See the port."""
+        found = {name: float(value) for name, value in self.model.get_metrics_result().items()}
+        type(self.model).reset_metrics(self.model)
+        return found
+
+    def predict(self, x: Any) -> Any:
+        """See the port."""
+        self._mode(training=False)
+        return np.asarray(self.model.predict_on_batch(x), dtype=np.float32)
+
+    def state(self) -> dict[str, bytes]:
+        """See the port."""
+        groups = {
+            "optimizer": self.model.optimizer.variables,
+            "metrics": self.model.metrics_variables,
+            "seeds": self._seeds(),
+        }
+        values = {f"{name}/{i}": _numpy(v) for name, vs in groups.items() for i, v in enumerate(vs)}
+        generators = {**arrays.generators(), "torch": _torch_generator()}
+        return {
+            "weights.safetensors": self.weights(),
+            "learner.safetensors": arrays.dump(values, {name: len(vs) for name, vs in groups.items()}),
+            "rng.json": json.dumps(generators).encode(),
+        }
+
+    def restore(self, state: Mapping[str, bytes]) -> None:
+        """See the port."""
+        self.load_weights(state["weights.safetensors"])
+        values, counts = arrays.parse(state["learner.safetensors"])
+        groups = {
+            "optimizer": self.model.optimizer.variables,
+            "metrics": self.model.metrics_variables,
+            "seeds": self._seeds(),
+        }
+        for name, variables in groups.items():
+            found = [values[f"{name}/{i}"] for i in range(counts[name])]
+            _assign(variables, found, f"the checkpoint has another {name}")
+        generators = json.loads(state["rng.json"])
+        arrays.set_generators(generators)
+        _set_torch_generator(generators["torch"])
+
+    def _seeds(self) -> list[Any]:
+        weights = {id(variable) for variable in self.model.weights}
+        own = [variable for variable in self.model.variables if id(variable) not in weights]
+        return [*own, global_seed_generator().state]
+
+    def weights(self) -> bytes:
+        """Return the weights by the path of each variable, as safetensors; the header says how to build the model."""
+        names = _paths(self.model.weights)
+        found = {name: _numpy(v) for name, v in zip(names, self.model.weights, strict=True)}
+        return arrays.dump(found, {**self._about, "order": names})
+
+    def load_weights(self, weights: bytes) -> None:
+        """Take weights that `weights` gave."""
+        self._about = {name: value for name, value in arrays.about(weights).items() if name != "order"}
+        load_into(self.model, weights)
+
+
+def load_into(model: Any, weights: bytes) -> None:
+    """Put trained weights into a model, built if it is not. Raises `Invalid` when they are those of another one."""
+    values, about = arrays.parse(weights)
+    if not model.built or len(model.weights) != len(about["order"]):
+        with _refused((1, *about["rows"])):
+            model(keras.ops.zeros((1, *about["rows"]), dtype=about["dtype"]))
+    _assign(model.weights, [values[name] for name in about["order"]], "the trained weights do not fit this model")
+
+
+def _assign(variables: Sequence[Any], values: Sequence[Any], otherwise: str) -> None:
+    ours, theirs = [tuple(v.shape) for v in variables], [tuple(np.shape(v)) for v in values]
+    if ours != theirs:
+        first = next(((a, b) for a, b in zip(ours, theirs, strict=False) if a != b), (len(ours), len(theirs)))
+        raise Invalid(f"{otherwise}: {first[0]} is needed where {first[1]} is given")
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _numpy(variable: Any) -> Any:
+    return np.array(keras.ops.convert_to_numpy(variable))
+
+
+def _paths(variables: Sequence[Any]) -> list[str]:
+    seen: dict[str, int] = {}
+    names = []
+    for variable in variables:
+        seen[variable.path] = count = seen.get(variable.path, 0) + 1
+        names.append(variable.path if count == 1 else f"{variable.path}#{count}")
+    return names
+
+
+def _is_input(layer: Any) -> bool:
+    # Containers are listed beside what they contain.
+    return isinstance(layer, (keras.layers.InputLayer, keras.Model))
+
+
+def _check_input(model: Any, shape: tuple[int, ...]) -> None:
+    takes = getattr(model, "input_shape", None) if model.built else None
+    if not isinstance(takes, tuple) or len(takes) != len(shape):
+        return
+    if any(n is not None and n != have for n, have in zip(takes[1:], shape[1:], strict=True)):
+        if len(takes) == 2:
+            raise Invalid(f"the model takes {takes[1]} features, and the data gives {shape[1]}")
+        raise Invalid(f"the model takes rows of shape {a_row(takes)}, and the data gives {a_row(shape)}")
+
+
+class _refused:  # noqa: N801  (used like a function)
+    """Turn what a model raises on its first batch into `Invalid`."""
+
+    def __init__(self, shape: Sequence[int]):
+        self.shape = shape
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, Exception) or isinstance(error, (LeptonError, MemoryError)):
+            return
+        text = re.sub(r"\x1b\[\d+m", "", str(error))
+        text = text.split("Arguments received by")[0]
+        text = " ".join(re.sub(r"Exception encountered when calling [^\n]*\n", "", text).split())
+        wants = re.search(r"expected axis -1 of input shape to have value (\d+)", text)
+        if wants and len(self.shape) == 2:
+            raise Invalid(
+                f"the model takes {wants[1]} features, and the data gives {self.shape[1]}",
+                errors=[FieldError("model", text)],
+            ) from error
+        raise Invalid(
+            f"the model cannot take rows of shape {a_row(self.shape)}: {text}", errors=[FieldError("model", text)]
+        ) from error
+
+
+def _name(loss: Any) -> str:
+    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
+    return name.lower().replace("_", "")
+
+
+def _loss_kind(loss: Any) -> str:
+    """Return what a loss wants of the target of several classes: "sparse" numbers, one-hot "probabilities", or "custom"."""
+    name = _name(loss)
+    if name.startswith("sparse") or name in ("crossentropy", "ce"):
+        return "sparse"
+    own = (
+        isinstance(loss, str)
+        or str(getattr(loss, "__module__", "")).startswith("keras")
+        or type(loss).__module__.startswith("keras")
+    )
+    return "probabilities" if own else "custom"
+
+
+def _activation(loss: Any, several: bool) -> str:
+    if not getattr(loss, "from_logits", False):
+        config = loss.get_config() if isinstance(loss, keras.losses.Loss) and hasattr(loss, "get_config") else {}
+        if not config.get("from_logits", False):
+            return "none"
+    return "softmax" if several and "binary" not in _name(loss) else "sigmoid"
+
+
+def _torch_generator() -> str | None:
+    if keras.config.backend() != "torch":
+        return None
+    import torch
+
+    return base64.b64encode(torch.get_rng_state().numpy().tobytes()).decode()
+
+
+def _set_torch_generator(state: str | None) -> None:
+    if state is None:
+        return
+    import torch
+
+    torch.set_rng_state(torch.frombuffer(bytearray(base64.b64decode(state)), dtype=torch.uint8))

@@ -1,0 +1,126 @@
+"""What `compile` was given for a Keras model, and the user's own classes and functions, on their way to a Run."""
+
+import inspect
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import keras  # type: ignore[import-untyped]
+
+from leptonai.adapters.frameworks.packing import unknown
+from leptonai.core.errors import FieldError, Invalid
+
+_AUTO = ("accuracy", "acc", "crossentropy", "ce")  # Keras picks by the shapes
+_OPTIONS = ("optimizer", "loss", "metrics")
+
+
+def compiled_with(model: Any, compiled: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what to compile with: what leptonai was given, else what the Keras model was. Raises `Invalid`."""
+    for name in compiled:
+        if name not in _OPTIONS:
+            raise Invalid(f"compile: {name!r} is not known", errors=[FieldError(name, f"one of {', '.join(_OPTIONS)}")])
+    own = getattr(model, "_compile_config", None)
+    found = dict(own.config) if model.compiled and own is not None else {}
+    if not found and not compiled:
+        raise Invalid(
+            "the model is not compiled: call compile(optimizer=…, loss=…) first",
+            errors=[FieldError("compile", "an optimizer and a loss")],
+        )
+    found.update({name: value for name, value in compiled.items() if value is not None})
+    _check(found)
+    return {name: _config(value) for name, value in found.items() if value is not None}
+
+
+def _check(found: Mapping[str, Any]) -> None:
+    if isinstance(name := found.get("optimizer"), str):
+        _known("optimizer", name, keras.optimizers, (keras.optimizers.Optimizer,), ())
+    if isinstance(name := found.get("loss"), str):
+        _known("loss", name, keras.losses, (keras.losses.Loss,), _AUTO[2:])
+    for name in _strings(found.get("metrics")):
+        _known("metric", name, keras.metrics, (keras.metrics.Metric,), _AUTO)
+
+
+def _known(kind: str, name: str, module: Any, bases: tuple[type, ...], more: Iterable[str]) -> None:
+    try:
+        if name.lower() not in more and module.get(name) is None:
+            raise ValueError(name)
+    except (ValueError, TypeError) as error:
+        names = [
+            word.lower() if kind == "optimizer" else word
+            for word in dir(module)
+            if inspect.isfunction(made := getattr(module, word)) or (inspect.isclass(made) and issubclass(made, bases))
+        ]
+        hidden = {
+            "get",
+            "serialize",
+            "deserialize",
+            "optimizer",
+            "loss",
+            "metric",
+            "Loss",
+            "Metric",
+            "lossscaleoptimizer",
+        }
+        raise unknown(kind, name, [*(word for word in names if word not in hidden), *more]) from error
+
+
+def _strings(metrics: Any) -> Iterator[str]:
+    if isinstance(metrics, str):
+        yield metrics
+    elif isinstance(metrics, (list, tuple)):
+        for metric in metrics:
+            yield from _strings(metric)
+
+
+def _config(value: Any) -> Any:
+    """Describe Keras's own objects by their configuration (they hold variables); leave the rest as it is."""
+    if isinstance(value, (keras.optimizers.Optimizer, keras.losses.Loss, keras.metrics.Metric)):
+        return {"__keras__": keras.saving.serialize_keras_object(value)}
+    if isinstance(value, dict):
+        return {name: _config(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_config(part) for part in value]
+    return value
+
+
+def made(value: Any) -> Any:
+    """Make again what `compiled_with` described."""
+    if isinstance(value, dict):
+        if "__keras__" in value:
+            return keras.saving.deserialize_keras_object(value["__keras__"], safe_mode=False)
+        return {name: made(part) for name, part in value.items()}
+    return [made(part) for part in value] if isinstance(value, list) else value
+
+
+def custom_objects(model: Any, described: Iterable[Any]) -> dict[str, Any]:
+    """Return the classes and functions that are not Keras's own, by every name that a description may call them."""
+    found: dict[str, Any] = {}
+    for part in model._flatten_layers():
+        _note(found, type(part))
+    for description in described:
+        for module, name in _named(description):
+            _note(found, getattr(sys.modules.get(module), name, None))
+    return found
+
+
+def _note(found: dict[str, Any], made: Any) -> None:
+    name = getattr(made, "__name__", None)
+    if made is None or name is None or str(made.__module__).partition(".")[0] == "keras":
+        return
+    found[name] = made
+    found[keras.saving.get_registered_name(made)] = made
+
+
+def _named(description: Any) -> Iterator[tuple[str, str]]:
+    """Yield (module, name) of every class and function in a description."""
+    if isinstance(description, dict):
+        module, name = description.get("module"), description.get("class_name")
+        if name == "function":
+            name = description.get("config")
+        if isinstance(module, str) and isinstance(name, str):
+            yield module, name
+        for part in description.values():
+            yield from _named(part)
+    elif isinstance(description, (list, tuple)):
+        for part in description:
+            yield from _named(part)

@@ -1,0 +1,79 @@
+"""scikit-learn, behind the port `Framework`."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from leptonai.adapters.frameworks import packing
+from leptonai.core.errors import FieldError, Invalid, Unsupported
+from leptonai.core.ports import Learner, Packed, Route
+
+
+class SklearnFramework:
+    """Estimators and pipelines of scikit-learn, and those that follow its conventions."""
+
+    name = "sklearn"
+
+    def owns(self, model: object) -> bool:
+        """Whether it is an estimator: a ``sklearn.base.BaseEstimator``."""
+        base = sys.modules.get("sklearn.base")
+        return base is not None and isinstance(model, base.BaseEstimator)
+
+    def pack(self, model: Any, compiled: Mapping[str, Any]) -> Packed:
+        """See the port. The estimator travels unfitted; metrics can be named, the optimiser and the loss are its own."""
+        from sklearn.base import clone  # type: ignore[import-untyped]
+
+        from leptonai.adapters.frameworks import sklearn_metrics
+
+        for name in ("optimizer", "loss"):
+            if compiled.get(name) is not None:
+                raise Unsupported(
+                    f"{type(model).__name__} brings its own {name}: leave {name}= out of compile, and set its parameters",
+                    errors=[FieldError(name, "not for scikit-learn")],
+                )
+        if not hasattr(model, "fit") or not hasattr(model, "predict"):
+            raise Invalid(
+                f"{type(model).__name__} cannot predict: give a classifier, a regressor, or a pipeline that ends in one"
+            )
+        metrics = list(compiled.get("metrics") or ())
+        sklearn_metrics.check(metrics)
+        parts = {"estimator": clone(model, safe=False), "metrics": metrics, "mine": mine(model)}
+        facts = {"class": f"{type(model).__module__}.{type(model).__qualname__}", "parameters": 0}
+        return Packed(packing.by_value(parts, "the estimator"), "sklearn", facts)
+
+    def load(self, code: bytes, weights: bytes | None = None) -> Learner:
+        """See the port."""
+        from leptonai.adapters.frameworks.sklearn_learner import SklearnLearner
+
+        parts = packing.unpack(code)
+        learner = SklearnLearner(parts["estimator"], parts["metrics"], parts["mine"])
+        if weights is not None:
+            learner.load_weights(weights)
+        return learner
+
+    def absorb(self, model: Any, weights: bytes) -> None:
+        """See the port. The estimator becomes the fitted one; its parameters stay what they were."""
+        from leptonai.adapters.frameworks.sklearn_learner import read
+
+        fitted = read(weights, mine(model))
+        if type(fitted) is not type(model):
+            raise Invalid(
+                f"the trained weights are those of a {type(fitted).__name__}, not of a {type(model).__name__}"
+            )
+        vars(model).update(vars(fitted))
+
+    def export(self, learner: Learner, example: Any) -> Iterator[Route]:
+        """See the port."""
+        from leptonai.adapters.frameworks.sklearn_onnx import routes
+
+        return routes(learner, example)
+
+
+def mine(model: Any) -> list[Any]:
+    """Return the classes and functions of the user's own that an estimator, its steps and parameters are made of."""
+    found: dict[int, Any] = {}
+    for part in (model, *model.get_params(deep=True).values()):
+        made = part if isinstance(part, type) or hasattr(part, "__code__") else type(part)
+        if packing.is_users(str(getattr(made, "__module__", ""))):
+            found[id(made)] = made
+    return list(found.values())

@@ -1,0 +1,165 @@
+"""A scikit-learn estimator that learns inside a Run: one fit on all rows, kept as a skops file."""
+
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from leptonai.adapters.frameworks import arrays, sklearn_metrics
+from leptonai.core.errors import Denied, FieldError, Invalid
+
+_TRUSTED = ("sklearn", "numpy", "scipy")
+
+
+class SklearnLearner:
+    """See `core.ports.Learner`. `incremental` is False: `step` is given all rows at once."""
+
+    incremental = False
+    layout = "flat"  # of images, and of everything else
+    input_dtype = "float32"
+    entries = None
+
+    def __init__(self, model: Any, metrics: Sequence[Any], mine: Sequence[Any]):
+        self.model = model
+        self.activation = "none"
+        self.last_loss = float("nan")
+        self._metrics, self._mine = list(metrics), list(mine)
+        self._task, self._classes = "", 0
+        self._found: dict[str, float] = {}
+        self._seen: list[tuple[Any, Any]] = []
+        _make_importable(self._mine)
+
+    @property
+    def parameters(self) -> int:
+        """How many coefficients a linear or neural model learnt; 0 for the others."""
+        last = self.model.steps[-1][1] if hasattr(self.model, "steps") else self.model
+        learnt = [getattr(last, name, None) for name in ("coef_", "intercept_", "coefs_", "intercepts_")]
+        parts = [
+            part for value in learnt if value is not None for part in (value if isinstance(value, list) else [value])
+        ]
+        return int(sum(np.size(part) for part in parts if not hasattr(part, "nnz")))
+
+    def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
+        """See the port. Estimators without a random state of their own draw from NumPy's, which is seeded here."""
+        from sklearn.base import is_classifier, is_regressor  # type: ignore[import-untyped]
+
+        arrays.seed_generators(seed)
+        self._task, self._classes = task, classes
+        name = type(self.model).__name__
+        if task == "classification" and is_regressor(self.model):
+            raise Invalid(
+                f"{name} predicts numbers, and the target has {classes} classes: use a classifier, "
+                "or import the target as a number with types={…}"
+            )
+        if task == "regression" and is_classifier(self.model):
+            raise Invalid(
+                f"{name} tells classes apart, and the target is a number: use a regressor, "
+                'or import the target as a category with types={…: "category"}'
+            )
+        self.activation = "value" if task == "regression" else self._kind()
+        if len(x) != len(y):
+            raise Invalid(f"there are {len(x)} rows and {len(y)} targets")
+
+    def _kind(self) -> str:
+        if hasattr(self.model, "predict_proba"):
+            return "none"
+        if hasattr(self.model, "decision_function"):
+            return "softmax" if self._classes > 2 else "sigmoid"
+        return "none"
+
+    def step(self, x: Any, y: Any) -> None:
+        """Fit on all rows. What scikit-learn warns of, such as no convergence, is kept for `notes`."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                self.model.fit(x, y)
+            except (ValueError, TypeError) as error:
+                short = " ".join(str(error).split())[:500]
+                raise Invalid(
+                    f"{type(self.model).__name__} cannot learn from {x.shape[0]} rows of {x.shape[1]} features: {short}",
+                    errors=[FieldError("model", short)],
+                ) from error
+        self.notes = list(dict.fromkeys(" ".join(str(w.message).split())[:300] for w in caught))
+        self.activation = "value" if self._task == "regression" else self._kind()
+        self._seen.append((x, y))
+
+    def measure(self, x: Any, y: Any) -> None:
+        """See the port."""
+        self._seen.append((x, y))
+
+    def metrics(self) -> dict[str, float]:
+        """See the port. The loss is the log loss where there are probabilities, or the mean squared error."""
+        if not self._seen:
+            return {}
+        x, y = (np.concatenate(parts) for parts in zip(*self._seen, strict=True))
+        self._seen = []
+        raw = self.predict(x)
+        found = {}
+        if self._task == "regression" or hasattr(self.model, "predict_proba"):
+            found["loss"] = self.last_loss = sklearn_metrics.loss(self._task, y, raw)
+        predicted = raw.reshape(np.shape(y)) if self._task == "regression" else self.model.predict(x)
+        return found | sklearn_metrics.measured(self._metrics, self._task, y, predicted)
+
+    def predict(self, x: Any) -> Any:
+        """See the port. Classes that the training part lacked have probability 0."""
+        known = getattr(self.model, "classes_", None)
+        if known is None:
+            return np.asarray(self.model.predict(x), dtype=np.float32)
+        if hasattr(self.model, "predict_proba"):
+            return self._spread(np.asarray(self.model.predict_proba(x)), known)
+        if hasattr(self.model, "decision_function"):
+            scores = np.asarray(self.model.decision_function(x), dtype=np.float32)
+            if scores.ndim == 1:
+                return scores[:, None]
+            if scores.shape[1] == len(known):
+                return self._spread(scores, known, missing=-np.inf)
+        index = np.searchsorted(known, self.model.predict(x))
+        return self._spread(np.eye(len(known), dtype=np.float32)[index], known)
+
+    def _spread(self, scores: Any, known: Any, missing: float = 0.0) -> Any:
+        if self._classes in (0, len(known)):
+            return scores.astype(np.float32)
+        spread = np.full((len(scores), self._classes), missing, dtype=np.float32)
+        spread[:, np.asarray(known, dtype=np.int64)] = scores
+        return spread
+
+    def state(self) -> dict[str, bytes]:
+        """See the port."""
+        return {"weights.skops": self.weights()}
+
+    def restore(self, state: Mapping[str, bytes]) -> None:
+        """See the port."""
+        self.load_weights(state["weights.skops"])
+
+    def weights(self) -> bytes:
+        """Return the fitted estimator as a skops file: arrays and parameters, no code."""
+        from skops import io  # type: ignore[import-untyped]
+
+        return bytes(io.dumps(self.model))
+
+    def load_weights(self, weights: bytes) -> None:
+        """Take weights that `weights` gave."""
+        self.model = read(weights, self._mine)
+
+
+def read(weights: bytes, mine: Sequence[Any]) -> Any:
+    """Read a skops file. Raises `Denied` for a type of neither scikit-learn, NumPy, SciPy, nor the user's own."""
+    from skops import io
+
+    own = {f"{made.__module__}.{made.__qualname__}" for made in mine} | {f"{m.__module__}.{m.__name__}" for m in mine}
+    found = io.get_untrusted_types(data=weights)
+    strange = [name for name in found if name.partition(".")[0] not in _TRUSTED and name not in own]
+    if strange:
+        raise Denied(f"the weights hold {', '.join(strange)}, which is not trusted", types=strange)
+    return io.loads(weights, trusted=found)
+
+
+def _make_importable(mine: Sequence[Any]) -> None:
+    """Let skops find the user's own classes by name: in a Run their modules exist only inside the packed code."""
+    for made in mine:
+        module = sys.modules.setdefault(made.__module__, ModuleType(made.__module__))
+        if getattr(module, made.__name__, None) is None:
+            setattr(module, made.__name__, made)

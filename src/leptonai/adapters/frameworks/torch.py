@@ -1,0 +1,81 @@
+"""PyTorch, behind the port `Framework`."""
+
+import copy
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from leptonai.adapters.frameworks import packing
+from leptonai.core.errors import Invalid
+from leptonai.core.ports import Learner, Packed, Route
+
+
+class TorchFramework:
+    """Modules of PyTorch, with its optimisers and losses by name or as objects."""
+
+    name = "torch"
+
+    def owns(self, model: object) -> bool:
+        """Whether it is a ``torch.nn.Module`` (and not a Keras model, which may be one too)."""
+        torch, keras = sys.modules.get("torch"), sys.modules.get("keras")
+        if torch is None or not hasattr(torch, "nn") or not isinstance(model, torch.nn.Module):
+            return False
+        return not (keras is not None and hasattr(keras, "Model") and isinstance(model, keras.Model))
+
+    def pack(self, model: Any, compiled: Mapping[str, Any]) -> Packed:
+        """See the port. Without an optimizer: Adam. Without a loss: by the target, cross entropy or mean squares."""
+        from leptonai.adapters.frameworks import torch_metrics, torch_parts
+
+        torch_parts.check_options(compiled)
+        metrics = list(compiled.get("metrics") or ())
+        torch_metrics.check(metrics)
+        loss = compiled.get("loss")
+        torch_parts.loss(loss)
+        parts = {
+            "module": _on_cpu(model),
+            "optimizer": tuple(torch_parts.optimizer(compiled.get("optimizer"))),
+            "loss": loss,
+            "metrics": metrics,
+        }
+        kind = type(model)
+        facts = {"class": f"{kind.__module__}.{kind.__qualname__}", "parameters": _count(model)}
+        return Packed(packing.by_value(parts, "the model"), "torch", facts)
+
+    def load(self, code: bytes, weights: bytes | None = None) -> Learner:
+        """See the port."""
+        from leptonai.adapters.frameworks import torch_parts
+        from leptonai.adapters.frameworks.torch_learner import TorchLearner
+
+        parts = packing.unpack(code)
+        recipe = torch_parts.OptimizerRecipe(*parts["optimizer"])
+        learner = TorchLearner(parts["module"], recipe, torch_parts.loss(parts["loss"]), parts["metrics"])
+        if weights is not None:
+            learner.load_weights(weights)
+        return learner
+
+    def absorb(self, model: Any, weights: bytes) -> None:
+        """See the port. The module keeps its device and its mode."""
+        from leptonai.adapters.frameworks.torch_learner import load_into
+
+        try:
+            load_into(model, weights)
+        except RuntimeError as error:
+            raise Invalid(f"the trained weights do not fit this model: {error}") from error
+
+    def export(self, learner: Learner, example: Any) -> Iterator[Route]:
+        """See the port."""
+        from leptonai.adapters.frameworks.torch_onnx import routes
+
+        return routes(learner, example)
+
+
+def _on_cpu(model: Any) -> Any:
+    if all(part.device.type == "cpu" for part in (*model.parameters(), *model.buffers())):
+        return model
+    return copy.deepcopy(model).to("cpu")  # the Run may have no such device
+
+
+def _count(model: Any) -> int:
+    from torch.nn import UninitializedParameter
+
+    return sum(p.numel() for p in model.parameters() if not isinstance(p, UninitializedParameter))

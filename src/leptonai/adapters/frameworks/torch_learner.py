@@ -1,0 +1,252 @@
+"""A PyTorch module that learns inside a Run: our own loop, its state as safetensors."""
+
+import base64
+import json
+from collections.abc import Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from leptonai.adapters.frameworks import arrays
+from leptonai.adapters.frameworks.shapes import check_outputs, outputs
+from leptonai.adapters.frameworks.torch_fit import refused
+from leptonai.adapters.frameworks.torch_metrics import Metric
+from leptonai.adapters.frameworks.torch_parts import Loss, OptimizerRecipe, default_loss, last_activation, targets
+
+Tensor = torch.Tensor
+
+
+class TorchLearner:
+    """See `core.ports.Learner`; the attributes say what the platform asks before it has a batch."""
+
+    incremental = True  # learns batch by batch
+    layout = "channels_first"  # of images
+
+    def __init__(self, module: nn.Module, recipe: OptimizerRecipe, loss: Loss | None, metrics: list[Any]):
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.model = module.to(self.device)
+        self.activation = "none"
+        self.last_loss = float("nan")
+        self._recipe, self._loss, self._given_metrics = recipe, loss, metrics
+        self._metrics: list[Metric] = []
+        self._task = ""
+        self._optimizer: torch.optim.Optimizer | None = None
+        self._sum = torch.zeros(2, dtype=torch.float64)  # loss x rows, rows
+
+    @property
+    def _first(self) -> nn.Module | None:
+        """The first layer that has weights, in the order the layers were given."""
+        return next((m for m in self.model.modules() if next(m.parameters(recurse=False), None) is not None), None)
+
+    @property
+    def input_dtype(self) -> str:
+        """int64 where the model begins with an embedding."""
+        return "int64" if isinstance(self._first, (nn.Embedding, nn.EmbeddingBag)) else "float32"
+
+    @property
+    def entries(self) -> int | None:
+        """How many numbers an embedding at the beginning knows."""
+        first = self._first
+        return first.num_embeddings if isinstance(first, (nn.Embedding, nn.EmbeddingBag)) else None
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers it learns."""
+        return sum(p.numel() for p in self.model.parameters() if not isinstance(p, nn.UninitializedParameter))
+
+    def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
+        """See the port. The weights stay those that the user's object had; lazy layers are filled after seeding."""
+        self._seed(seed)
+        output = self._try(x)
+        found = self._loss or default_loss(task, outputs(output.shape))
+        check_outputs(tuple(output.shape), tuple(np.shape(y)), task, classes, found.kind)
+        self.activation = "value"
+        if task == "classification":
+            self.activation = found.activation or last_activation(self.model, outputs(output.shape))
+        self._loss, self._task = found, task
+        self._metrics = [Metric(given, task, classes, self.activation) for given in self._given_metrics]
+        self._try_loss(output, y)
+        self._optimizer = self._recipe.build(self.model)
+        self._seed(seed)
+
+    @staticmethod
+    def _seed(seed: int) -> None:
+        arrays.seed_generators(seed)
+        torch.manual_seed(seed)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, and nothing here reads such memory
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+    def _try(self, x: Any) -> Tensor:
+        with torch.no_grad(), _mode(self.model, training=False), refused(self.model, np.shape(x)):
+            output = self.model(self._input(x))
+            if not isinstance(output, Tensor):
+                raise TypeError(f"the model gives a {type(output).__name__}, where one tensor is needed")
+        return output
+
+    def _try_loss(self, output: Tensor, y: Any) -> None:
+        with torch.no_grad(), refused(None, tuple(output.shape)):
+            self._losses(output, self._target(y))
+
+    def _input(self, x: Any) -> Tensor:
+        return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self.device, non_blocking=True)
+
+    _target = _input
+
+    def _losses(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        assert self._loss is not None  # noqa: S101  (begin set it)
+        shaped = targets(self._loss, self._task, y, output)
+        value = self._loss.compute(output, shaped)
+        return (value if value.dim() == 0 else value.mean()), shaped
+
+    def step(self, x: Any, y: Any) -> None:
+        """See the port."""
+        assert self._optimizer is not None  # noqa: S101  (begin set it)
+        if not self.model.training:
+            self.model.train()
+        target = self._target(y)
+        self._optimizer.zero_grad(set_to_none=True)
+        output = self.model(self._input(x))
+        value, shaped = self._losses(output, target)
+        value.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        self._add(value.detach(), output.detach(), target, shaped)
+
+    def measure(self, x: Any, y: Any) -> None:
+        """See the port."""
+        self.model.eval()
+        with torch.no_grad():
+            target = self._target(y)
+            output = self.model(self._input(x))
+            value, shaped = self._losses(output, target)
+            self._add(value, output, target, shaped)
+
+    def _add(self, value: Tensor, output: Tensor, target: Tensor, shaped: Tensor) -> None:
+        self.last_loss = value.item()
+        rows = len(target)
+        self._sum += torch.tensor([self.last_loss * rows, rows], dtype=torch.float64)
+        if self._metrics:
+            with torch.no_grad():
+                for metric in self._metrics:
+                    metric.update(output, target, shaped)
+
+    def metrics(self) -> dict[str, float]:
+        """See the port."""
+        total, rows = self._sum.tolist()
+        found = {"loss": total / rows if rows else float("nan")}
+        for metric in self._metrics:
+            found[metric.name] = metric.result()
+            metric.reset()
+        self._sum.zero_()
+        return found
+
+    def predict(self, x: Any) -> Any:
+        """See the port."""
+        self.model.eval()
+        with torch.no_grad():
+            return self.model(self._input(x)).float().cpu().numpy()
+
+    def state(self) -> dict[str, bytes]:
+        """See the port."""
+        assert self._optimizer is not None  # noqa: S101  (begin set it)
+        return {
+            "weights.safetensors": self.weights(),
+            "optimizer.safetensors": _dump_optimizer(self._optimizer),
+            "rng.json": json.dumps({**arrays.generators(), "torch": _generators()}).encode(),
+            "sums.safetensors": arrays.dump(
+                {str(i): m.sums.numpy() for i, m in enumerate(self._metrics) if m.sums is not None},
+                {"loss": self._sum.tolist()},
+            ),
+        }
+
+    def restore(self, state: Mapping[str, bytes]) -> None:
+        """See the port."""
+        assert self._optimizer is not None  # noqa: S101  (begin set it)
+        self.load_weights(state["weights.safetensors"])
+        _load_optimizer(self._optimizer, state["optimizer.safetensors"])
+        sums, about = arrays.parse(state["sums.safetensors"])
+        self._sum = torch.tensor(about["loss"], dtype=torch.float64)
+        for number, metric in enumerate(self._metrics):
+            found = sums.get(str(number))
+            metric.sums = None if found is None else torch.from_numpy(found.copy())
+        generators = json.loads(state["rng.json"])
+        arrays.set_generators(generators)
+        _set_generators(generators["torch"])
+
+    def weights(self) -> bytes:
+        """Return all parameters and buffers by name, as safetensors."""
+        from safetensors.torch import save
+
+        return save({name: _plain(value) for name, value in self.model.state_dict().items()})
+
+    def load_weights(self, weights: bytes) -> None:
+        """Take weights that `weights` gave."""
+        load_into(self.model, weights)
+
+
+def load_into(module: nn.Module, weights: bytes) -> None:
+    """Put safetensors into a module. Raises `RuntimeError` when they are those of another one."""
+    from safetensors.torch import load
+
+    module.load_state_dict(load(weights))
+
+
+def _plain(value: Tensor) -> Tensor:
+    return value.detach().to("cpu", copy=True).contiguous()  # tied weights must not share memory in the file
+
+
+def _generators() -> list[str]:
+    states = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
+    return [base64.b64encode(state.numpy().tobytes()).decode() for state in states]
+
+
+def _set_generators(states: list[str]) -> None:
+    found = [torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8) for text in states]
+    torch.set_rng_state(found[0])
+    if torch.cuda.is_available() and len(found) == 1 + torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(found[1:])
+
+
+def _dump_optimizer(optimizer: torch.optim.Optimizer) -> bytes:
+    from safetensors.torch import save
+
+    state = optimizer.state_dict()
+    tensors: dict[str, Tensor] = {}
+    plain: dict[str, dict[str, Any]] = {}
+    for number, entries in state["state"].items():
+        plain[str(number)] = {}
+        for name, value in entries.items():
+            if isinstance(value, Tensor):
+                tensors[f"{number}/{name}"] = _plain(value)
+            else:
+                plain[str(number)][name] = value
+    groups = [{k: v.item() if isinstance(v, Tensor) else v for k, v in g.items()} for g in state["param_groups"]]
+    return save(tensors, {"about": json.dumps({"plain": plain, "groups": groups})})
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, data: bytes) -> None:
+    from safetensors.torch import load
+
+    about = arrays.about(data)
+    state: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in about["plain"].items()}
+    for key, value in load(data).items():
+        number, _, name = key.partition("/")
+        state[int(number)][name] = value
+    groups = [
+        {name: tuple(v) if isinstance(v, list) and name != "params" else v for name, v in group.items()}
+        for group in about["groups"]
+    ]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+@contextmanager
+def _mode(module: nn.Module, *, training: bool) -> Any:
+    modes = [(part, part.training) for part in module.modules()]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

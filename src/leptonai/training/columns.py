@@ -1,0 +1,89 @@
+"""Which columns a model learns from, and whether it can: what is known from the schema alone, without a row."""
+
+from collections.abc import Iterable, Sequence
+
+from leptonai.core.errors import FieldError, Invalid, Unsupported
+from leptonai.core.nouns import Column, FeatureType
+
+WHOLE = (FeatureType.IMAGE, FeatureType.TENSOR)  # columns whose values are arrays
+
+
+def pick(
+    columns: Sequence[Column], target: str | None, features: Sequence[str] | None, where: str
+) -> tuple[Column, tuple[Column, ...]]:
+    """Return the target's column and those of the features, in the order of the dataset or as they were named.
+
+    Raises `Invalid` that names the column that is not there, `Unsupported` for text.
+    """
+    by_name = {column.name: column for column in columns}
+    if not target:
+        raise Invalid(
+            f"{where} has no target: say which column to predict, with target=…",
+            errors=[FieldError("target", f"one of {', '.join(by_name)}")],
+        )
+    _exist([target], by_name, where, "target")
+    if features is not None:
+        _exist(features, by_name, where, "features")
+        if target in features:
+            raise Invalid(
+                f"the target {target!r} cannot be a feature too", errors=[FieldError("features", f"not {target!r}")]
+            )
+        if twice := {name for name in features if list(features).count(name) > 1}:
+            raise Invalid(f"features: {', '.join(sorted(twice))} is named twice")
+    chosen = tuple(by_name[name] for name in (features or [n for n in by_name if n != target]))
+    if not chosen:
+        raise Invalid(f"{where} has no column to learn from beside its target {target!r}")
+    _no_text(chosen, by_name[target])
+    return by_name[target], chosen
+
+
+def _exist(names: Iterable[str], known: Iterable[str], where: str, field: str) -> None:
+    listed = list(known)
+    for name in names:
+        if name not in listed:
+            shown = ", ".join(listed[:30]) + (", …" if len(listed) > 30 else "")
+            raise Invalid(
+                f"{field}: {where} has no column {name!r}; it has {shown}",
+                errors=[FieldError(field, f"one of {shown}")],
+            )
+
+
+def _no_text(chosen: Sequence[Column], target: Column) -> None:
+    for column in chosen:
+        if column.type == FeatureType.TEXT:
+            raise Unsupported(
+                f"column {column.name!r} is text, which has no encoding yet: leave it out with features=[…], or import "
+                f'it as a category with types={{"{column.name}": "category"}}',
+                errors=[FieldError(column.name, "text has no encoding yet")],
+            )
+    if target.type in (FeatureType.TEXT, FeatureType.IMAGE, FeatureType.DATETIME):
+        raise Unsupported(
+            f"the target {target.name!r} is of type {target.type}, which cannot be predicted: import it as a category "
+            f'with types={{"{target.name}": "category"}}, or name another target',
+            errors=[FieldError("target", "a number, a category or a boolean")],
+        )
+
+
+def task_of(target: Column) -> str:
+    """Return "classification" for categories and booleans, else "regression"."""
+    return "classification" if target.type in (FeatureType.CATEGORY, FeatureType.BOOLEAN) else "regression"
+
+
+def layout_of(features: Sequence[Column], images: str) -> str:
+    """Return the layout of the encoded array; `images` is that of images in the framework. Raises `Unsupported`.
+
+    A framework whose arrays are flat takes any mixture; the others take scalars, or one image or tensor column.
+    """
+    whole = [column for column in features if column.type in WHOLE]
+    if not whole:
+        return "table"
+    if images == "flat":
+        return "flat"
+    if len(features) > 1:
+        others = [column.name for column in features if column is not whole[0]]
+        raise Unsupported(
+            f"column {whole[0].name!r} ({whole[0].type}) cannot be fed to the model together with {', '.join(others[:8])}: "
+            "name one image or tensor column, or only scalar ones, with features=[…]",
+            errors=[FieldError("features", "one image or tensor column, or scalar columns only")],
+        )
+    return images if whole[0].type == FeatureType.IMAGE and images == "channels_first" else "channels_last"
