@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from leptonai.core.errors import Busy, LeptonError, Unavailable, from_dict
+from leptonai.core.errors import Busy, Invalid, LeptonError, NotFound, Unavailable, from_dict
 from leptonai.core.ids import new_id
 
 API = "/api/v1"
@@ -162,6 +162,14 @@ class Http:
         """Return the plaintext of a sealed blob."""
         return self._answer("GET", f"/blobs/{quote(blob, safe='')}", retry=True, timeout=120).body
 
+    def post_json(self, path: str, data: Any) -> Any:
+        """Send JSON to a full path of a serving plane and return its decoded answer. Raises the error it answered with."""
+        return _decoded(self.raw("POST", path, json=data, timeout=120))
+
+    def post_bytes(self, path: str, data: bytes, kind: str) -> Any:
+        """Send a file of this content type to a full path of a serving plane and return its decoded answer."""
+        return _decoded(self.raw("POST", path, content=data, headers={"Content-Type": kind}, timeout=120))
+
     def events(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yield (event, data) of a server-sent event stream until it ends. Raises `Unavailable` when it breaks."""
         given = {name: value for name, value in (params or {}).items() if value is not None}
@@ -190,6 +198,12 @@ def _parse(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
             data.append(line[5:].lstrip(" "))
 
 
+def _decoded(answer: Answer) -> Any:
+    if answer.status >= 400:
+        raise _error(answer)
+    return jsonlib.loads(answer.body)
+
+
 def _error(answer: Answer) -> LeptonError:
     try:
         problem = jsonlib.loads(answer.body)
@@ -197,5 +211,6 @@ def _error(answer: Answer) -> LeptonError:
         problem = None
     if not isinstance(problem, dict) or "code" not in problem:
         words = problem.get("error") if isinstance(problem, dict) else None
-        return Unavailable(str(words or f"the server answered {answer.status}, and not as leptonai does"))
+        kind = {404: NotFound, 429: Busy, 503: Busy}.get(answer.status, Invalid if answer.status < 500 else Unavailable)
+        return kind(str(words or f"the server answered {answer.status}, and not as leptonai does"))
     return from_dict({**problem, "message": problem.get("detail") or problem.get("title")})
