@@ -45,9 +45,14 @@ def folder_of(url: str | Path) -> Path:
     return Path(text).expanduser().absolute()
 
 
+def is_id(text: object) -> bool:
+    """Whether `text` can be the id of a blob."""
+    return isinstance(text, str) and _ID.fullmatch(text) is not None
+
+
 def check_id(id: str) -> str:
     """Return `id` if it can be that of a blob; before this it must never become a path. Raises `NotFound`."""
-    if not isinstance(id, str) or not _ID.fullmatch(id):
+    if not is_id(id):
         raise NotFound(f"there is no blob {str(id)[:100]!r}: the id of a blob is 64 digits 0-9 a-f")
     return id
 
@@ -64,12 +69,20 @@ def damaged(id: str, where: object) -> Corrupt:
     )
 
 
-def _sync_folder(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+@contextlib.contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    """Give a descriptor of a folder, to lock it or to make its entries durable."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        yield fd
     finally:
-        os.close(fd)
+        with contextlib.suppress(OSError):  # nothing was written through it, so nothing can be lost
+            os.close(fd)
+
+
+def _sync_folder(path: Path) -> None:
+    with _opened(path) as fd:
+        os.fsync(fd)
 
 
 def _write_all(fd: int, data: memoryview) -> None:
@@ -157,7 +170,8 @@ class LocalStore:
             with self._told("written"):
                 os.fsync(fd)
         finally:
-            os.close(fd)
+            with self._told("written"):
+                os.close(fd)
         return StoredBlob(digest.hexdigest(), size)
 
     def _publish(self, temp: Path, id: str) -> None:
@@ -167,8 +181,7 @@ class LocalStore:
         of the same bytes has just acknowledged.
         """
         path = self._path(id)
-        fd = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
+        with _opened(path.parent) as fd:
             fcntl.flock(fd, fcntl.LOCK_EX)
             existed = path.exists()
             os.replace(temp, path)  # noqa: PTH105  # the same call by which the tests make it fail
@@ -179,8 +192,6 @@ class LocalStore:
                     with contextlib.suppress(OSError):
                         path.unlink()
                 raise
-        finally:
-            os.close(fd)
 
     def open(self, id: str) -> BinaryIO:
         """Open a blob. Raises `NotFound`, or `Corrupt` before a byte of a damaged one is given.
@@ -211,13 +222,13 @@ class LocalStore:
             with self._told("listed"):
                 found = [(name + entry.name, entry) for entry in os.scandir(self.folder / name)]
             for id, entry in sorted(found, key=lambda pair: pair[0]):
-                if id.startswith(prefix) and _ID.fullmatch(id):
+                if id.startswith(prefix) and is_id(id):
                     with contextlib.suppress(FileNotFoundError):  # deleted while we list
                         yield StoredBlob(id, entry.stat().st_size)
 
     def delete(self, id: str) -> None:
         """Forget a blob; one that is not there is no error."""
-        if not _ID.fullmatch(id):
+        if not is_id(id):
             return
         path = self._path(id)
         with self._told("changed"):
