@@ -1,6 +1,5 @@
 """What you ask of the serving stage."""
 
-
 from leptonai.core.nouns import Frozen, Name
 
 

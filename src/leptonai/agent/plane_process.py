@@ -1,0 +1,119 @@
+"""The serving plane as its agent holds it: a process, the line to it, and the socket that outlives it."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from leptonai.core import settings
+from leptonai.core.errors import Corrupt, Invalid, Unavailable
+from leptonai.core.nouns import Model
+from leptonai.serving import frames
+
+STOP_SECONDS = 8.0
+
+
+def listen(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    """Return a listening socket: on `port` where that is free, else on one that is.
+
+    The agent keeps it, so that callers who come while a plane is started again wait instead of being turned away.
+    """
+    for wanted in dict.fromkeys((port, 0)):
+        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            made.bind((host, wanted))
+        except OSError:
+            made.close()
+            if wanted == 0:
+                raise
+            continue
+        made.listen(2048)
+        return made
+    raise AssertionError("one of the ports was free")
+
+
+class PlaneProcess:
+    """A plane that runs, or that ran: after it died, make another one on the same socket."""
+
+    def __init__(self, listening: socket.socket, log: Path):
+        ours, theirs = socket.socketpair()
+        numbers = (listening.fileno(), theirs.fileno())
+        command = ["-P", "-m", "leptonai.serving.plane", "--listen", str(numbers[0]), "--control", str(numbers[1])]
+        environment = settings.environment()
+        environment.pop(settings.SETTINGS["api_key"].variable, None)  # the plane asks the server nothing
+        try:
+            with log.open("ab") as output:
+                self._process = subprocess.Popen(
+                    [sys.executable, *command],
+                    pass_fds=numbers,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._line = ours
+        self._lock = threading.Lock()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs."""
+        return self._process.poll() is None
+
+    def load(self, model: Model, files: Mapping[str, bytes], native: Path | None = None) -> None:
+        """Load and warm a version. Raises `Invalid` with the reason why it cannot, `Unavailable` when the plane is gone."""
+        header = {
+            "op": "load",
+            "model": model.model_dump(mode="json"),
+            "native": None if native is None else str(native),
+            "files": list(files),
+        }
+        self._ask(header, list(files.values()))
+
+    def route(self, table: Sequence[tuple[str, str]]) -> None:
+        """Switch to a table of (service, id of a loaded Model). Raises as `load` does."""
+        lines = [{"service": service, "model": model, "variant": "stable"} for service, model in table]
+        self._ask({"op": "route", "table": lines})
+
+    def close(self) -> None:
+        """Let it finish what it accepted, then end it."""
+        self._line.close()  # it ends when the line does
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._line.close()
+        self._process.kill()
+        self._process.wait()
+
+    def _ask(self, header: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
+        try:
+            with self._lock:
+                frames.send(self._line, header, parts)
+                frame = frames.receive(self._line)
+        except (OSError, Corrupt) as error:
+            raise Unavailable("the serving plane went away") from error
+        if frame is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)  # it is about to be gone; say so only when it is
+            raise Unavailable("the serving plane went away")
+        if frame.header["op"] == "failed":
+            raise Invalid(frame.header["message"])

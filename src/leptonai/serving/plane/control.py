@@ -1,0 +1,64 @@
+"""The line to the agent: it sends models and the table of routes, and is told how that went.
+
+::
+
+    agent -> plane   {"op": "load", "model": Model, "native": path | null}  + the files of the bundle, as "files" names them
+                     {"op": "route", "table": [{"service", "model", "variant"}]}
+    plane -> agent   {"op": "loaded", "model": id, "seconds"}   {"op": "failed", "model": id, "message"}
+                     {"op": "routed"}                           {"op": "failed", "message"}
+
+The files come decrypted over a socket pair that no other process has, and stay in memory: the plane holds no key of the
+store and writes nothing.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from leptonai.core import plugins
+from leptonai.core.errors import LeptonError
+from leptonai.core.nouns import Model
+from leptonai.core.ports import LoadedModel
+from leptonai.serving import frames
+from leptonai.serving.plane import router
+from leptonai.serving.plane.native import NativeModel
+
+
+class Control:
+    """Carries out what the agent says, one message after the other, until the line ends."""
+
+    def __init__(self, to: router.Router, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
+        self._router = to
+        self._reader = reader
+        self._writer = writer
+
+    async def run(self) -> None:
+        """Return when the agent is gone."""
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while (frame := await frames.receive_async(self._reader)) is not None:
+                answer = await self._do(frame)
+                self._writer.write(frames.pack(answer))
+                del frame  # the files of a model that is loaded are not needed any more
+                await self._writer.drain()
+
+    async def _do(self, frame: frames.Frame) -> dict[str, Any]:
+        header = frame.header
+        about = {"model": header["model"]["id"]} if header["op"] == "load" else {}
+        try:
+            if header["op"] == "load":
+                model = Model.model_validate(header["model"])
+                await self._router.load(model, _loader(model, header, frame.parts))
+                return {"op": "loaded", **about}
+            self._router.route(router.table(header["table"]))
+            return {"op": "routed"}
+        except LeptonError as error:
+            return {"op": "failed", "message": error.message, **about}
+        except Exception as error:  # noqa: BLE001 - whatever a model does while it loads, the plane goes on
+            return {"op": "failed", "message": f"it cannot be loaded: {type(error).__name__}: {error}"[:500], **about}
+
+
+def _loader(model: Model, header: dict[str, Any], parts: list[bytes]) -> Callable[[], LoadedModel]:
+    if header["native"] is not None:
+        return lambda: NativeModel(header["native"], model.signature)
+    return lambda: plugins.runtime("onnx").load(dict(zip(header["files"], parts, strict=True)))

@@ -1,0 +1,74 @@
+"""The serving plane: a process of its own that hosts the Services of a Site. Its agent starts it, and it ends with it."""
+
+import argparse
+import asyncio
+import contextlib
+import os
+import socket
+
+import uvicorn
+import uvloop
+
+from leptonai.serving.plane.control import Control
+from leptonai.serving.plane.front import Front
+from leptonai.serving.plane.guard import SWEEP_SECONDS, GuardedProtocol, sweep
+from leptonai.serving.plane.router import Router
+
+GRACE_SECONDS = 5
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Serve on a socket that the agent listens on, told by the agent over another; both come as file descriptors."""
+    parser = argparse.ArgumentParser(prog="python -m leptonai.serving.plane", description=__doc__)
+    parser.add_argument("--listen", type=int, required=True, help="file descriptor of a listening TCP socket")
+    parser.add_argument("--control", type=int, required=True, help="file descriptor of a socket pair to the agent")
+    given = parser.parse_args(arguments)
+    listen, control = socket.socket(fileno=given.listen), socket.socket(fileno=given.control)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(listen, control))
+    os._exit(0)  # a native model may hold threads that never end
+
+
+async def serve(listen: socket.socket, control: socket.socket) -> None:
+    """Serve until the agent goes away or asks to end; then finish what was accepted."""
+    router = Router()
+    local = listen.getsockname()[0] in ("127.0.0.1", "::1")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Front(router, local=local),
+            http=GuardedProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+    reader, writer = await asyncio.open_connection(sock=control)
+    told = asyncio.create_task(_until_end(Control(router, reader, writer), server))
+    swept = asyncio.create_task(_sweeping(server))
+    try:
+        await server.serve(sockets=[listen])
+    finally:
+        told.cancel()
+        swept.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(router.close(), GRACE_SECONDS)
+        writer.close()
+
+
+async def _until_end(control: Control, server: uvicorn.Server) -> None:
+    try:
+        await control.run()
+    finally:
+        server.should_exit = True
+
+
+async def _sweeping(server: uvicorn.Server) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        sweep(server.server_state.connections, loop.time())

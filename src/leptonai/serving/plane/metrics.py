@@ -1,0 +1,106 @@
+"""Counts and times in Prometheus' text form. A request adds to plain numbers; the text is only made when it is asked for."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+STAGES = ("parse", "queue", "model", "encode", "total")
+
+
+class Labels(NamedTuple):
+    """What a series is about. All three are empty for a request that no model was found for."""
+
+    model: str = ""
+    version: str = ""
+    variant: str = ""
+
+
+class Histogram:
+    """Counts by upper bound, and the sum."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]):
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Add one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def lines(self, name: str, labels: Mapping[str, str]) -> Iterable[str]:
+        """Yield the cumulative buckets, the sum and the count."""
+        total = 0
+        for bound, count in zip((*self.bounds, None), self.counts, strict=True):
+            total += count
+            yield _line(f"{name}_bucket", {**labels, "le": "+Inf" if bound is None else f"{bound:g}"}, total)
+        yield _line(f"{name}_sum", labels, self.sum)
+        yield _line(f"{name}_count", labels, total)
+
+
+class Series:
+    """The numbers of one version."""
+
+    def __init__(self) -> None:
+        self.codes: dict[int, int] = {}
+        self.stages = {stage: Histogram(SECONDS) for stage in STAGES}
+        self.batch = Histogram(ROWS)
+        self.load_seconds: float | None = None
+
+    def count(self, status: int) -> None:
+        """Count one answer."""
+        self.codes[status] = self.codes.get(status, 0) + 1
+
+
+class Metrics:
+    """All series of the plane. `depths` says how many requests each version has at hand now."""
+
+    def __init__(self, depths: Callable[[], Mapping[Labels, int]]):
+        self._depths = depths
+        self._series: dict[Labels, Series] = {}
+
+    def of(self, labels: Labels) -> Series:
+        """Return the series of a version; it goes on where it was when the version comes back."""
+        return self._series.setdefault(labels, Series())
+
+    def text(self) -> str:
+        """Return everything, as ``text/plain; version=0.0.4``."""
+        known = [(labels._asdict(), series) for labels, series in sorted(self._series.items())]
+        lines = _head("leptonai_inference_requests_total", "counter", "Answers by HTTP status.")
+        for labels, series in known:
+            for code, count in sorted(series.codes.items()):
+                lines.append(_line("leptonai_inference_requests_total", {**labels, "code": str(code)}, count))
+        name = "leptonai_inference_duration_seconds"
+        lines += _head(
+            name, "histogram", "Where the time of a request goes: parse, queue, model, encode; and in total."
+        )
+        for labels, series in known:
+            for stage, histogram in series.stages.items():
+                if any(histogram.counts):
+                    lines += histogram.lines(name, {**labels, "stage": stage})
+        lines += _head("leptonai_queue_depth", "gauge", "Requests that wait or are being computed.")
+        for found, depth in sorted(self._depths().items()):
+            lines.append(_line("leptonai_queue_depth", found._asdict(), depth))
+        lines += _head("leptonai_batch_size", "histogram", "Rows that were computed together.")
+        for labels, series in known:
+            if any(series.batch.counts):
+                lines += series.batch.lines("leptonai_batch_size", labels)
+        lines += _head("leptonai_model_load_seconds", "gauge", "How long a version took to load and warm up.")
+        for labels, series in known:
+            if series.load_seconds is not None:
+                lines.append(_line("leptonai_model_load_seconds", labels, series.load_seconds))
+        return "\n".join(lines) + "\n"
+
+
+def _head(name: str, kind: str, help: str) -> list[str]:
+    return [f"# HELP {name} {help}", f"# TYPE {name} {kind}"]
+
+
+def _line(name: str, labels: Mapping[str, str], value: float) -> str:
+    # Names of models, versions and variants have no character that would need an escape.
+    inside = ",".join(f'{key}="{text}"' for key, text in labels.items())
+    return f"{name}{{{inside}}} {value}"

@@ -1,0 +1,99 @@
+"""One model version in memory: loaded, warmed by real inference, with its queue."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from leptonai.core.errors import Invalid, LeptonError
+from leptonai.core.nouns import FeatureType, Model, Signature, TensorSpec
+from leptonai.core.ports import LoadedModel
+from leptonai.serving.plane.batcher import Batcher, Item
+from leptonai.serving.plane.columns import Answers, Columns
+from leptonai.serving.plane.values import DATATYPES
+
+WARM_ROWS = (1, 2, 8)
+
+
+class Replica:
+    """A model that answers. `uses` counts the requests that hold it, so that it is closed under none of them."""
+
+    def __init__(self, model: Model, loaded: LoadedModel, seconds: float):
+        self.model = model
+        self.load_seconds = seconds
+        self.uses = 0
+        self.columns = Columns(model.signature)
+        self.answers = Answers(model.signature)
+        self._loaded = loaded
+        self._unused = asyncio.Event()
+        self._batcher = Batcher(f"model {model.name}/{model.version}", loaded.predict)
+
+    @classmethod
+    async def open(cls, model: Model, load: Callable[[], LoadedModel]) -> "Replica":
+        """Load the model and compute a few batches with it. Raises `LeptonError` with the reason why it cannot serve."""
+        start = time.perf_counter()
+        loaded = await asyncio.to_thread(load)
+        try:
+            await asyncio.to_thread(warm, model.signature, loaded)
+        except BaseException:
+            loaded.close()
+            raise
+        return cls(model, loaded, time.perf_counter() - start)
+
+    @property
+    def depth(self) -> int:
+        """Requests that wait or are being computed."""
+        return self._batcher.depth
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can compute now."""
+        return self._batcher.alive and getattr(self._loaded, "alive", True)
+
+    def submit(self, inputs: Mapping[str, Any]) -> Item:
+        """Queue one request. Raises `Busy`."""
+        return self._batcher.submit(inputs, len(next(iter(inputs.values()))))
+
+    def hold(self) -> None:
+        """Say that a request uses it."""
+        self.uses += 1
+
+    def release(self) -> None:
+        """Say that the request is done."""
+        self.uses -= 1
+        if self.uses == 0:
+            self._unused.set()
+
+    async def close(self) -> None:
+        """Wait for the requests that use it, then free it."""
+        while self.uses:
+            self._unused.clear()
+            await self._unused.wait()
+        await self._batcher.close()
+        await asyncio.to_thread(self._loaded.close)
+
+
+def warm(signature: Signature, loaded: LoadedModel) -> None:
+    """Compute batches of several sizes. Raises `Invalid` when the model does not do what its signature says."""
+    for rows in WARM_ROWS:
+        try:
+            outputs = loaded.predict({spec.name: example(spec, rows) for spec in signature.inputs})
+        except LeptonError as error:
+            raise Invalid(f"it cannot compute a batch of {rows}: {error.message}") from error
+        for spec in signature.outputs:
+            if spec.name not in outputs:
+                raise Invalid(f"its signature names the output {spec.name!r}, which the model does not give")
+            found = outputs[spec.name]
+            if found.shape[:1] != (rows,):
+                raise Invalid(f"output {spec.name!r} has the shape {found.shape} for a batch of {rows} rows")
+
+
+def example(spec: TensorSpec, rows: int) -> Any:
+    """Return a batch of an input that a model must be able to compute."""
+    shape = (rows, *(1 if d == -1 else d for d in spec.shape[1:]))
+    if spec.datatype == "BYTES" or (spec.type is FeatureType.CATEGORY and spec.categories):
+        first = spec.categories[0] if spec.categories else ""
+        return np.full(shape, first, DATATYPES[spec.datatype].numpy)
+    return np.zeros(shape, DATATYPES[spec.datatype].numpy)

@@ -1,0 +1,115 @@
+"""Which version answers under which name. What the agent says is carried out here; the agent decides."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from leptonai.core.errors import LeptonError, NotFound
+from leptonai.core.nouns import Model
+from leptonai.core.ports import LoadedModel
+from leptonai.serving.plane.metrics import Labels, Metrics, Series
+from leptonai.serving.plane.replica import Replica
+
+
+class Route(NamedTuple):
+    """Where the requests of one service go, with what each answer says of it."""
+
+    service: str
+    replica: Replica
+    series: Series
+    headers: tuple[tuple[bytes, bytes], ...]
+
+    @property
+    def version(self) -> str:
+        """The number of the version."""
+        return str(self.replica.model.version)
+
+
+class Wanted(NamedTuple):
+    """One line of the table of routes, as the agent sends it."""
+
+    service: str
+    model: str  # the id of a Model that was loaded before
+    variant: str = "stable"
+
+
+class Router:
+    """The versions in memory, and the table of routes. Used on the event loop only."""
+
+    def __init__(self) -> None:
+        self.metrics = Metrics(self._depths)
+        self.told = False  # whether there was a table yet
+        self._replicas: dict[str, Replica] = {}
+        self._routes: dict[str, Route] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def load(self, model: Model, load: Callable[[], LoadedModel]) -> None:
+        """Make a version ready to answer; one that is loaded already stays. Raises `LeptonError` with the reason."""
+        if model.id in self._replicas:
+            return
+        replica = await Replica.open(model, load)
+        self._replicas[model.id] = replica
+        self.metrics.of(_labels(model)).load_seconds = replica.load_seconds
+
+    def route(self, table: Iterable[Wanted]) -> None:
+        """Switch to a new table at once; versions that are in it no more finish what they accepted and are freed.
+
+        Raises `LeptonError`, and changes nothing, when the table names a version that is not loaded.
+        """
+        routes = {}
+        for wanted in table:
+            if wanted.model not in self._replicas:
+                raise LeptonError(f"model {wanted.model} is not loaded, so service {wanted.service} stays where it is")
+            routes[wanted.service] = self._route(wanted, self._replicas[wanted.model])
+        self._routes = routes
+        self.told = True
+        used = {route.replica.model.id for route in routes.values()}
+        for id in self._replicas.keys() - used:
+            task = asyncio.create_task(self._replicas.pop(id).close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+    def find(self, service: str, version: str | None = None) -> Route:
+        """Return the route of a service. Raises `NotFound` that names what there is."""
+        route = self._routes.get(service)
+        if route is None:
+            known = ", ".join(sorted(self._routes)[:20]) or "none yet"
+            raise NotFound(f"no service {service[:120]!r} answers here; there are: {known}")
+        if version is not None and version != route.version:
+            raise NotFound(f"service {service} answers with version {route.version}, not {version[:20]!r}")
+        return route
+
+    @property
+    def ready(self) -> bool:
+        """Whether every service can answer now."""
+        return self.told and all(route.replica.ready for route in self._routes.values())
+
+    async def close(self) -> None:
+        """Finish what was accepted, and free everything."""
+        self._routes = {}
+        self.route([])
+        while self._closing:
+            await asyncio.wait(self._closing)
+
+    def _route(self, wanted: Wanted, replica: Replica) -> Route:
+        model = replica.model
+        labels = _labels(model, wanted.variant)
+        said = {
+            "x-leptonai-model": labels.model,
+            "x-leptonai-version": labels.version,
+            "x-leptonai-variant": labels.variant,
+        }
+        headers = tuple((name.encode(), text.encode()) for name, text in said.items())
+        return Route(wanted.service, replica, self.metrics.of(labels), headers)
+
+    def _depths(self) -> Mapping[Labels, int]:
+        return {_labels(route.replica.model): route.replica.depth for route in self._routes.values()}
+
+
+def _labels(model: Model, variant: str = "stable") -> Labels:
+    return Labels(model.name, str(model.version), variant)
+
+
+def table(given: Iterable[Mapping[str, Any]]) -> list[Wanted]:
+    """Read the table of a message."""
+    return [Wanted(str(line["service"]), str(line["model"]), str(line["variant"])) for line in given]

@@ -1,0 +1,57 @@
+"""What the server answers at once: a Service is made, moved to another version, or taken away.
+
+Each verb returns `Changes` and writes nothing. Whoever writes them and meets `Stale` or `Conflict` was overtaken: he calls
+the verb again, which looks anew.
+"""
+
+from leptonai.core.errors import Conflict, FieldError, NotFound, Unsupported
+from leptonai.core.nouns import Model, Service, ServiceStatus, Site, Variant
+from leptonai.core.stages import Changes, Desk
+from leptonai.core.states import ServiceState
+from leptonai.serving.spec import Deploy
+
+ONNX = "model.onnx"
+
+
+def deploy(spec: Deploy, desk: Desk) -> Changes:
+    """Make the version answer under the name: a new Service is added, one that exists is moved.
+
+    The version that answers now goes on to answer until the new one is loaded. Raises `NotFound` for a model or Site that
+    is not there, `Unsupported` for a version without files, `Conflict` for a Service of another Site.
+    """
+    model = desk.model(spec.model)
+    if not model.files:
+        raise Unsupported(f"model {model.name}/{model.version} has no file to serve: publish it again")
+    if not desk.find(Site, {"name": spec.site}, limit=1):
+        sites = ", ".join(sorted(site.name for site in desk.find(Site))) or "none yet"
+        raise NotFound(f"there is no site {spec.site!r}; sites are: {sites}", errors=[FieldError("site", sites)])
+    variants = (Variant(model=model.id),)
+    found = desk.find(Service, {"name": spec.name}, limit=1)
+    if not found:
+        return Changes(add=(Service.new(name=spec.name, site=spec.site, variants=variants, by=desk.by),))
+    service: Service = found[0]
+    if service.site != spec.site:
+        raise Conflict(
+            f"service {spec.name} is at site {service.site}: delete it first, or deploy it there",
+            errors=[FieldError("site", service.site)],
+        )
+    old = service.status
+    state = ServiceState.UPDATING if old.live and not service.stopped else ServiceState.STARTING
+    status = ServiceStatus(state=state, rev=old.rev, live=old.live, url=old.url)
+    changed = {"variants": variants, "stopped": False, "status": status, "by": desk.by}
+    return Changes(change=(service.model_copy(update=changed),))
+
+
+def delete(service: Service) -> Changes:
+    """Take a Service away; its Site stops to answer under the name."""
+    return Changes(drop=(service,))
+
+
+def opens(service: Service) -> tuple[str, ...]:
+    """Return the ids of the Models that the Site of a Service may read: what it is to serve, and what answers now."""
+    return tuple(dict.fromkeys([*(variant.model for variant in service.variants), *service.status.live]))
+
+
+def blobs(model: Model) -> tuple[str, ...]:
+    """Return the blobs that a Site needs to serve a version."""
+    return (model.files[ONNX],) if ONNX in model.files else tuple(model.files.values())
