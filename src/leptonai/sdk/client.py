@@ -37,18 +37,31 @@ class Client:
         self._lock = threading.Lock()
         self._http: Http | None = None
         self._embedded: Embedded | None = None
+        self._planes: dict[str, Http] = {}
         self._pid = os.getpid()
         _open.add(self)
 
     @property
     def http(self) -> "Http":
         """The connection; the first use opens it, and starts the server of this machine where one is needed."""
-        if self._pid != os.getpid():  # the parent's sockets are not ours to use, nor its server ours to stop
-            self._lock, self._http, self._embedded, self._pid = threading.Lock(), None, None, os.getpid()
+        self._after_fork()
         with self._lock:
             if self._http is None:
                 self._http = self._connect()
             return self._http
+
+    def plane(self, base_url: str) -> "Http":
+        """The connection to a serving plane; predictions do not pass through the server."""
+        from leptonai.sdk.http import Http
+
+        self._after_fork()
+        with self._lock:
+            return self._planes.setdefault(base_url, Http(base_url))
+
+    def _after_fork(self) -> None:
+        if self._pid != os.getpid():  # the parent's sockets are not ours to use, nor its server ours to stop
+            self._lock, self._http, self._embedded = threading.Lock(), None, None
+            self._planes, self._pid = {}, os.getpid()
 
     def _connect(self) -> "Http":
         _look_around()
@@ -75,14 +88,14 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; a server on this machine that was started for it ends when nobody else uses it."""
+        self._after_fork()
         with self._lock:
-            http, embedded, mine = self._http, self._embedded, self._pid == os.getpid()
-            self._http = self._embedded = None
-        if mine:
-            if http is not None:
-                http.close()
-            if embedded is not None:
-                embedded.close()
+            connections = [*self._planes.values(), *([self._http] if self._http is not None else [])]
+            embedded, self._http, self._embedded, self._planes = self._embedded, None, None, {}
+        for connection in connections:
+            connection.close()
+        if embedded is not None:
+            embedded.close()
 
     def __enter__(self) -> Self:
         return self

@@ -154,12 +154,11 @@ def submit(http: "Http", stage: str, spec: dict[str, Any], **more: Any) -> RunRe
 
 def stream(http: "Http", run_id: str, streams: Sequence[str] = ()) -> Iterator[Event | RunRecord]:
     """Yield the events of a Run as they happen, and at last its record. Takes up again where a connection broke."""
-    after, since = 0, time.monotonic()
+    after, heard = 0, time.monotonic()
     while True:
         try:
             asked = {"after": after, "streams": ",".join(streams) or None}
             for kind, data in http.events(f"/runs/{run_id}/events", params=asked):
-                since = time.monotonic()
                 if kind == "end":
                     yield RunRecord.model_validate(data)
                     return
@@ -167,9 +166,14 @@ def stream(http: "Http", run_id: str, streams: Sequence[str] = ()) -> Iterator[E
                 after = max(after, event.seq)
                 yield event
         except Unavailable:
-            if time.monotonic() - since > _PATIENCE:
+            pass  # asked again below, with patience: a server that is started again is back in seconds
+        try:
+            http.call("GET", f"/runs/{run_id}")
+            heard = time.monotonic()
+        except Unavailable:
+            if time.monotonic() - heard > _PATIENCE:
                 raise
-        time.sleep(0.2)  # the stream ended before the Run: the server stopped, or something between cut it
+        time.sleep(0.2)
 
 
 def follow(http: "Http", run_id: str, *, title: str = "", show_progress: bool | None = None) -> RunRecord:

@@ -1,9 +1,11 @@
 """Services as user code holds them: names under which a model answers."""
 
+import json
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from leptonai.core.errors import Busy, Unavailable
+from leptonai.core.errors import Busy, Invalid, LeptonError, NotFound, Unavailable, from_dict
 from leptonai.core.nouns import Service as ServiceRecord
 from leptonai.core.nouns import ServiceStatus
 from leptonai.core.refs import check_name
@@ -12,6 +14,7 @@ from leptonai.sdk import client, rows, show
 
 if TYPE_CHECKING:
     from leptonai.sdk.client import Client
+    from leptonai.sdk.http import Answer
 
 
 class Service:
@@ -57,20 +60,16 @@ class Service:
         A list of dicts or a data frame gives a list of answers, one dict gives one; so does the path of an image file, or
         its bytes. Raises `Invalid` that names the row and the field, `Busy` when the service has too much to do.
         """
-        from leptonai.sdk.http import Http
-
         found = rows.image(data)
         base, _, tail = self.url.partition("/services/")
-        plane = Http(base, None)
-        try:
-            if found is not None:
-                answer = plane.post_bytes(f"/services/{tail}", found[0], found[1])
-            else:
-                answer = plane.post_json(f"/services/{tail}", {"rows": rows.rows(data)})
-        finally:
-            plane.close()
-        predictions = answer["predictions"]
-        return predictions[0] if found is not None or isinstance(data, dict) else predictions
+        asked: dict[str, Any] = {"json": {"rows": rows.rows(data)}} if found is None else {}
+        if found is not None:
+            asked = {"content": found[0], "headers": {"Content-Type": found[1]}}
+        answer = self._client.plane(base).raw("POST", f"/services/{tail}", **asked)
+        if answer.status >= 400:
+            raise _problem(self.name, answer)
+        predictions = json.loads(answer.body)["predictions"]
+        return predictions[0] if found is not None or isinstance(data, Mapping) else predictions
 
     def wait_ready(self, timeout: float = 300.0) -> Self:
         """Return when the version asked for is loaded, warmed and answers.
@@ -141,3 +140,20 @@ def list_services(*, limit: int = 100) -> list[Service]:
     """Return Services, newest first."""
     via = client.current()
     return [Service(ServiceRecord.model_validate(item), via) for item in via.http.pages("/services", limit=limit)]
+
+
+def _problem(name: str, answer: "Answer") -> LeptonError:
+    """Return the error that a serving plane answered with: a problem of ours, or ``{"error": …}`` of the protocol."""
+    try:
+        problem = json.loads(answer.body)
+    except ValueError:
+        problem = {}
+    if isinstance(problem, dict) and "code" in problem:
+        return from_dict({**problem, "message": problem.get("detail") or problem.get("title")})
+    words = f"service {name}: {problem.get('error') if isinstance(problem, dict) else f'answered {answer.status}'}"
+    if answer.status in (429, 503):
+        wait = answer.headers.get("retry-after", "")
+        return Busy(words, retry_after=float(wait) if wait.isdecimal() else None)
+    if answer.status == 404:
+        return NotFound(words)
+    return Invalid(words) if answer.status < 500 else Unavailable(words)
