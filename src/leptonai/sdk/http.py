@@ -1,216 +1,288 @@
-"""The one HTTP client: JSON in and out, our errors at both ends, retries only where they are safe."""
+"""The one HTTP client: what the SDK, the command line and the agent speak to a server, or to a serving plane, with.
 
-import base64
-import hashlib
-import json as jsonlib
+A call is tried again where that cannot do a thing twice: when no connection was made, when the server says to come back
+later, and when the connection broke under a call that may be repeated (POSTs carry an `Idempotency-Key` for that).
+"""
+
+import os
 import random
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
-from urllib.parse import quote, urlsplit
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-import httpx
+from leptonai.core.errors import Invalid, LeptonError, Unavailable
+from leptonai.sdk import wire
 
-from leptonai.core.errors import Busy, Invalid, LeptonError, NotFound, Unavailable, from_dict
-from leptonai.core.ids import new_id
+if TYPE_CHECKING:
+    import httpx
 
-API = "/api/v1"
+Content = bytes | Iterable[bytes]
+
 _TRIES = 4
-_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-
-
-class Answer(NamedTuple):
-    """An answer as it came."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
+_PATIENCE = 10.0  # seconds: a server that asks for a longer pause gets its error passed on instead
+_REPEATABLE = ("GET", "HEAD", "PUT")
+_NOT_TWICE = ("/events", "/claim")  # POSTs that do a thing twice when they are sent twice, whatever key they carry
+_SILENCE = 45.0  # seconds: an event stream says something more often than that
 
 
 class Http:
-    """A connection to a server, or to a serving plane. Thread-safe. `base_url` is ``http://host:port``, without a path."""
+    """A connection to one server. Thread-safe; opened by the first call, and anew in a process that was forked.
 
-    def __init__(self, base_url: str, key: str | None = None, timeout: float = 30.0):
-        self.base_url = base_url.rstrip("/")
-        self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._timeout = timeout
-        self._client: httpx.Client | None = None
-        self._lock = threading.Lock()
+    `revive` is asked when nobody answers at `base_url`: it starts the server again and returns its URL and key.
+    """
 
-    def _open(self) -> httpx.Client:
-        with self._lock:
-            if self._client is None:
-                local = (urlsplit(self.base_url).hostname or "") in _LOOPBACK
-                # A proxy of the environment is for the world outside, never for this machine.
-                verify: ssl.SSLContext | bool = not self.base_url.startswith("http://")
-                self._client = httpx.Client(
-                    base_url=self.base_url,
-                    headers=self._headers,
-                    timeout=httpx.Timeout(self._timeout, connect=10.0),
-                    limits=httpx.Limits(max_connections=64, max_keepalive_connections=16),
-                    trust_env=not local,
-                    verify=verify,
-                )
-            return self._client
-
-    def close(self) -> None:
-        """Close all connections; a later call opens new ones."""
-        with self._lock:
-            client, self._client = self._client, None
-        if client is not None:
-            client.close()
-
-    def raw(
+    def __init__(
         self,
-        method: str,
-        path: str,
-        *,
-        json: Any = None,
-        params: Mapping[str, Any] | None = None,
-        content: bytes | Iterable[bytes] | None = None,
-        headers: Mapping[str, str] | None = None,
-        timeout: float | None = None,
-    ) -> Answer:
-        """Send one request to a full path and return the answer, whatever its status. Raises `Unavailable`."""
-        given = {name: value for name, value in (params or {}).items() if value is not None}
-        try:
-            answer = self._open().request(
-                method,
-                path,
-                json=json,
-                params=given,
-                content=content,
-                headers=dict(headers or {}),
-                timeout=httpx.USE_CLIENT_DEFAULT if timeout is None else timeout,
-            )
-        except httpx.TimeoutException as error:
-            raise Unavailable(f"{self.base_url} did not answer in time: is the machine overloaded?") from error
-        except httpx.TransportError as error:
-            raise Unavailable(f"{self.base_url} cannot be reached ({error}): is the server running there?") from error
-        except httpx.InvalidURL as error:
-            raise Unavailable(f"{self.base_url} is not a URL that can be called: {error}") from error
-        return Answer(answer.status_code, answer.headers, answer.content)
+        base_url: str,
+        key: str | None = None,
+        timeout: float = 30.0,
+        revive: Callable[[], tuple[str, str]] | None = None,
+    ):
+        self.base_url = base_url.rstrip("/")
+        self._key = key
+        self._timeout = timeout
+        self._revive = revive
+        self._lock = threading.Lock()
+        self._client: httpx.Client | None = None
+        self._pid = 0
 
-    def _answer(
-        self, method: str, path: str, *, retry: bool, headers: Mapping[str, str] | None = None, **more: Any
-    ) -> Answer:
-        sent = dict(headers or {})
-        if method == "POST" and retry:
-            sent.setdefault("Idempotency-Key", new_id("idem"))  # so that a repeated POST has one effect
-        for turn in range(_TRIES):
-            last = not retry or turn == _TRIES - 1
-            pause = random.uniform(0.05, 0.15) * 3**turn  # noqa: S311  no secret: it spreads callers out
-            try:
-                answer = self.raw(method, API + path, headers=sent, **more)
-            except Unavailable:
-                if last:
-                    raise
-                time.sleep(pause)
-                continue
-            if answer.status < 400:
-                return answer
-            error = _error(answer)
-            if last or not isinstance(error, Busy):
-                raise error
-            time.sleep(min(error.retry_after or pause, 5.0))
-        raise AssertionError("unreachable")
+    # ------------------------------------------------------------------------------------------------ calls
 
     def call(
         self,
         method: str,
         path: str,
         *,
-        json: Any = None,
+        json: object = None,
         params: Mapping[str, Any] | None = None,
-        content: bytes | None = None,
+        content: Content | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
-        retry: bool = True,
     ) -> Any:
-        """Call the control API (`path` such as ``/runs``) and return decoded JSON, None for no content.
+        """Call the control API (`path` such as ``/runs`` lies under ``/api/v1``) and return its JSON; None for 204.
 
-        What could not be delivered, or met a busy server, is tried again a few times, safely: a POST carries an
-        Idempotency-Key. Raises the error the server answered with, or `Unavailable`.
+        Raises what the server says went wrong, as the error it is, and `Unavailable` when it does not answer.
         """
-        answer = self._answer(
-            method, path, json=json, params=params, content=content, headers=headers, timeout=timeout, retry=retry
+        status, answered, body = self.raw(
+            method, path, json=json, params=params, content=content, headers=headers, timeout=timeout
         )
-        return jsonlib.loads(answer.body) if answer.body else None
+        return self._read(path, status, answered, body)
+
+    def raw(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: Mapping[str, Any] | None = None,
+        content: Content | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        root: str = wire.API,
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Call and return status, headers and body, whatever the status. Raises `Unavailable` when nobody answers."""
+        body, more = content, dict(headers or {})
+        if json is not None:
+            body, more = wire.encode(json), {"content-type": "application/json", **more}
+        if method == "POST":
+            more.setdefault("idempotency-key", uuid.uuid4().hex)
+        once = body is not None and not isinstance(body, bytes)  # an iterator cannot be sent again
+        sent = {name: value for name, value in (params or {}).items() if value is not None}
+
+        def send() -> "httpx.Response":
+            return self._open().request(
+                method, self.base_url + root + path, params=sent, content=body, headers=self._headers(more),
+                timeout=self._limits(timeout),
+            )  # fmt: skip
+
+        repeatable = method in _REPEATABLE or (method == "POST" and not path.endswith(_NOT_TWICE))
+        answer = self._tries(send, 1 if once else _TRIES, repeatable)
+        return answer.status_code, answer.headers, answer.content
 
     def pages(self, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None) -> Iterator[Any]:
-        """Yield the items of a list, page after page, at most `limit`."""
-        cursor, left = None, limit
+        """Yield the items of a list, page after page; at most `limit`."""
+        left, cursor = limit, None
         while left is None or left > 0:
-            size = 100 if left is None else min(left, 100)
-            page = self.call("GET", path, params={**(params or {}), "limit": size, "cursor": cursor})
+            asked = {**(params or {}), "limit": min(left or 100, 100), "cursor": cursor}
+            page = self.call("GET", path, params=asked)
             yield from page["items"]
-            left = None if left is None else left - len(page["items"])
-            cursor = page["next"]
-            if not cursor:
+            cursor = page.get("next")
+            if left is not None:
+                left -= len(page["items"])
+            if cursor is None:
                 return
 
     def upload(self, data: bytes) -> str:
-        """Store bytes as a sealed blob and return its id. At most 64 MiB."""
-        digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
-        headers = {"Content-Digest": f"sha-256=:{digest}:", "Content-Type": "application/octet-stream"}
-        answer = self.call("POST", "/blobs", content=data, headers=headers, timeout=120)
-        return str(answer["blob"])
+        """Store bytes, sealed by the server, and return the id of the blob. What this key stored before is not sent again."""
+        digest = wire.digest_header(data)
+        plain = wire.digest_hex(data)
+        known: dict[str, str] = self.call("POST", "/blobs/known", json={"digests": [plain]})["known"]
+        if plain in known:
+            return known[plain]
+        headers = {"content-type": "application/octet-stream", **digest}
+        stored = self.call("POST", "/blobs", content=data, headers=headers, timeout=max(self._timeout, 300.0))
+        return str(stored["blob"])
 
     def download(self, blob: str) -> bytes:
-        """Return the plaintext of a sealed blob."""
-        return self._answer("GET", f"/blobs/{quote(blob, safe='')}", retry=True, timeout=120).body
+        """Return the plaintext of a blob, given its id (or the path of anything else that answers with bytes)."""
+        path = blob if blob.startswith("/") else f"/blobs/{blob}"
+        status, headers, body = self.raw("GET", path, timeout=max(self._timeout, 300.0))
+        if status >= 400:
+            raise wire.error_of(status, headers, body, self.base_url)
+        return body
 
-    def post_json(self, path: str, data: Any) -> Any:
-        """Send JSON to a full path of a serving plane and return its decoded answer. Raises the error it answered with."""
-        return _decoded(self.raw("POST", path, json=data, timeout=120))
+    def post_json(self, path: str, value: object, timeout: float | None = None) -> Any:
+        """Post JSON to a path that is not of the control API, such as one of a serving plane, and return its JSON."""
+        return self._read(path, *self.raw("POST", path, json=value, timeout=timeout, root=""))
 
-    def post_bytes(self, path: str, data: bytes, kind: str) -> Any:
-        """Send a file of this content type to a full path of a serving plane and return its decoded answer."""
-        return _decoded(self.raw("POST", path, content=data, headers={"Content-Type": kind}, timeout=120))
+    def post_bytes(self, path: str, data: bytes, content_type: str, timeout: float | None = None) -> Any:
+        """Post bytes to a path that is not of the control API and return its JSON."""
+        headers = {"content-type": content_type}
+        return self._read(path, *self.raw("POST", path, content=data, headers=headers, timeout=timeout, root=""))
 
-    def events(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (event, data) of a server-sent event stream until it ends. Raises `Unavailable` when it breaks."""
-        given = {name: value for name, value in (params or {}).items() if value is not None}
+    def events(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Any]]:
+        """Yield (event, data) of an event stream until it says ``end``, which is the last.
+
+        Where the connection breaks it goes on after the last event. Raises `Unavailable` when that does not help.
+        """
+        after, failures = (params or {}).get("after"), 0
+        while True:
+            try:
+                for id, event, data in self._stream(path, {**(params or {}), "after": after}):
+                    failures = 0
+                    after = id or after
+                    yield event, wire.decode(data.encode(), self.base_url)
+                    if event == "end":
+                        return
+                failures += 1  # cut without an end: the server stops, or a proxy lost patience
+                reason = "the stream ended early"
+            except Unavailable as error:
+                failures, reason = failures + 1, error.message
+            if failures >= _TRIES:
+                raise Unavailable(f"the events of {self.base_url}{wire.API}{path} cannot be read: {reason}")
+            time.sleep(_pause(failures))
+
+    def close(self) -> None:
+        """Close the connections; a later call opens them again."""
+        with self._lock:
+            client, self._client = self._client, None
+            mine = self._pid == os.getpid()
+        if client is not None and mine:
+            client.close()
+
+    # --------------------------------------------------------------------------------------------- plumbing
+
+    def _open(self) -> "httpx.Client":
+        with self._lock:
+            if self._client is None or self._pid != os.getpid():  # the parent's sockets are not ours to use
+                self._client, self._pid = _client(self.base_url), os.getpid()
+            return self._client
+
+    def _headers(self, more: Mapping[str, str]) -> dict[str, str]:
+        return {**more, **({"authorization": f"Bearer {self._key}"} if self._key else {})}
+
+    def _limits(self, timeout: float | None) -> "httpx.Timeout":
+        import httpx
+
+        return httpx.Timeout(timeout or self._timeout, connect=10.0)
+
+    def _read(self, path: str, status: int, headers: Mapping[str, str], body: bytes) -> Any:
+        if status >= 400:
+            raise wire.error_of(status, headers, body, self.base_url)
+        if status >= 300:
+            raise Unavailable(f"{self.base_url} sends elsewhere (to {headers.get('location')}): use that as the host")
+        return None if status == 204 else wire.decode(body, f"{self.base_url}{path}")
+
+    def _tries(self, send: "Callable[[], httpx.Response]", tries: int, repeatable: bool) -> "httpx.Response":
+        """Send until there is an answer to give. What was sent already is sent again only if it is `repeatable`."""
+        import httpx
+
+        for attempt in range(1, tries + 1):
+            last = attempt == tries
+            try:
+                answer = send()
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+                if not self._revived() and last:
+                    raise self._away(error) from error
+            except httpx.TimeoutException as error:
+                raise Unavailable(f"{self.base_url} did not answer in time: it has too much to do, or hangs") from error
+            except (httpx.NetworkError, httpx.RemoteProtocolError) as error:
+                if last or not repeatable:
+                    raise self._away(error) from error
+            except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
+                raise Invalid(f"{self.base_url!r} with this path is not a URL: {error}") from error
+            except httpx.HTTPError as error:
+                raise self._away(error) from error
+            else:
+                wait = _come_back(answer.status_code, answer.headers)
+                if wait is None or wait > _PATIENCE or last:
+                    return answer
+                time.sleep(wait)
+            time.sleep(_pause(attempt))
+        raise Unavailable(f"{self.base_url} does not answer")  # not reached: the last try returns or raises
+
+    def _stream(self, path: str, params: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        import httpx
+
+        sent = {name: value for name, value in params.items() if value is not None}
+        headers = self._headers({"accept": "text/event-stream"})
+        timeout = httpx.Timeout(_SILENCE, connect=10.0)
+        url = self.base_url + wire.API + path
         try:
-            with self._open().stream(
-                "GET", API + path, params=given, headers={"Accept": "text/event-stream"}, timeout=30
-            ) as answer:
+            with self._open().stream("GET", url, params=sent, headers=headers, timeout=timeout) as answer:
                 if answer.status_code >= 400:
-                    raise _error(Answer(answer.status_code, answer.headers, answer.read()))
-                yield from _parse(answer.iter_lines())
-        except (httpx.TransportError, httpx.StreamError) as error:
-            raise Unavailable(f"the connection to {self.base_url} broke: {error}") from error
+                    error = wire.error_of(answer.status_code, answer.headers, answer.read(), self.base_url)
+                    raise (
+                        error if _come_back(answer.status_code, answer.headers) is None else Unavailable(error.message)
+                    )
+                yield from wire.events(answer.iter_lines())
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+            self._revived()
+            raise self._away(error) from error
+        except httpx.HTTPError as error:
+            raise self._away(error) from error
+
+    def _revived(self) -> bool:
+        """Have the server started again, where somebody knows how."""
+        if self._revive is None:
+            return False
+        url, key = self._revive()
+        with self._lock:
+            self.base_url, self._key = url.rstrip("/"), key
+        return True
+
+    def _away(self, error: Exception) -> LeptonError:
+        reason = str(error).strip() or type(error).__name__
+        return Unavailable(
+            f"no server answers at {self.base_url} ({reason}): check the address (LEPTONAI_HOST), "
+            "or start a server there with  lepton up"
+        )
 
 
-def _parse(lines: Iterator[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    # https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
-    kind, data = "message", list[str]()
-    for line in lines:
-        if not line:
-            if data:
-                yield kind, jsonlib.loads("\n".join(data))
-            kind, data = "message", []
-        elif line.startswith("event:"):
-            kind = line[6:].strip()
-        elif line.startswith("data:"):
-            data.append(line[5:].lstrip(" "))
+def _client(base_url: str) -> "httpx.Client":
+    import httpx
+
+    parts = urlsplit(base_url)
+    loopback = parts.hostname in ("localhost", "::1") or str(parts.hostname).startswith("127.")
+    # Reading the machine's certificates takes tens of milliseconds; over plain HTTP nobody asks for them, so none is trusted.
+    verify: bool | ssl.SSLContext = True if parts.scheme == "https" else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    return httpx.Client(verify=verify, trust_env=not loopback, headers={"accept": "application/json"})
 
 
-def _decoded(answer: Answer) -> Any:
-    if answer.status >= 400:
-        raise _error(answer)
-    return jsonlib.loads(answer.body)
-
-
-def _error(answer: Answer) -> LeptonError:
+def _come_back(status: int, headers: Mapping[str, str]) -> float | None:
+    """Return how long to wait when the server did nothing yet and asks to be called again, else None."""
+    if status not in (429, 503) or "retry-after" not in headers:
+        return None
     try:
-        problem = jsonlib.loads(answer.body)
+        return max(0.0, float(headers["retry-after"]))
     except ValueError:
-        problem = None
-    if not isinstance(problem, dict) or "code" not in problem:
-        words = problem.get("error") if isinstance(problem, dict) else None
-        kind = {404: NotFound, 429: Busy, 503: Busy}.get(answer.status, Invalid if answer.status < 500 else Unavailable)
-        return kind(str(words or f"the server answered {answer.status}, and not as leptonai does"))
-    return from_dict({**problem, "message": problem.get("detail") or problem.get("title")})
+        return None
+
+
+def _pause(attempt: int) -> float:
+    """Return seconds that grow with each attempt; by chance, so that callers who failed together do not return together."""
+    return float(0.05 * 2**attempt * (0.5 + random.random()))  # noqa: S311  # not a secret
