@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import onnx
 from skl2onnx import to_onnx  # type: ignore[import-untyped]
 from skl2onnx.common import _container  # type: ignore[import-untyped]
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType  # type: ignore[import-untyped]
 from sklearn.base import is_classifier  # type: ignore[import-untyped]
 from sklearn.ensemble import VotingClassifier  # type: ignore[import-untyped]
+from sklearn.svm import LinearSVC  # type: ignore[import-untyped]
 
 from leptonai.adapters.frameworks.onnx_quiet import quiet
 from leptonai.core.ports import Learner, Route
@@ -22,22 +24,40 @@ def routes(learner: Learner, example: Any) -> Iterator[Route]:
 
     float32 is smaller and quicker; float64 is there for estimators whose thresholds or sums float32 would blur.
     """
-    width = example.shape[1]
+    shape = [None, example.shape[1]]
+    outputs = np.shape(learner.predict(example[:1]))[1:]
     if example.dtype.kind in "iu":
-        yield Route("skl2onnx, whole numbers", lambda: _convert(learner.model, Int64TensorType([None, width])))
-    yield Route("skl2onnx, float32", lambda: _convert(learner.model, FloatTensorType([None, width])))
-    yield Route("skl2onnx, float64", lambda: _convert(learner.model, DoubleTensorType([None, width])))
+        yield Route("skl2onnx, whole numbers", lambda: _convert(learner.model, Int64TensorType(shape), outputs))
+    yield Route("skl2onnx, float32", lambda: _convert(learner.model, FloatTensorType(shape), outputs))
+    yield Route("skl2onnx, float64", lambda: _convert(learner.model, DoubleTensorType(shape), outputs))
 
 
-def _convert(estimator: Any, kind: Any) -> bytes:
-    options: dict[str, Any] | None = None
-    if is_classifier(estimator):
-        options = {"zipmap": False} if hasattr(estimator, "predict_proba") else {"zipmap": False, "raw_scores": True}
+def _convert(estimator: Any, kind: Any, outputs: tuple[int, ...]) -> bytes:
     with quiet(), _plain_integers(), _votes_apart(estimator):
-        model: onnx.ModelProto = to_onnx(estimator, initial_types=[("x", kind)], target_opset=OPSETS, options=options)
+        model: onnx.ModelProto = to_onnx(
+            estimator, initial_types=[("x", kind)], target_opset=OPSETS, options=_options(estimator)
+        )
     del model.graph.output[:-1]  # a classifier's label comes first; what decides is the tail of the published graph
+    if outputs == (1,) and is_classifier(estimator):
+        _second_of_two(model.graph)
     _drop_unused(model.graph)
     return bytes(model.SerializeToString())
+
+
+def _options(estimator: Any) -> dict[str, Any] | None:
+    if not is_classifier(estimator):
+        return None
+    if hasattr(estimator, "predict_proba"):
+        return {"zipmap": False}
+    return {"raw_scores": True} | ({} if isinstance(estimator, LinearSVC) else {"zipmap": False})
+
+
+def _second_of_two(graph: onnx.GraphProto) -> None:
+    """Keep the score of the second class, as `decision_function` gives it; skl2onnx gives both, the first negated."""
+    both = graph.output[0].name
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array([1], np.int64), "second"))
+    graph.node.append(onnx.helper.make_node("Gather", [both, "second"], ["score"], axis=1))
+    graph.output[0].name = "score"
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
