@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from leptonai.core.errors import Invalid, LeptonError, Unavailable
@@ -27,6 +27,14 @@ _PATIENCE = 10.0  # seconds: a server that asks for a longer pause gets its erro
 _REPEATABLE = ("GET", "HEAD", "PUT")
 _NOT_TWICE = ("/events", "/claim")  # POSTs that do a thing twice when they are sent twice, whatever key they carry
 _SILENCE = 45.0  # seconds: an event stream says something more often than that
+
+
+class Answer(NamedTuple):
+    """What was answered, whatever it was. Header names in `headers` are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Http:
@@ -67,10 +75,20 @@ class Http:
 
         Raises what the server says went wrong, as the error it is, and `Unavailable` when it does not answer.
         """
-        status, answered, body = self.raw(
-            method, path, json=json, params=params, content=content, headers=headers, timeout=timeout
-        )
-        return self._read(path, status, answered, body)
+        more: dict[str, Any] = {
+            "json": json,
+            "params": params,
+            "content": content,
+            "headers": headers,
+            "timeout": timeout,
+        }
+        answer = self.raw(method, wire.API + path, **more)
+        if answer.status >= 400:
+            raise self._error(answer)
+        if answer.status >= 300:
+            there = answer.headers.get("location")
+            raise Unavailable(f"{self.base_url} sends elsewhere (to {there}): use that as the host")
+        return None if answer.status == 204 else wire.decode(answer.body, self.base_url + wire.API + path)
 
     def raw(
         self,
@@ -82,9 +100,11 @@ class Http:
         content: Content | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
-        root: str = wire.API,
-    ) -> tuple[int, Mapping[str, str], bytes]:
-        """Call and return status, headers and body, whatever the status. Raises `Unavailable` when nobody answers."""
+    ) -> Answer:
+        """Call a path as it is, such as one of a serving plane, and return the answer whatever its status.
+
+        Raises `Unavailable` when nobody answers.
+        """
         body, more = content, dict(headers or {})
         if json is not None:
             body, more = wire.encode(json), {"content-type": "application/json", **more}
@@ -95,13 +115,13 @@ class Http:
 
         def send() -> "httpx.Response":
             return self._open().request(
-                method, self.base_url + root + path, params=sent, content=body, headers=self._headers(more),
+                method, self.base_url + path, params=sent, content=body, headers=self._headers(more),
                 timeout=self._limits(timeout),
             )  # fmt: skip
 
         repeatable = method in _REPEATABLE or (method == "POST" and not path.endswith(_NOT_TWICE))
         answer = self._tries(send, 1 if once else _TRIES, repeatable)
-        return answer.status_code, answer.headers, answer.content
+        return Answer(answer.status_code, answer.headers, answer.content)
 
     def pages(self, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None) -> Iterator[Any]:
         """Yield the items of a list, page after page; at most `limit`."""
@@ -130,19 +150,10 @@ class Http:
     def download(self, blob: str) -> bytes:
         """Return the plaintext of a blob, given its id (or the path of anything else that answers with bytes)."""
         path = blob if blob.startswith("/") else f"/blobs/{blob}"
-        status, headers, body = self.raw("GET", path, timeout=max(self._timeout, 300.0))
-        if status >= 400:
-            raise wire.error_of(status, headers, body, self.base_url)
-        return body
-
-    def post_json(self, path: str, value: object, timeout: float | None = None) -> Any:
-        """Post JSON to a path that is not of the control API, such as one of a serving plane, and return its JSON."""
-        return self._read(path, *self.raw("POST", path, json=value, timeout=timeout, root=""))
-
-    def post_bytes(self, path: str, data: bytes, content_type: str, timeout: float | None = None) -> Any:
-        """Post bytes to a path that is not of the control API and return its JSON."""
-        headers = {"content-type": content_type}
-        return self._read(path, *self.raw("POST", path, content=data, headers=headers, timeout=timeout, root=""))
+        answer = self.raw("GET", wire.API + path, timeout=max(self._timeout, 300.0))
+        if answer.status >= 400:
+            raise self._error(answer)
+        return answer.body
 
     def events(self, path: str, params: Mapping[str, Any] | None = None) -> Iterator[tuple[str, Any]]:
         """Yield (event, data) of an event stream until it says ``end``, which is the last.
@@ -190,12 +201,8 @@ class Http:
 
         return httpx.Timeout(timeout or self._timeout, connect=10.0)
 
-    def _read(self, path: str, status: int, headers: Mapping[str, str], body: bytes) -> Any:
-        if status >= 400:
-            raise wire.error_of(status, headers, body, self.base_url)
-        if status >= 300:
-            raise Unavailable(f"{self.base_url} sends elsewhere (to {headers.get('location')}): use that as the host")
-        return None if status == 204 else wire.decode(body, f"{self.base_url}{path}")
+    def _error(self, answer: Answer) -> LeptonError:
+        return wire.error_of(answer.status, answer.headers, answer.body, self.base_url)
 
     def _tries(self, send: "Callable[[], httpx.Response]", tries: int, repeatable: bool) -> "httpx.Response":
         """Send until there is an answer to give. What was sent already is sent again only if it is `repeatable`."""
