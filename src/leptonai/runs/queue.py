@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from leptonai.core.errors import Busy, Conflict, Fenced, Invalid, RunCancelled, RunFailed, Stale
+from leptonai.core.errors import Busy, Conflict, Fenced, Invalid, NotFound, RunCancelled, RunFailed, Stale
 from leptonai.core.nouns import Audit, Event, Limits, Receipt, Record, Run, utcnow
 from leptonai.core.ports import Catalog
 from leptonai.core.stages import Changes, Plan
@@ -109,9 +109,15 @@ class Queue:
 
     def claim(self, site: str, agent: str) -> Claim | None:
         """Give the agent the oldest Run of its site that waits, or whose lease ran out; None when there is none."""
-        token = f"lrt_{secrets.token_urlsafe(32)}"
-        run = self._catalog.claim(site, agent, self._lease, self._now(), digest(token))
-        return None if run is None else Claim(run, token)
+        secret = secrets.token_urlsafe(32)
+        run = self._catalog.claim(site, agent, self._lease, self._now(), digest(secret))
+        return None if run is None else Claim(run, f"lrt_{run.id}~{secret}")
+
+    def give_back(self, run: Run) -> None:
+        """Put a Run that was claimed, and never reached its agent, back into the queue; the attempt does not count."""
+        waiting = _moved(run, RunState.QUEUED)
+        fields = {"attempt": run.attempt - 1, "agent": None, "lease_until": None, "token": None}
+        self._catalog.change(waiting.model_copy(update=fields))
 
     def heartbeat(self, agent: str, holds: Sequence[tuple[str, int]]) -> dict[str, str]:
         """Renew the leases of an agent's Runs; answer for each: "ok", "stop" (end it), or "lost" (no longer its own)."""
@@ -119,13 +125,19 @@ class Queue:
         answers: dict[str, str] = {}
         for id, epoch in holds:
             try:
-                run = self._change(
-                    id, lambda run, e=epoch: self._held(run, e).model_copy(update={"lease_until": until})
-                )  # type: ignore[misc]
+                run = self._renew(id, epoch, agent, until)
                 answers[id] = "stop" if run.state is RunState.STOPPING else "ok"
-            except (Fenced, Conflict):
+            except (Conflict, NotFound):
                 answers[id] = "lost"
         return answers
+
+    def _renew(self, id: str, epoch: int, agent: str, until: datetime) -> Run:
+        def move(run: Run) -> Run:
+            if run.agent != agent:
+                raise Fenced(f"run {id} is with agent {run.agent}, not with {agent}")
+            return self._held(run, epoch).model_copy(update={"lease_until": until})
+
+        return self._change(id, move)
 
     def append(self, id: str, epoch: int, events: Sequence[Event]) -> int:
         """Add to a Run's series. Raises `Fenced` when the attempt lost its lease."""
@@ -213,7 +225,7 @@ class Queue:
     def _ended(
         self, run: Run, to: RunState, *, result: dict[str, Any] | None = None, error: dict[str, Any] | None = None
     ) -> Run:
-        fields = {"ended": self._now(), "lease_until": None, "result": result, "error": error, "token": None}
+        fields = {"ended": self._now(), "lease_until": None, "result": result, "error": error}
         return _moved(run, to).model_copy(update=fields)
 
     def _change(

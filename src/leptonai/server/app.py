@@ -1,0 +1,84 @@
+"""The server as one ASGI application, wired here and nowhere else."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from anyio.to_thread import current_default_thread_limiter, run_sync
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from leptonai import __version__
+from leptonai.core.errors import LeptonError
+from leptonai.server import wire
+from leptonai.server.auth import Door
+from leptonai.server.context import Context
+from leptonai.server.guard import Guard, log
+from leptonai.server.routes import table
+from leptonai.server.routes.table import API, PUBLIC, Route, install
+
+_EXPIRE_SECONDS = 1.0
+_THREADS = 24  # for catalog and store calls; as many as the catalog has connections
+
+
+def make_app(context: Context, routes: Sequence[Route] | None = None) -> ASGIApp:
+    """Return the application. Raises `ValueError` when a route declares no permission."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = _THREADS
+        context.wakes.bind()
+        task = asyncio.create_task(_expire(context))
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+    app = FastAPI(
+        title="leptonai",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: f"{route.name}",
+    )
+    app.state.context = context
+    app.state.door = Door(context)
+
+    def openapi() -> Response:
+        """Return the OpenAPI 3.1 description of this API."""
+        return wire.Json(app.openapi())
+
+    def metrics() -> Response:
+        """Return the server's own metrics as Prometheus text."""
+        return Response(_metrics(), media_type="text/plain; version=0.0.4")
+
+    own = [
+        Route("GET", f"{API}/openapi.json", PUBLIC, "Return the OpenAPI description", openapi),
+        Route("GET", "/metrics", PUBLIC, "Return metrics", metrics),
+    ]
+    install(app, [*own, *(table() if routes is None else routes)])
+    app.add_exception_handler(LeptonError, wire.on_error)
+    app.add_exception_handler(RequestValidationError, wire.on_invalid)
+    app.add_exception_handler(HTTPException, wire.on_http)
+    return Guard(app, context.hosts)
+
+
+def _metrics() -> str:
+    return f'# TYPE leptonai_server_info gauge\nleptonai_server_info{{version="{__version__}"}} 1\n'
+
+
+async def _expire(context: Context) -> None:
+    """End, once a second, the Runs that nobody else will end."""
+    while True:
+        await asyncio.sleep(_EXPIRE_SECONDS)
+        try:
+            for id in await run_sync(context.queue.expire):
+                context.wakes.notify(f"run:{id}")
+        except LeptonError as error:
+            log.warning("looking for lost runs failed: %s", error.message)

@@ -1,0 +1,64 @@
+"""What the server offers to a stage's verbs (`core.stages.Desk`)."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from leptonai.core.errors import NotFound
+from leptonai.core.nouns import Alias, Dataset, Model, Record
+from leptonai.core.refs import DatasetRef, ModelRef
+from leptonai.server.context import Context
+
+R = TypeVar("R", bound=Record)
+
+
+class ServerDesk:
+    """Records and blobs, as one caller may see them."""
+
+    def __init__(self, context: Context, by: str):
+        self._context = context
+        self.by = by
+
+    def find(self, kind: type[R], where: Mapping[str, Any] | None = None, *, limit: int = 100) -> list[R]:
+        """See `Catalog.find`."""
+        return self._context.catalog.find(kind, where, limit=limit)
+
+    def get(self, kind: type[R], id: str) -> R:
+        """See `Catalog.get`."""
+        return self._context.catalog.get(kind, id)
+
+    def dataset(self, ref: str) -> Dataset:
+        """Return the version that a reference (or an id) names."""
+        if ref.startswith("ds_"):
+            return self.get(Dataset, ref)
+        wanted = DatasetRef.parse(ref)
+        where: dict[str, Any] = {"name": wanted.name}
+        if wanted.version is not None:
+            where["version"] = wanted.version
+        found = self.find(Dataset, where)
+        if not found:
+            at = f"@v{wanted.version}" if wanted.version else ""
+            raise NotFound(f"there is no dataset {wanted.name}{at}: see  lepton dataset list")
+        return max(found, key=lambda dataset: dataset.version)
+
+    def model(self, ref: str) -> Model:
+        """Return the Model that a reference (or an id) names."""
+        if ref.startswith("model_"):
+            return self.get(Model, ref)
+        wanted = ModelRef.parse(ref)
+        if wanted.alias is not None:
+            try:
+                return self.get(Model, self.get(Alias, f"{wanted.name}@{wanted.alias}").model)
+            except NotFound:
+                raise NotFound(f"no version of model {wanted.name} has the alias {wanted.alias}") from None
+        where: dict[str, Any] = {"name": wanted.name}
+        if wanted.version is not None:
+            where["version"] = wanted.version
+        found = self.find(Model, where)
+        if not found:
+            raise NotFound(f"there is no model {str(wanted).removeprefix('models:/')}: see  lepton model list")
+        return max(found, key=lambda model: model.version)
+
+    def read(self, blob: str) -> bytes:
+        """Return the plaintext of a sealed blob."""
+        with self._context.sealed(self.by).open(blob) as file:
+            return file.read()

@@ -1,0 +1,53 @@
+"""Datasets."""
+
+import json
+from typing import Annotated
+
+from fastapi import Query, Request
+from starlette.responses import Response
+
+from leptonai.core.nouns import Audit, Blob, Dataset
+from leptonai.core.stages import load
+from leptonai.server.routes.table import AtDesk, Here, Routes, Who
+from leptonai.server.wire import Json, matched, one, page
+
+routes = Routes()
+Limit = Annotated[int, Query(ge=1, le=500)]
+
+
+@routes.route("GET", "/datasets", "dataset:read")
+def list_datasets(
+    here: Here, name: str | None = None, digest: str | None = None, limit: Limit = 50, cursor: str | None = None
+) -> Response:
+    """List dataset versions, newest first."""
+    where = {field: value for field, value in {"name": name, "digest": digest}.items() if value is not None}
+    return page(here.catalog.find(Dataset, where, limit=limit, after=cursor), limit)
+
+
+@routes.route("GET", "/datasets/{ref}", "dataset:read")
+def get_dataset(ref: str, desk: AtDesk, who: Who) -> Response:
+    """Return a dataset version by name, name@v2 or id."""
+    found = desk.dataset(ref)
+    who.may_read(found.manifest, None)
+    return one(found)
+
+
+@routes.route("GET", "/datasets/{ref}/preview", "dataset:read")
+def preview(ref: str, desk: AtDesk, who: Who) -> Response:
+    """Return the first rows of a dataset version."""
+    found = desk.dataset(ref)
+    who.may_read(found.manifest, None)
+    return Json(load("leptonai.data.verbs:preview")(found, json.loads(desk.read(found.manifest))))
+
+
+@routes.route("DELETE", "/datasets/{ref}", "dataset:write")
+def delete_dataset(ref: str, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
+    """Delete a dataset version and its blobs."""
+    found = desk.dataset(ref)
+    matched(request, found)
+    keys = here.catalog.find(Blob, {"id": found.manifest})
+    audit = Audit.new(name="dataset.delete", subject=f"{found.name}@v{found.version}", by=who.name)
+    here.catalog.change(add=(audit,), drop=(found, *keys))
+    for blob in (found.manifest, *found.shards):
+        here.raw.delete(blob)
+    return Response(status_code=204)

@@ -1,0 +1,137 @@
+"""Sites: what an agent asks and says."""
+
+import contextlib
+from datetime import timedelta
+from typing import Annotated, Any
+
+from anyio.to_thread import run_sync
+from fastapi import Query, Request
+from pydantic import Field
+from starlette.responses import Response
+
+from leptonai.core.errors import Conflict, NotFound
+from leptonai.core.nouns import Frozen, Model, Service, Site, utcnow
+from leptonai.runs.queue import Claim
+from leptonai.server.context import Context
+from leptonai.server.routes.table import Here, Routes
+from leptonai.server.wire import Json, dump, one, page
+
+routes = Routes()
+_SEEN_EVERY = timedelta(seconds=5)
+
+
+class Ask(Frozen):
+    """An agent asks for work."""
+
+    agent: Annotated[str, Field(min_length=1, max_length=200)]
+    wait_seconds: float = Field(default=20, ge=0, le=60)
+
+
+class Held(Frozen):
+    """A Run that an agent works on."""
+
+    id: str
+    epoch: int
+
+
+class Beat(Frozen):
+    """An agent says what it holds."""
+
+    agent: Annotated[str, Field(min_length=1, max_length=200)]
+    runs: Annotated[tuple[Held, ...], Field(max_length=1000)] = ()
+    plane: str | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+def _site(here: Context, name: str) -> Site:
+    found = here.catalog.find(Site, {"name": name}, limit=1)
+    if not found:
+        raise NotFound(f"there is no site {name!r}")
+    return found[0]
+
+
+@routes.route("GET", "/sites", "site:read")
+def list_sites(here: Here, limit: Annotated[int, Query(ge=1, le=500)] = 50, cursor: str | None = None) -> Response:
+    """List Sites."""
+    return page(here.catalog.find(Site, limit=limit, after=cursor), limit)
+
+
+@routes.route("GET", "/sites/{site}", "site:read")
+def get_site(site: str, here: Here) -> Response:
+    """Return a Site."""
+    return one(_site(here, site))
+
+
+@routes.route("POST", "/sites/{site}/claim", "site:agent")
+async def claim(site: str, body: Ask, here: Here, request: Request) -> Response:
+    """Ask for a Run; waits until there is one, or the time is up (204)."""
+    await run_sync(_site, here, site)
+
+    async def look() -> Claim | None:
+        return await run_sync(here.queue.claim, site, body.agent)
+
+    found = await here.wakes.until(f"site:{site}", look, body.wait_seconds)
+    if found is None:
+        return Response(status_code=204)
+    if await request.is_disconnected():
+        # Nobody is there to take it: give it back at once instead of letting its lease run out.
+        await run_sync(lambda: here.queue.give_back(found.run))
+        return Response(status_code=204)
+    return Json({"run": dump(found.run), "token": found.token, "store_url": here.store_url})
+
+
+@routes.route("POST", "/sites/{site}/heartbeat", "site:agent")
+def heartbeat(site: str, body: Beat, here: Here) -> Response:
+    """Renew the leases of an agent's Runs, and learn which to stop."""
+    record = _site(here, site)
+    now = utcnow()
+    news: dict[str, Any] = {}
+    if body.plane is not None and body.plane != record.plane:
+        news["plane"] = body.plane
+    if body.facts and body.facts != record.facts:
+        news["facts"] = body.facts
+    if news or record.seen is None or now - record.seen > _SEEN_EVERY:
+        with contextlib.suppress(Conflict):  # another server or agent said it just now
+            here.catalog.change(record.model_copy(update={**news, "seen": now}))
+    answers = here.queue.heartbeat(body.agent, [(held.id, held.epoch) for held in body.runs])
+    return Json({"runs": answers})
+
+
+def _wanted(here: Context, site: str) -> dict[str, Any]:
+    services: list[Service] = []
+    after = None
+    while found := here.catalog.find(Service, {"site": site}, after=after):
+        services += found
+        after = found[-1].id
+    items = []
+    for service in services:
+        ids = dict.fromkeys([*(v.model for v in service.variants), *service.status.live])
+        models = []
+        for id in ids:
+            try:
+                models.append(dump(here.catalog.get(Model, id)))
+            except NotFound:
+                continue
+        items.append({"service": dump(service), "models": models})
+    # A status report is no news to the agent that made it.
+    print_of = ";".join(
+        sorted(f"{s.id}:{s.stopped}:{[(v.name, v.model, v.percent) for v in s.variants]}" for s in services)
+    )
+    return {"fingerprint": print_of or "none", "services": items}
+
+
+@routes.route("GET", "/sites/{site}/services", "site:agent")
+async def services(
+    site: str,
+    here: Here,
+    after: str = "",
+    wait: Annotated[float, Query(ge=0, le=60)] = 0,
+) -> Response:
+    """Return the Services of a Site; waits until they differ from `after`, or the time is up."""
+
+    async def look() -> dict[str, Any] | None:
+        found = await run_sync(_wanted, here, site)
+        return found if found["fingerprint"] != after else None
+
+    found = await here.wakes.until(f"services:{site}", look, wait)
+    return Json(found or await run_sync(_wanted, here, site))

@@ -1,0 +1,96 @@
+"""Waiting: long polls and server-sent events. Woken at once by this server's own changes, and by the clock for others'."""
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
+
+from anyio.to_thread import run_sync
+
+from leptonai.core.nouns import Event, Run
+from leptonai.core.ports import Catalog
+from leptonai.server.wire import dump
+
+T = TypeVar("T")
+POLL_SECONDS = 0.5  # how soon a change by another server on the same database is seen
+_BEAT_SECONDS = 10.0  # a comment on a silent stream, so that both ends know that the other is there
+
+
+class Wakes:
+    """Who waits for what. `notify` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def bind(self) -> None:
+        """Remember the running loop."""
+        self._loop = asyncio.get_running_loop()
+
+    def notify(self, *topics: str) -> None:
+        """Wake whoever waits for one of the topics."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._set, topics)
+
+    def _set(self, topics: tuple[str, ...]) -> None:
+        for topic in topics:
+            for event in self._waiting.get(topic, ()):
+                event.set()
+
+    async def until(
+        self, topic: str, look: Callable[[], Awaitable[T | None]], seconds: float, poll: float = POLL_SECONDS
+    ) -> T | None:
+        """Call `look` now, at each wake-up of `topic` and every `poll` seconds, until it finds something or time is up."""
+        event = asyncio.Event()
+        self._waiting[topic].add(event)
+        try:
+            deadline = asyncio.get_running_loop().time() + seconds
+            while True:
+                event.clear()
+                found = await look()
+                left = deadline - asyncio.get_running_loop().time()
+                if found is not None or left <= 0:
+                    return found
+                try:
+                    await asyncio.wait_for(event.wait(), min(poll, left))
+                except TimeoutError:
+                    continue
+        finally:
+            self._waiting[topic].discard(event)
+            if not self._waiting[topic]:
+                del self._waiting[topic]
+
+
+async def run_events(
+    catalog: Catalog, wakes: Wakes, id: str, after: int, streams: tuple[str, ...]
+) -> AsyncIterator[str]:
+    """Yield the events of a Run as server-sent events, and its record as the last, once it has ended."""
+    seq = after
+    silent = 0.0
+
+    async def look() -> tuple[list[Event], Run | None] | None:
+        # The record is read first: events that were there when the Run ended are then all seen.
+        run = await run_sync(catalog.get, Run, id)
+        events = await run_sync(lambda: catalog.series(id, after=seq, streams=streams))
+        return (events, run) if events or run.state.ended else None
+
+    while True:
+        found = await wakes.until(f"run:{id}", look, POLL_SECONDS * 2)
+        if found is None:
+            silent += POLL_SECONDS * 2
+            if silent >= _BEAT_SECONDS:
+                silent = 0.0
+                yield ": still here\n\n"
+            continue
+        events, run = found
+        for event in events:
+            seq = event.seq
+            yield _sse(event.stream, event.model_dump(mode="json"), seq)
+        if run is not None and run.state.ended and len(events) < 1000:
+            yield _sse("end", dump(run), seq)
+            return
+
+
+def _sse(kind: str, data: object, seq: int) -> str:
+    return f"id: {seq}\nevent: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
