@@ -28,7 +28,8 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
     variants = (Variant(model=model.id),)
     found = desk.find(Service, {"name": spec.name}, limit=1)
     if not found:
-        return Changes(add=(Service.new(name=spec.name, site=spec.site, variants=variants, by=desk.by),))
+        status = ServiceStatus(rev=1)
+        return Changes(add=(Service.new(name=spec.name, site=spec.site, variants=variants, status=status, by=desk.by),))
     service: Service = found[0]
     if service.site != spec.site:
         raise Conflict(
@@ -37,7 +38,8 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
         )
     old = service.status
     state = ServiceState.UPDATING if old.live and not service.stopped else ServiceState.STARTING
-    status = ServiceStatus(state=state, rev=old.rev, live=old.live, url=old.url)
+    # `rev` will be that of the record once this is written: what the Site says carries it, and so names this deploy.
+    status = ServiceStatus(state=state, rev=service.rev + 1, live=old.live, url=old.url)
     changed = {"variants": variants, "stopped": False, "status": status, "by": desk.by}
     return Changes(change=(service.model_copy(update=changed),))
 

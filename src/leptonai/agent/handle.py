@@ -1,0 +1,98 @@
+"""What a Run holds of the platform, in its own process: the `Handle` of core/stages.py over HTTP."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+from leptonai.agent import keyring
+from leptonai.agent.sender import Sender, deliver, fenced, finite
+from leptonai.core.errors import Fenced
+from leptonai.core.nouns import Dataset, Run
+from leptonai.core.refs import DatasetRef
+from leptonai.core.stages import PREDICTOR, READER, Predictor, Reader, load
+from leptonai.core.states import RunState
+from leptonai.sdk.http import Http
+
+
+class RunHandle:
+    """One attempt at a Run. When its lease is lost the process ends, whatever it is doing."""
+
+    def __init__(self, run: Run, http: Http, store_url: str | None, folder: Path | None = None):
+        self.run = run
+        self._http = http
+        self.blobs, self.raw = keyring.stores(http, store_url)
+        self._checkpoint = dict(run.checkpoint or {})
+        self._sender = Sender(self._post_events, folder)
+
+    def data(self, ref: str) -> Reader:
+        """Open a dataset version, or a part of one, by reference."""
+        parsed = DatasetRef.parse(ref)
+        name = parsed.name + (f"@v{parsed.version}" if parsed.version else "")
+        dataset = Dataset.model_validate(self._http.call("GET", f"/datasets/{quote(name)}"))
+        return cast(Reader, load(READER)(dataset, parsed.splits, self))
+
+    def model(self, run: str) -> Predictor:
+        """Open what a training Run learnt."""
+        return cast(Predictor, load(PREDICTOR)(self.get(run), self))
+
+    def get(self, run: str) -> Run:
+        """Return another Run."""
+        return Run.model_validate(self._http.call("GET", f"/runs/{quote(run)}"))
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Add to the Run's metric series; a value that is not finite is kept as null."""
+        self._sender.put("metric", {"step": int(step), **{name: finite(value) for name, value in metrics.items()}})
+
+    def say(self, line: str) -> None:
+        """Add a line to the Run's log."""
+        self._sender.put("log", {"line": line})
+
+    def progress(self, done: float, total: float, unit: str) -> None:
+        """Say how far the Run is."""
+        self._sender.put("progress", {"done": finite(done), "total": finite(total), "unit": unit})
+
+    def save(self, state: Mapping[str, bytes]) -> None:
+        """Keep a checkpoint: every file is on disk before the Run points at it, and the one before is kept until then."""
+        files = {name: self.blobs.write([data]).id for name, data in state.items()}
+        body = {"epoch": self.run.epoch, "files": files}
+        self._held(lambda: self._http.call("POST", f"/runs/{self.run.id}/checkpoint", json=body))
+        for blob in set(self._checkpoint.values()) - set(files.values()):
+            self.raw.delete(blob)
+        self._checkpoint = files
+
+    def restore(self) -> dict[str, bytes] | None:
+        """Return the last checkpoint, or None."""
+        if not self._checkpoint:
+            return None
+        found = {}
+        for name, blob in self._checkpoint.items():
+            with self.blobs.open(blob) as file:
+                found[name] = file.read()
+        return found
+
+    def finish(
+        self,
+        state: RunState,
+        *,
+        result: dict[str, Any] | None = None,
+        error: dict[str, Any] | None = None,
+        retry: bool = False,
+    ) -> None:
+        """Send what is left of the events, then end the Run."""
+        self._sender.close()
+        body = {"epoch": self.run.epoch, "state": state.value, "result": result, "error": error, "retry": retry}
+        self._held(lambda: self._http.call("POST", f"/runs/{self.run.id}/finish", json=body))
+
+    def close(self) -> None:
+        """Send what is left of the events, as far as a second allows, and leave the Run to the agent."""
+        self._sender.close(1.0)
+
+    def _post_events(self, events: list[dict[str, Any]]) -> None:
+        self._http.call("POST", f"/runs/{self.run.id}/events", json={"epoch": self.run.epoch, "events": events})
+
+    def _held(self, call: Any) -> Any:
+        answer = deliver(call)
+        if answer is Fenced:
+            fenced()
+        return answer

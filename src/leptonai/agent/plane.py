@@ -1,0 +1,333 @@
+"""Keeps the Services of a Site as they are meant to be: the agent decides, its serving plane carries out.
+
+For each Service the version asked for is loaded beside the one that answers; only when it is loaded and warmed do requests
+go to it. One that cannot be loaded is reported with the reason, and the last good one goes on. A plane that dies is started
+again on the same socket and given everything again.
+"""
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote, urlsplit
+
+from leptonai.agent.native_process import NativeProcess
+from leptonai.agent.plane_process import PlaneProcess, listen
+from leptonai.core.errors import Busy, Invalid, LeptonError, NotFound, Unavailable
+from leptonai.core.nouns import Model, Service, ServiceStatus
+from leptonai.core.ports import Executor, Store
+from leptonai.core.states import ServiceState
+from leptonai.sdk.http import Http
+
+WAIT_SECONDS = 20.0
+TICK_SECONDS = 0.2
+CRASHES = 2  # of the plane, while it loads one version: then that version is at fault
+RETIRE_SECONDS = 10.0  # for a native model to finish what it was given
+
+_ONNX = "model.onnx"
+_NATIVE = ("code", ("weights.safetensors", "model.skops"), "fitted.json")
+
+_log = logging.getLogger(__name__)
+
+
+class Desired(NamedTuple):
+    """A Service as the server has it, with the Models it names."""
+
+    service: Service
+    models: Mapping[str, Model]
+
+    @property
+    def wanted(self) -> str:
+        """The id of the Model that is asked for."""
+        return self.service.variants[0].model
+
+
+class Failure(NamedTuple):
+    """Why a version could not be loaded, and which deploy asked for it: another one is another try."""
+
+    model: str
+    rev: int
+    message: str
+
+
+class Services:
+    """The Services of one Site. `run` is the loop of one thread, `watch` that of another."""
+
+    def __init__(
+        self,
+        site: str,
+        http: Http,
+        blobs: Callable[[], Store],
+        executor: Executor,
+        home: Path,
+        stopping: threading.Event,
+    ):
+        self._site = site
+        self._http = http
+        self._blobs = blobs
+        self._executor = executor
+        self._home = home
+        self._stopping = stopping
+        self._change = threading.Condition()
+        self._told: list[Desired] | None = None  # None: the server was not heard yet
+        self._socket: socket.socket | None = None
+        self._plane: PlaneProcess | None = None
+        self._loaded: set[str] = set()  # ids of the Models in this plane
+        self._live: dict[str, Model] = {}  # which version answers for each service
+        self._failed: dict[str, Failure] = {}
+        self._native: dict[str, NativeProcess] = {}
+        self._retired: list[tuple[float, NativeProcess]] = []
+        self._said: dict[str, ServiceStatus] = {}
+        self._port = 0
+        self._deaths = 0
+
+    @property
+    def url(self) -> str | None:
+        """Where the plane answers; None while there is no Service."""
+        made = self._socket
+        return None if made is None else f"http://127.0.0.1:{made.getsockname()[1]}"
+
+    def watch(self) -> None:
+        """Ask the server what the Services are meant to be, until the agent stops."""
+        fingerprint, pause = "", 0.1
+        while not self._stopping.is_set():
+            asked = {"after": fingerprint or None, "wait": WAIT_SECONDS}
+            try:
+                answer = self._http.call(
+                    "GET", f"/sites/{self._site}/services", params=asked, timeout=WAIT_SECONDS + 15
+                )
+            except LeptonError as error:
+                _log.warning("services: %s", error.message)
+                self._stopping.wait(pause)
+                pause = min(pause * 2, 5.0)
+                continue
+            pause, fingerprint = 0.1, answer["fingerprint"]
+            with self._change:
+                self._told = [_desired(item) for item in answer["services"]]
+                self._change.notify_all()
+
+    def run(self) -> None:
+        """Make what is what is meant to be, until the agent stops."""
+        self._remember_port()
+        while not self._stopping.is_set():
+            with self._change:
+                self._change.wait(TICK_SECONDS)
+                told = self._told
+            if told is None:
+                continue
+            try:
+                self._tick(told)
+            except LeptonError as error:
+                _log.warning("services: %s", error.message)
+                self._stopping.wait(1.0)
+        self._close()
+
+    def wake(self) -> None:
+        """Have `run` look now, such as when the agent stops."""
+        with self._change:
+            self._change.notify_all()
+
+    # ---------------------------------------------------------------------------------------------- one tick
+
+    def _tick(self, told: list[Desired]) -> None:
+        wanted = [desired for desired in told if not desired.service.stopped]
+        names = {desired.service.name for desired in wanted}
+        if gone := self._live.keys() - names:
+            for name in gone:
+                del self._live[name]
+            if self._plane is not None and self._plane.alive:
+                self._route()
+        for name in self._said.keys() - {desired.service.name for desired in told}:
+            del self._said[name]
+        self._retire()
+        if wanted:
+            self._ensure_plane()
+            for desired in wanted:
+                self._serve(desired)
+        elif self._plane is not None:
+            self._close()
+        for desired in told:
+            if desired.service.stopped:
+                self._report(desired, ServiceState.STOPPED)
+
+    def _serve(self, desired: Desired) -> None:
+        name, id = desired.service.name, desired.wanted
+        live = self._live.get(name)
+        if live is not None and live.id == id:
+            self._failed.pop(name, None)
+            self._report(desired, ServiceState.READY)
+            return
+        failure = self._failed.get(name)
+        if failure is not None and (failure.model, failure.rev) == (id, desired.service.status.rev):
+            self._report(desired, ServiceState.FAILED, failure.message)
+            return
+        if live is None:
+            self._bring_back(desired)
+        self._report(desired, ServiceState.UPDATING if name in self._live else ServiceState.STARTING)
+        try:
+            if id not in desired.models:
+                raise Invalid("there is no such model version any more")
+            self._load(desired.models[id])
+        except (Busy, Unavailable):
+            raise  # the server or the plane is away: try again
+        except LeptonError as error:
+            self._failed[name] = Failure(id, desired.service.status.rev, error.message)
+            self._report(desired, ServiceState.FAILED, error.message)
+            return
+        self._failed.pop(name, None)
+        self._live[name] = desired.models[id]
+        self._route()
+        self._report(desired, ServiceState.READY)
+
+    def _bring_back(self, desired: Desired) -> None:
+        """After an agent's restart: have the last good version answer before the new one is tried."""
+        for id in desired.service.status.live:
+            if id != desired.wanted and id in desired.models:
+                with contextlib.suppress(Invalid, NotFound):
+                    self._load(desired.models[id])
+                    self._live[desired.service.name] = desired.models[id]
+                    self._route()
+
+    def _load(self, model: Model) -> None:
+        if model.id in self._loaded and self._running(model.id):
+            return
+        for crash in range(CRASHES):
+            try:
+                plane = self._ensure_plane()
+                if _ONNX in model.files:
+                    plane.load(model, {_ONNX: self._read(model.files[_ONNX])})
+                else:
+                    plane.load(model, {}, self._start_native(model).path)
+                self._loaded.add(model.id)
+                return
+            except Unavailable:
+                if self._plane is None or self._plane.alive:
+                    raise
+                if crash == CRASHES - 1:
+                    raise Invalid("it cannot be loaded: the serving plane died of it, twice") from None
+
+    def _read(self, blob: str) -> bytes:
+        with self._blobs().open(blob) as file:
+            return file.read()
+
+    def _route(self) -> None:
+        """Send the table of routes; the plane frees what is in it no more, and so do we."""
+        if self._plane is not None:
+            self._plane.route([(name, model.id) for name, model in self._live.items()])
+        used = {model.id for model in self._live.values()}
+        self._loaded &= used
+        for id in self._native.keys() - used:
+            self._retired.append((time.monotonic() + RETIRE_SECONDS, self._native.pop(id)))
+
+    # ------------------------------------------------------------------------------------------- processes
+
+    def _ensure_plane(self) -> PlaneProcess:
+        """Return a plane that runs; when it is a new one, everything that answered is loaded into it first."""
+        if self._plane is not None and self._plane.alive:
+            return self._plane
+        if self._plane is not None:
+            self._deaths += 1
+            _log.warning("the serving plane died; it is started again")
+            self._plane.kill()
+            self._stopping.wait(min(0.05 * 2 ** min(self._deaths, 7), 5.0) if self._deaths > 2 else 0.0)
+        if self._socket is None:
+            self._socket = listen(self._port)
+            self._port = self._socket.getsockname()[1]
+        self._loaded.clear()
+        log = self._home / "logs" / "plane.log"
+        log.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        self._plane = PlaneProcess(self._socket, log)
+        for name, model in tuple(self._live.items()):
+            try:
+                self._load(model)
+            except Invalid as error:  # it was good before: something on this machine changed
+                _log.error("service %s: %s", name, error.message)
+                del self._live[name]
+        if self._live:
+            self._route()
+        return self._plane
+
+    def _start_native(self, model: Model) -> NativeProcess:
+        found = self._native.get(model.id)
+        if found is None:
+            names = [
+                next((n for n in (name if isinstance(name, tuple) else (name,)) if n in model.files), None)
+                for name in _NATIVE
+            ]
+            if None in names:
+                raise Invalid("its bundle has neither model.onnx nor the files of its framework")
+            files = {name: self._read(model.files[name]) for name in names if name is not None}
+            found = NativeProcess(self._executor, model, files, self._home / "jobs" / f"native-{model.id}")
+            self._native[model.id] = found
+        if not found.started or not found.alive:
+            try:
+                found.start()
+            except BaseException:
+                self._native.pop(model.id).close()
+                raise
+        return found
+
+    def _running(self, id: str) -> bool:
+        native = self._native.get(id)
+        return native is None or native.alive
+
+    def _retire(self) -> None:
+        now = time.monotonic()
+        for when, native in tuple(self._retired):
+            if now > when:
+                self._retired.remove((when, native))
+                native.close()
+        for native in tuple(self._native.values()):
+            if not native.alive:
+                _log.warning("the process of model %s died; it is started again", native.model.id)
+                native.start()
+
+    def _close(self) -> None:
+        self._live.clear()
+        self._loaded.clear()
+        if self._plane is not None:
+            self._plane.close()
+            self._plane = None
+        for native in (*self._native.values(), *(native for _, native in self._retired)):
+            native.close()
+        self._native.clear()
+        self._retired.clear()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    # ------------------------------------------------------------------------------------------- the server
+
+    def _report(self, desired: Desired, state: ServiceState, message: str = "") -> None:
+        service = desired.service
+        live = self._live.get(service.name)
+        url = self.url
+        status = ServiceStatus(
+            state=state,
+            rev=service.status.rev,
+            live=() if live is None else (live.id,),
+            message=message,
+            url=None if url is None else f"{url}/services/{service.name}/predict",
+        )
+        if status in (self._said.get(service.name), service.status):
+            return
+        try:
+            self._http.call("PUT", f"/services/{quote(service.name)}/status", json=status.model_dump(mode="json"))
+        except NotFound:
+            return  # it was deleted just now
+        self._said[service.name] = status
+
+    def _remember_port(self) -> None:
+        """Take the port that the Site had before, so that the addresses people use stay true."""
+        with contextlib.suppress(LeptonError):
+            site: dict[str, Any] = self._http.call("GET", f"/sites/{self._site}")
+            self._port = urlsplit(site.get("plane") or "").port or 0
+
+
+def _desired(item: Mapping[str, Any]) -> Desired:
+    models = [Model.model_validate(model) for model in item["models"]]
+    return Desired(Service.model_validate(item["service"]), {model.id: model for model in models})
