@@ -93,6 +93,8 @@ def report(name: str, body: ServiceStatus, here: Here) -> Response:
     """Say how a Service stands: its Site's agent does."""
     for last in (False, False, False, True):
         service = _service(here, name)
+        if body.rev < service.status.rev:
+            break  # it speaks of an earlier deploy
         try:
             here.catalog.change(service.model_copy(update={"status": body}))
         except Stale:
