@@ -69,10 +69,13 @@ def _routes(framework: Framework, learner: Learner, sample: Sample, refused: lis
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of what is at the bottom of an error, without colours."""
+    """Return the first line of what is at the bottom of an error, without colours and folders."""
     while error.__cause__ is not None:
         error = error.__cause__
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).strip()
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    text = re.sub(
+        r"(?<![\w:/])/(?:[\w.@+-]+/)+", "", text
+    )  # a path of this machine tells nobody anything: its last part stays
     return next(_sentences(text), "")[:300] or type(error).__name__
 
 

@@ -65,6 +65,9 @@ def _rebuilt(model: keras.Model, example: Any, backend: str) -> Route:
 
 def by_rebuilding(model: keras.Model, example: Any, backend: str) -> bytes:
     """Export in a process whose Keras runs on `backend`. Raises `Unsupported` with what that process said."""
+    own = {type(layer).__name__ for layer in model._flatten_layers() if not type(layer).__module__.startswith("keras.")}
+    if own:
+        raise Unsupported(f"{', '.join(sorted(own))} is not of Keras, and no code travels to that process")
     with TemporaryDirectory() as folder:
         with quiet():
             model.save(Path(folder) / "model.keras")  # JSON and numbers

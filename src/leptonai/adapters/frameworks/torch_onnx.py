@@ -37,16 +37,21 @@ def module_routes(module: torch.nn.Module, example: Any) -> Iterator[Route]:
 def by_export(module: torch.nn.Module, example: Any) -> bytes:
     """Export with torch.export; raises when the model fixes its batch size."""
     with _still(module), quiet(), redirect_stderr(StringIO()):  # where it prints the graph that it could not finish
-        program = torch.onnx.export(
-            module,
-            (_batch(module, example),),
-            dynamo=True,
-            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-            input_names=["x"],
-            output_names=["y"],
-            opset_version=OPSET,
-            verbose=False,
-        )
+        try:
+            program = torch.onnx.export(
+                module,
+                (_batch(module, example),),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+                input_names=["x"],
+                output_names=["y"],
+                opset_version=OPSET,
+                verbose=False,
+            )
+        except Exception as error:
+            if any("data-dependent" in str(cause).lower() for cause in _causes(error)):
+                raise Unsupported("the model chooses by values, and one graph cannot follow it") from None
+            raise
     assert program is not None  # noqa: S101  (None only with dynamo=False)
     return bytes(program.model_proto.SerializeToString())
 
@@ -56,21 +61,30 @@ def by_tracer(module: torch.nn.Module, example: Any) -> bytes:
     file = BytesIO()
     with _still(module), quiet(), _traceable(), warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        torch.onnx.export(
-            module,
-            (_batch(module, example),),
-            file,  # type: ignore[arg-type]  # the tracer writes to files in memory too
-            dynamo=False,
-            dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}},
-            input_names=["x"],
-            output_names=["y"],
-            opset_version=OPSET,
-        )
+        try:
+            torch.onnx.export(
+                module,
+                (_batch(module, example),),
+                file,  # type: ignore[arg-type]  # the tracer writes to files in memory too
+                dynamo=False,
+                dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}},
+                input_names=["x"],
+                output_names=["y"],
+                opset_version=OPSET,
+            )
+        except torch.onnx.errors.SymbolicValueError as error:
+            raise Unsupported(str(error).partition(", scope:")[0]) from None  # what follows are lines of the libraries
     for warning in said:
         if _chooses(warning):
             where = f"{PurePath(warning.filename).name}, line {warning.lineno}"
             raise Unsupported(f"the model seems to choose by values ({where}), and a trace holds one way only")
     return file.getvalue()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _chooses(warning: warnings.WarningMessage) -> bool:

@@ -1,0 +1,74 @@
+"""Keras models go through training, export and ONNX Runtime, and give what Keras gives, on each back end.
+
+Keras reads its back end once, when it is imported: each back end has a process of its own, and exports many models.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leptonai.core import settings
+from leptonai.training.export_check import TOLERANCE
+
+QUICK = ("dense", "dense sigmoid", "cnn", "lstm", "embedding", "the snippet")
+MORE = ("dense softmax", "dense regression", "normalization", "gru", "masked", "attention", "multi-head attention")
+
+
+def exports(backend: str, folder: Path, *names: str) -> dict[str, dict[str, Any]]:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "tests.support.export_keras", str(folder), *names],
+        env=settings.environment(KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]  # nothing else is printed
+    assert [line["name"] for line in lines] == list(names)
+    return {line["name"]: line for line in lines}
+
+
+def agrees(found: dict[str, Any], *routes: str) -> None:
+    assert found["route"] in routes, found
+    assert found["difference"] <= TOLERANCE
+    assert (found["note"], found["said"]) == ("", [])
+
+
+def test_on_pytorch(tmp_path: Path) -> None:
+    for found in exports("torch", tmp_path, *QUICK).values():
+        agrees(found, "PyTorch's tracer")
+
+
+@pytest.mark.slow
+def test_on_pytorch_all(tmp_path: Path) -> None:
+    found = exports("torch", tmp_path, *MORE, "own layer")
+    for name in MORE:
+        agrees(found[name], "torch.export" if "attention" in name else "PyTorch's tracer")
+    note = found["own layer"]["note"]
+    assert "served by keras in a process of its own" in note
+    assert "PyTorch's tracer: the model seems to choose by values" in note
+    assert "torch.export: the model chooses by values" in note
+    assert "rebuilt on Keras with tensorflow: Doubles is not of Keras" in note
+
+
+def test_on_tensorflow(tmp_path: Path) -> None:
+    for found in exports("tensorflow", tmp_path, *QUICK).values():
+        agrees(found, "tf2onnx")
+
+
+@pytest.mark.slow
+def test_on_tensorflow_all(tmp_path: Path) -> None:
+    for found in exports("tensorflow", tmp_path, *MORE, "own layer").values():
+        agrees(found, "tf2onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("here", "other"), [("torch", "tensorflow"), ("tensorflow", "torch")])
+def test_rebuilt_on_another_back_end(here: str, other: str, tmp_path: Path) -> None:
+    found = exports(here, tmp_path, "only rebuilt", "only rebuilt, own layer")
+    agrees(found["only rebuilt"], f"rebuilt on Keras with {other}")
+    assert "Doubles is not of Keras" in found["only rebuilt, own layer"]["note"]
