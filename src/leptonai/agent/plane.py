@@ -313,7 +313,7 @@ class Services:
             message=message,
             url=None if url is None else f"{url}/services/{service.name}/predict",
         )
-        if status in (self._said.get(service.name), service.status):
+        if status == self._said.get(service.name, service.status):
             return
         try:
             self._http.call("PUT", f"/services/{quote(service.name)}/status", json=status.model_dump(mode="json"))

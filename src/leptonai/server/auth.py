@@ -14,7 +14,9 @@ from leptonai.server.keys import new_token, parse_token
 # What a scope brings beside itself.
 _IMPLIED = {
     "*": frozenset({"*"}),
-    "site:agent": frozenset({"run:report", "run:read", "blob:read", "blob:write", "model:read", "dataset:read", "site:read"}),
+    "site:agent": frozenset(
+        {"run:report", "run:read", "blob:read", "blob:write", "model:read", "dataset:read", "site:read"}
+    ),
 }
 _RUN_MAY = frozenset({"run:report", "run:read", "blob:read", "blob:write", "dataset:read", "me"})
 _CACHE_SECONDS = 0.5  # a revoked key fails within this

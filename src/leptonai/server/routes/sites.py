@@ -115,7 +115,9 @@ def _wanted(here: Context, site: str) -> dict[str, Any]:
         items.append({"service": dump(service), "models": models})
     # A status report is no news to the agent that made it: it leaves `status.rev` as the last deploy set it.
     print_of = ";".join(
-        sorted(f"{s.id}:{s.stopped}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}" for s in services)
+        sorted(
+            f"{s.id}:{s.stopped}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}" for s in services
+        )
     )
     return {"fingerprint": print_of or "none", "services": items}
 
