@@ -200,8 +200,9 @@ def encode(encoding: Encoding, batch: Mapping[str, Any]) -> Array:
             errors=[FieldError(name, "missing column") for name in missing],
         )
     if encoding.layout in ("channels_first", "channels_last"):
-        whole = _whole(encoding.features[0], batch[encoding.features[0].column])
-        whole = whole.transpose(0, 3, 1, 2) if encoding.layout == "channels_first" else whole
+        whole: Array = _whole(encoding.features[0], batch[encoding.features[0].column])
+        if encoding.layout == "channels_first":
+            whole = whole.transpose(0, 3, 1, 2)
         return whole if encoding.dtype == "float32" else _integers(whole, encoding.features[0].column)
     rows = len(batch[encoding.features[0].column])
     x = np.empty((rows, sum(map(width, encoding.features))), dtype=encoding.dtype)
@@ -213,15 +214,15 @@ def encode(encoding: Encoding, batch: Mapping[str, Any]) -> Array:
     return x
 
 
-def _whole(feature: FeatureCode, values: Any) -> Array:
-    values = np.asarray(values)
+def _whole(feature: FeatureCode, given: Any) -> Array:
+    values: Array = np.asarray(given)
     if tuple(values.shape[1:]) != feature.shape:
         raise Invalid(
             f"column {feature.column!r} has values of shape {tuple(values.shape[1:])}, and the model learnt from {feature.shape}",
             errors=[FieldError(feature.column, f"shape {feature.shape}")],
         )
     if feature.op == "image":
-        return cast(Array, np.divide(values, np.float32(255), dtype=np.float32))
+        return np.divide(values, np.float32(255), dtype=np.float32)
     return values.astype(np.float32)
 
 

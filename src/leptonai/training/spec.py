@@ -1,10 +1,18 @@
 """What you ask of the training stage, and what it answers."""
 
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, PlainSerializer
 
 from leptonai.core.nouns import Frozen, Name
+
+# JSON has no word for "not a number": a loss that is none travels as null, and is NaN again at the other end.
+Measured = Annotated[
+    float,
+    BeforeValidator(lambda value: math.nan if value is None else value),
+    PlainSerializer(lambda value: value if math.isfinite(value) else None, when_used="json"),
+]
 
 
 class EarlyStopping(Frozen):
@@ -101,7 +109,7 @@ class Fitted(Frozen):
     weights: str  # blob: safetensors, .skops …; no code in it
     encoding: Encoding
     activation: Literal["softmax", "sigmoid", "none", "value"]  # see Learner.activation
-    history: dict[str, list[float]]
+    history: dict[str, list[Measured]]
     epochs: int
     data: str  # exact reference
     dataset: str  # id

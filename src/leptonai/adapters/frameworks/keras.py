@@ -23,11 +23,12 @@ class KerasFramework:
         """See the port. The model's description travels with its weights, if it has any, and the user's own code."""
         import keras  # type: ignore[import-untyped]
 
-        from leptonai.adapters.frameworks.keras_parts import compiled_with, custom_objects
+        from leptonai.adapters.frameworks.keras_parts import compiled_with, custom_objects, no_needless_import
 
-        options = compiled_with(model, compiled)
         try:
-            config = keras.saving.serialize_keras_object(model)
+            with no_needless_import():
+                options = compiled_with(model, compiled)
+                config = keras.saving.serialize_keras_object(model)
         except (NotImplementedError, TypeError, ValueError) as error:
             raise Invalid(
                 f"{type(model).__name__} cannot be written down, so that it can be made again in a Run: give its class, and "
@@ -55,6 +56,7 @@ class KerasFramework:
         import keras
 
         from leptonai.adapters.frameworks.keras_learner import KerasLearner
+        from leptonai.adapters.frameworks.keras_parts import no_needless_import
 
         parts = packing.unpack(code)
         if keras.config.backend() != parts["backend"]:
@@ -62,10 +64,11 @@ class KerasFramework:
                 f"the model is one of Keras on {parts['backend']}, and Keras runs on {keras.config.backend()} here: "
                 f"set KERAS_BACKEND={parts['backend']}"
             )
-        with keras.saving.custom_object_scope(parts["custom"]):
+        with no_needless_import(), keras.saving.custom_object_scope(parts["custom"]):
             model = keras.saving.deserialize_keras_object(parts["config"], safe_mode=False)
-        if isinstance(model.inputs, (list, tuple)) and len(model.inputs) > 1:
-            raise Unsupported(f"the model has {len(model.inputs)} inputs; give one that takes one array")
+        inputs = getattr(model, "inputs", None)  # only a model that is built says
+        if isinstance(inputs, (list, tuple)) and len(inputs) > 1:
+            raise Unsupported(f"the model has {len(inputs)} inputs; give one that takes one array")
         learner = KerasLearner(model, parts["compile"], parts["custom"], parts["weights"])
         if weights is not None:
             learner.load_weights(weights)

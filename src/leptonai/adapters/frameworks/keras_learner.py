@@ -11,7 +11,7 @@ import numpy as np
 from keras.src.random.seed_generator import global_seed_generator  # type: ignore[import-untyped]
 
 from leptonai.adapters.frameworks import arrays
-from leptonai.adapters.frameworks.keras_parts import made
+from leptonai.adapters.frameworks.keras_parts import made, no_needless_import
 from leptonai.adapters.frameworks.shapes import a_row, check_outputs, outputs
 from leptonai.core.errors import FieldError, Invalid, LeptonError
 
@@ -63,7 +63,7 @@ class KerasLearner:
         self._outputs = tuple(output.shape)
         if self._weights:
             _assign(self.model.weights, self._weights, "the model's own weights do not fit the data")
-        with keras.saving.custom_object_scope(self._custom):
+        with no_needless_import(), keras.saving.custom_object_scope(self._custom):
             self.model.compile(**made(self._options))
         kind = _loss_kind(self.model.loss)
         several = outputs(self._outputs) > 1
@@ -79,7 +79,8 @@ class KerasLearner:
 
     @staticmethod
     def _seed(seed: int) -> None:
-        keras.utils.set_random_seed(seed)
+        with no_needless_import():
+            keras.utils.set_random_seed(seed)
 
     def _call(self, x: Any) -> Any:
         self._mode(training=False)

@@ -3,15 +3,34 @@
 import inspect
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras  # type: ignore[import-untyped]
+from keras.src.utils import module_utils  # type: ignore[import-untyped]
 
 from leptonai.adapters.frameworks.packing import unknown
 from leptonai.core.errors import FieldError, Invalid
 
 _AUTO = ("accuracy", "acc", "crossentropy", "ce")  # Keras picks by the shapes
 _OPTIONS = ("optimizer", "loss", "metrics")
+
+
+@contextmanager
+def no_needless_import() -> Iterator[None]:
+    """Keep Keras from importing TensorFlow (seconds) to see whether what it writes or reads down is one of its types.
+
+    On another back end, where nobody has imported TensorFlow, it cannot be.
+    """
+    seen = getattr(module_utils.tensorflow, "_available", True)
+    if seen is not None or keras.config.backend() == "tensorflow" or "tensorflow" in sys.modules:
+        yield
+        return
+    module_utils.tensorflow._available = False
+    try:
+        yield
+    finally:
+        module_utils.tensorflow._available = None
 
 
 def compiled_with(model: Any, compiled: Mapping[str, Any]) -> dict[str, Any]:

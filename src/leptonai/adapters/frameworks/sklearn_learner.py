@@ -84,6 +84,8 @@ class SklearnLearner:
                 ) from error
         self.notes = list(dict.fromkeys(" ".join(str(w.message).split())[:300] for w in caught))
         self.activation = "value" if self._task == "regression" else self._kind()
+        if self._task == "classification" and len(getattr(self.model, "classes_", ())) < self._classes:
+            self.model.all_classes_ = self._classes  # the training part lacks some; it is kept with the weights
         self._seen.append((x, y))
 
     def measure(self, x: Any, y: Any) -> None:
@@ -120,9 +122,10 @@ class SklearnLearner:
         return self._spread(np.eye(len(known), dtype=np.float32)[index], known)
 
     def _spread(self, scores: Any, known: Any, missing: float = 0.0) -> Any:
-        if self._classes in (0, len(known)):
+        classes = getattr(self.model, "all_classes_", len(known))
+        if classes == len(known):
             return scores.astype(np.float32)
-        spread = np.full((len(scores), self._classes), missing, dtype=np.float32)
+        spread = np.full((len(scores), classes), missing, dtype=np.float32)
         spread[:, np.asarray(known, dtype=np.int64)] = scores
         return spread
 

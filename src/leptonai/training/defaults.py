@@ -1,0 +1,74 @@
+"""A sensible model for a dataset, where the user gave none."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.stages import Reader
+from leptonai.training.columns import pick as pick_columns
+from leptonai.training.columns import task_of
+from leptonai.training.spec import Train
+
+_EPOCHS = 10  # of a network, unless the user says
+
+
+class Picked(NamedTuple):
+    """A model, how it learns, and the spec as it needs it."""
+
+    framework: str
+    model: Any
+    compiled: dict[str, Any]
+    spec: Train
+    words: str
+
+
+def flavour(features: Sequence[Column]) -> str:
+    """Return which libraries the model for these columns needs."""
+    return "torch" if _pictures(features) else "sklearn"
+
+
+def _pictures(features: Sequence[Column]) -> bool:
+    return len(features) == 1 and features[0].type == FeatureType.IMAGE and min(features[0].shape[:2]) >= 4
+
+
+def epochs(features: Sequence[Column]) -> int:
+    """Return how many epochs the model for these columns learns, where the user did not say."""
+    return _EPOCHS if _pictures(features) else 1
+
+
+def pick(spec: Train, reader: Reader) -> Picked:
+    """Pick: images get a small convolutional network; all else gets gradient boosted trees, which take numbers unscaled."""
+    target, features = pick_columns(reader.columns, spec.target or reader.target, spec.features, spec.data)
+    task = task_of(target)
+    if _pictures(features):
+        return _network(spec, features[0], target, task)
+    from sklearn.ensemble import (  # type: ignore[import-untyped]
+        HistGradientBoostingClassifier,
+        HistGradientBoostingRegressor,
+    )
+
+    kind = HistGradientBoostingClassifier if task == "classification" else HistGradientBoostingRegressor
+    unscaled = spec.model_copy(update={"scale": False})  # trees need no scale, and know what a missing number is
+    model = kind(random_state=spec.seed)
+    return Picked("sklearn", model, {}, unscaled, f"gradient boosted trees of scikit-learn, {kind.__name__}")
+
+
+def _network(spec: Train, image: Column, target: Column, task: str) -> Picked:
+    import torch
+    from torch import nn
+
+    height, width, channels = image.shape
+    classes = len(target.categories) if task == "classification" else 1
+    if task == "classification" and target.type == FeatureType.BOOLEAN:
+        classes = 2
+    torch.manual_seed(spec.seed)
+    layers: list[nn.Module] = []
+    filters = 32
+    while min(height, width) >= 4 and len(layers) < 12:
+        layers += [nn.Conv2d(channels, filters, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)]
+        channels, filters, height, width = filters, min(128, 2 * filters), height // 2, width // 2
+    layers += [nn.Flatten(), nn.Linear(channels * height * width, 128), nn.ReLU(), nn.Linear(128, max(1, classes))]
+    loss, metric = ("cross_entropy", "accuracy") if task == "classification" else ("mse", "mae")
+    compiled = {"optimizer": "adam", "loss": loss, "metrics": [metric]}
+    words = f"a network of {sum(isinstance(layer, nn.Conv2d) for layer in layers)} convolutions, in PyTorch"
+    return Picked("torch", nn.Sequential(*layers), compiled, spec, words)

@@ -1,0 +1,185 @@
+"""The loop of a training: epochs, batches, validation, early stopping, checkpoints."""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonai.core.errors import FieldError, Invalid, LeptonError
+from leptonai.core.ports import Learner
+from leptonai.core.stages import Handle
+from leptonai.training import checkpoint, trainee
+from leptonai.training.checkpoint import Course, Keeper, Stopped
+from leptonai.training.rows import Rows
+from leptonai.training.spec import EarlyStopping, Encoding, Train
+
+_PROGRESS_SECONDS = 0.25  # at most four lines of progress a second
+_MORE_IS_BETTER = ("acc", "accuracy", "auc", "precision", "recall", "f1", "r2", "score")
+
+
+@dataclass
+class Loop:
+    """Everything one training needs; `run` goes on from where `course` is."""
+
+    spec: Train
+    handle: Handle
+    learner: Learner
+    encoding: Encoding
+    rows: Rows
+    validation: Rows | None
+    course: Course
+
+    def run(self) -> None:
+        """Train to the end. When told to stop (SIGTERM, Ctrl-C) leave a checkpoint and raise."""
+        self._shown = 0.0
+        self._saved = time.monotonic()
+        with Keeper(self.handle) as keeper, checkpoint.told_to_stop() as asked:
+            try:
+                while self.course.epoch < self.spec.epochs:
+                    self._epoch(keeper, asked)
+                    if self._ended_early():
+                        break
+                    self._save_if_free(keeper)
+            finally:
+                keeper.wait()
+        self._restore_best()
+
+    def _epoch(self, keeper: Keeper, asked: Event) -> None:
+        course, size = self.course, self.spec.batch_size
+        order = order_of(self.rows.count, self.spec.seed, course.epoch) if self.spec.shuffle else None
+        began = time.perf_counter()
+        with closing(self.rows.batches(size, order, course.batch * size)) as batches:
+            for x, y in batches:
+                with self._users_code("training"):
+                    self.learner.step(x, y)
+                course.batch += 1
+                now = time.perf_counter()
+                course.seconds += now - began
+                began = now
+                self._after_batch(keeper, asked)
+        metrics = self._measured(asked)
+        course.seconds += time.perf_counter() - began
+        self._note(metrics)
+
+    def _after_batch(self, keeper: Keeper, asked: Event) -> None:
+        if not self.course.said_nan and not math.isfinite(trainee.last_loss(self.learner)):
+            self.course.said_nan = True
+            self.handle.say(
+                f"the loss is not a number any more (epoch {self.course.epoch + 1}, batch {self.course.batch}): "
+                "try a smaller learning rate"
+            )
+        now = time.monotonic()
+        if now - self._shown >= _PROGRESS_SECONDS:
+            self._shown = now
+            self._progress()
+        if asked.is_set():
+            self._save(keeper)
+            raise Stopped("the process was told to end; a checkpoint was left")
+        if self.spec.checkpoint_seconds and now - self._saved >= self.spec.checkpoint_seconds:
+            self._save_if_free(keeper)
+
+    @property
+    def _batches(self) -> int:
+        return -(-self.rows.count // self.spec.batch_size)
+
+    def _progress(self) -> None:
+        done = self.course.epoch * self._batches + self.course.batch
+        self.handle.progress(done, self.spec.epochs * self._batches, "batches")
+
+    def _measured(self, asked: Event) -> dict[str, float]:
+        metrics = dict(self.learner.metrics())
+        if self.validation is not None:
+            with closing(self.validation.batches(self.spec.batch_size)) as batches, self._users_code("validation"):
+                for x, y in batches:
+                    self.learner.measure(x, y)
+                    if asked.is_set():  # between metrics there is nothing whole to save
+                        raise Stopped("the process was told to end")
+            metrics |= {f"val_{name}": value for name, value in self.learner.metrics().items()}
+        return metrics
+
+    def _note(self, metrics: dict[str, float]) -> None:
+        course = self.course
+        for name, value in metrics.items():
+            course.history.setdefault(name, []).append(value)
+        course.times.append(time.time())
+        course.epoch, course.batch = course.epoch + 1, 0
+        self.handle.log(course.epoch, **{name: value for name, value in metrics.items() if math.isfinite(value)})
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        self.handle.say(f"epoch {course.epoch}/{self.spec.epochs}: {shown}")
+        self._shown = time.monotonic()
+        self._progress()
+        if self.spec.early_stopping is not None:
+            self._compare(self.spec.early_stopping, metrics)
+
+    def _compare(self, rule: EarlyStopping, metrics: dict[str, float]) -> None:
+        course = self.course
+        if rule.monitor not in metrics:
+            raise Invalid(
+                f"early_stopping: there is no metric {rule.monitor!r} to watch; measured are {', '.join(metrics)}",
+                errors=[FieldError("early_stopping.monitor", f"one of {', '.join(metrics)}")],
+            )
+        value = metrics[rule.monitor]
+        gain = (
+            (value - course.best if is_more_better(rule) else course.best - value)
+            if course.best is not None
+            else math.inf
+        )
+        if math.isfinite(value) and gain > rule.min_delta:
+            course.best, course.best_epoch, course.waited = value, course.epoch, 0
+            if rule.restore_best:
+                course.best_kept = trainee.keep(self.learner)
+        else:
+            course.waited += 1
+
+    def _ended_early(self) -> bool:
+        rule = self.spec.early_stopping
+        if rule is None or not self.course.waited or self.course.waited < rule.patience:
+            return False
+        self.handle.say(
+            f"stopped after epoch {self.course.epoch}: {rule.monitor} has not got better for {self.course.waited} epochs"
+        )
+        return True
+
+    def _restore_best(self) -> None:
+        if self.course.best_kept is not None and self.course.best_epoch != self.course.epoch:
+            self.handle.say(f"went back to the weights of epoch {self.course.best_epoch}")
+            trainee.bring_back(self.learner, self.course.best_kept)
+
+    def _save_if_free(self, keeper: Keeper) -> None:
+        # Epochs of milliseconds must not wait for the disk: then every few of them leave a checkpoint.
+        if not keeper.busy:
+            self._save(keeper)
+
+    def _save(self, keeper: Keeper) -> None:
+        self._saved = time.monotonic()
+        keeper.save(checkpoint.write(self.course, self.encoding, self.learner))
+
+    @contextmanager
+    def _users_code(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except (LeptonError, MemoryError, OSError):
+            raise
+        except Exception as error:
+            short = " ".join(str(error).split())[:500]
+            raise Invalid(
+                f"the model failed in epoch {self.course.epoch + 1}, batch {self.course.batch + 1} of {doing}: "
+                f"{type(error).__name__}: {short}",
+                errors=[FieldError("model", short)],
+            ) from error
+
+
+def order_of(count: int, seed: int, epoch: int) -> NDArray[Any]:
+    """Return the order of the rows in one epoch: a permutation that follows from seed and epoch alone."""
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def is_more_better(rule: EarlyStopping) -> bool:
+    """Whether a larger value of what is watched is the better one."""
+    return rule.mode == "max" or (rule.mode == "auto" and rule.monitor.endswith(_MORE_IS_BETTER))

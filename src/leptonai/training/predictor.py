@@ -1,0 +1,74 @@
+"""A trained model, ready to predict from rows as people have them, computed by its own framework."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonai.core import plugins
+from leptonai.core.errors import Invalid
+from leptonai.core.nouns import Run
+from leptonai.core.ports import Learner
+from leptonai.core.stages import Handle, Predictor
+from leptonai.training.encoder import encode
+from leptonai.training.rows import check_range
+from leptonai.training.spec import Fitted
+from leptonai.training.trainee import Traits
+
+Array = NDArray[Any]
+
+
+@dataclass
+class Trained:
+    """See `core.stages.Predictor`. Not thread-safe where its framework is not."""
+
+    fitted: Fitted
+    learner: Learner
+    entries: int | None = None
+
+    def raw(self, batch: Mapping[str, Any]) -> Array:
+        """Return the model's raw outputs for one batch of columns."""
+        x = encode(self.fitted.encoding, batch)
+        check_range(x, self.fitted.encoding, self.entries)
+        return np.asarray(self.learner.predict(x))
+
+    def scores(self, batch: Mapping[str, Any]) -> Array:
+        """Return probabilities (rows, classes), float32, of a classifier; values (rows, …) of a regressor."""
+        raw = self.raw(batch)
+        if self.fitted.encoding.task == "regression":
+            return raw
+        return probabilities(raw, self.fitted.activation, len(self.fitted.encoding.classes))
+
+
+def probabilities(raw: Array, activation: str, classes: int) -> Array:
+    """Return (rows, classes), float32, of raw outputs; see `Fitted.activation`. One output speaks for the second of two."""
+    scores: Array = raw.reshape(len(raw), -1).astype(np.float32)
+    if activation == "softmax":
+        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores = powers / powers.sum(axis=1, keepdims=True)
+    elif activation == "sigmoid":
+        with np.errstate(over="ignore"):  # exp(large) is infinite, and one over it 0, which is right
+            scores = 1 / (1 + np.exp(-scores))
+    if scores.shape[1] == 1 and classes == 2:
+        scores = np.concatenate([1 - scores, scores], axis=1)
+    if scores.shape[1] != classes:
+        raise Invalid(f"the model gives {scores.shape[1]} scores a row for {classes} classes")
+    return scores
+
+
+def from_files(code: bytes, weights: bytes, fitted: Mapping[str, Any]) -> Predictor:
+    """Make a Predictor of a bundle's files; `fitted` is the JSON of a `Fitted`. Loads the user's code: only in a process of its own."""
+    about = Fitted.model_validate(fitted)
+    learner = plugins.framework(about.framework).load(code, weights)
+    return Trained(about, learner, Traits.of(learner).entries)
+
+
+def open_predictor(run: Run, handle: Handle) -> Predictor:
+    """Open what a training Run learnt. Raises `Invalid` when it learnt nothing."""
+    if run.stage != "train" or not run.result:
+        raise Invalid(f"run {run.id} is a {run.stage} Run that {run.state}: name a train Run that succeeded")
+    fitted = Fitted.model_validate(run.result)
+    with handle.blobs.open(fitted.code) as code, handle.blobs.open(fitted.weights) as weights:
+        return from_files(code.read(), weights.read(), run.result)

@@ -1,0 +1,144 @@
+"""Encoded batches of a dataset in any order: held in memory while that is cheap, else read as they are needed."""
+
+import math
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.nouns import FeatureType
+from leptonai.core.stages import Reader
+from leptonai.training.encoder import column_names, encode, targets, width
+from leptonai.training.spec import Encoding
+
+Array = NDArray[Any]
+MEMORY = 2**31  # bytes; a part of a dataset that is larger is read again in each epoch
+_AHEAD = 2  # batches
+
+
+class Rows:
+    """The rows of a Reader as (x, y) batches. Images stay uint8 in memory and become float32 batch by batch."""
+
+    def __init__(self, reader: Reader, encoding: Encoding, entries: int | None = None, memory: int = MEMORY):
+        self.count = reader.rows
+        self._reader, self._encoding, self._entries = reader, encoding, entries
+        self._names = column_names(encoding, target=True)
+        self._missing_columns()
+        self._late = encoding.layout in ("channels_first", "channels_last")  # encoded when it is used
+        self._x: Array | None = None
+        if self._bytes() <= memory:
+            self._hold()
+
+    def _missing_columns(self) -> None:
+        have = {column.name for column in self._reader.columns}
+        if gone := [name for name in self._names if name not in have]:
+            raise Invalid(
+                f"the data has no column {gone[0]!r}, which the model learnt from",
+                errors=[FieldError(name, "missing column") for name in gone],
+            )
+
+    def _bytes(self) -> int:
+        sizes = {
+            feature.column: math.prod(feature.shape) * (1 if feature.type == FeatureType.IMAGE else 4)
+            for feature in self._encoding.features
+        }
+        encoded = 0 if self._late else 4 * sum(map(width, self._encoding.features))
+        return self.count * (sum(sizes.values()) * (1 if self._late else 3) + encoded + 8)
+
+    def _hold(self) -> None:
+        columns = self._reader.read(self._names)
+        self._y = targets(self._encoding, columns)
+        if self._late:
+            self._x = np.asarray(columns[self._encoding.features[0].column])
+        else:
+            self._x = self._checked(encode(self._encoding, columns))
+
+    def batches(
+        self, size: int, order: Array | None = None, start: int = 0
+    ) -> Generator[tuple[Array, Array], None, None]:
+        """Yield (x, y), in the order given (row numbers) from its place `start` on, else as stored."""
+        if self._x is None:
+            yield from _ahead(self._read(size, order, start))
+            return
+        for at in range(start, self.count, size):
+            rows: Any = slice(at, at + size) if order is None else order[at : at + size]
+            x = self._x[rows]
+            yield self._encoded(x) if self._late else x, self._y[rows]
+
+    def all(self) -> tuple[Array, Array]:
+        """Return all rows at once, for a model that learns in one fit."""
+        with closing(self.batches(self.count)) as batches:
+            return next(batches)
+
+    def _encoded(self, values: Array) -> Array:
+        return self._checked(encode(self._encoding, {self._encoding.features[0].column: values}))
+
+    def _read(self, size: int, order: Array | None, start: int) -> Iterator[tuple[Array, Array]]:
+        chosen = None if order is None else order[start:]
+        first = start if order is None else 0
+        for columns in self._reader.batches(size, columns=self._names, order=chosen, start=first):
+            yield self._checked(encode(self._encoding, columns)), targets(self._encoding, columns)
+
+    def _checked(self, x: Array) -> Array:
+        check_range(x, self._encoding, self._entries)
+        return x
+
+
+def check_range(x: Array, encoding: Encoding, entries: int | None) -> None:
+    """Raise `Invalid` that names the column whose numbers an embedding of so many entries does not know."""
+    if entries is None or encoding.dtype != "int64" or not x.size or (x.min() >= 0 and x.max() < entries):
+        return
+    at = 0
+    for feature in encoding.features:
+        part = x if len(encoding.features) == 1 else x[:, at : at + width(feature)]
+        at += width(feature)
+        if part.min() < 0 or part.max() >= entries:
+            bad = part.min() if part.min() < 0 else part.max()
+            raise Invalid(
+                f"the model begins with an embedding of {entries} entries, numbered from 0, and column {feature.column!r} "
+                f"holds {bad}: make the embedding larger, or leave the column out with features=[…]",
+                errors=[FieldError(feature.column, f"0 to {entries - 1}")],
+            )
+
+
+_END = object()
+
+
+def _ahead(batches: Iterator[Any]) -> Generator[Any, None, None]:
+    """Yield from `batches`, which a thread keeps a little ahead of; what it raises is raised here."""
+    ready: queue.Queue[Any] = queue.Queue(maxsize=_AHEAD)
+    stopped = threading.Event()
+
+    def put(item: Any) -> None:
+        while not stopped.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+                break
+            except queue.Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stopped.is_set():
+                    return
+            put(_END)
+        except BaseException as error:  # noqa: BLE001  (handed to the thread that waits for the batch)
+            put(error)
+
+    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not _END:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,143 @@
+"""What the server checks and resolves at once, when a training, a prediction or an export is asked for."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from leptonai.core import plugins
+from leptonai.core.errors import Denied, FieldError, Invalid, NotFound
+from leptonai.core.nouns import Blob, Dataset, Run
+from leptonai.core.refs import DatasetRef
+from leptonai.core.stages import FLAVOURS, Desk, Plan
+from leptonai.core.states import RunState
+from leptonai.training import columns, defaults
+from leptonai.training.spec import Export, Fitted, Predict, Train
+
+
+def prepare_train(spec: Train, desk: Desk) -> Plan:
+    """Resolve the data to exact versions; check columns, code and early stopping. Raises `Invalid`, `NotFound`, `Denied`."""
+    data, exact = _exact(spec.data, desk)
+    target, features = columns.pick(data.columns, spec.target or data.target, spec.features, exact)
+    _check_stopping(spec)
+    opens = list(_blobs(data))
+    found: dict[str, Any] = {"data": exact, "target": target.name}
+    if spec.validation is not None:
+        validation, found["validation"] = _exact(spec.validation, desk)
+        _has([target.name, *(f.name for f in features)], validation, found["validation"], "validation")
+        opens += _blobs(validation)
+    if spec.code is not None:
+        opens.append(_own_code(spec, desk))
+        found["flavour"] = spec.flavour or spec.framework
+    else:
+        if spec.framework is not None:
+            raise Invalid(
+                "framework: it says how to read `code`, which is missing", errors=[FieldError("framework", "with code")]
+            )
+        found["flavour"] = defaults.flavour(features)
+        if "epochs" not in spec.model_fields_set:
+            found["epochs"] = defaults.epochs(features)
+    if found["flavour"] not in FLAVOURS:
+        raise Invalid(
+            f"flavour {found['flavour']!r} is not known: use one of {', '.join(FLAVOURS)}",
+            errors=[FieldError("flavour", f"one of {', '.join(FLAVOURS)}")],
+        )
+    exactly = spec.model_copy(update=found).model_dump(mode="json")
+    return Plan(exactly, tuple(dict.fromkeys(opens)), found["flavour"], f"train-{data.name}"[:100])
+
+
+def prepare_predict(spec: Predict, desk: Desk) -> Plan:
+    """Resolve the data, and what the training Run learnt. Raises `Invalid` or `NotFound`."""
+    fitted = learnt(spec.run, desk)
+    data, exact = _exact(spec.data, desk)
+    _has((feature.column for feature in fitted.encoding.features), data, exact, "data")
+    opens = (*_blobs(data), fitted.code, fitted.weights)
+    return Plan(
+        spec.model_copy(update={"data": exact}).model_dump(mode="json"),
+        opens,
+        fitted.flavour,
+        f"predict-{data.name}"[:100],
+    )
+
+
+def prepare_export(spec: Export, desk: Desk) -> Plan:
+    """Check that there is something to export, and that the evaluation is one of it. Raises `Invalid` or `NotFound`."""
+    fitted = learnt(spec.run, desk)
+    data = desk.get(Dataset, fitted.dataset)
+    if spec.evaluation is not None:
+        _measured(spec, desk)
+    opens = (*_blobs(data), fitted.code, fitted.weights, *([fitted.events] if fitted.events else []))
+    return Plan(spec.model_dump(mode="json"), opens, fitted.flavour, f"export-{spec.name}"[:100])
+
+
+def learnt(run_id: str, desk: Desk, field: str = "run") -> Fitted:
+    """Return what a training Run learnt. Raises `NotFound`, or `Invalid` when it is no training that succeeded."""
+    run = desk.get(Run, run_id)
+    if run.stage != "train":
+        raise Invalid(
+            f"{field}: {run_id} is a {run.stage} Run, not a train Run", errors=[FieldError(field, "a train Run")]
+        )
+    if run.state is not RunState.SUCCEEDED or run.result is None:
+        raise Invalid(
+            f"{field}: train Run {run_id} is {run.state}; only one that succeeded has learnt something",
+            errors=[FieldError(field, "a train Run that succeeded")],
+        )
+    return Fitted.model_validate(run.result)
+
+
+def _measured(spec: Export, desk: Desk) -> None:
+    run = desk.get(Run, spec.evaluation or "")
+    if run.stage != "evaluate" or run.state is not RunState.SUCCEEDED:
+        raise Invalid(
+            f"evaluation: {run.id} is a {run.stage} Run that is {run.state}; name an evaluate Run that succeeded",
+            errors=[FieldError("evaluation", "an evaluate Run that succeeded")],
+        )
+    if run.spec.get("run") != spec.run:
+        raise Invalid(
+            f"evaluation: {run.id} measured run {run.spec.get('run')}, not {spec.run}, which is to be published",
+            errors=[FieldError("evaluation", f"an evaluate Run of {spec.run}")],
+        )
+
+
+def _exact(ref: str, desk: Desk) -> tuple[Dataset, str]:
+    data = desk.dataset(ref)
+    return data, str(DatasetRef.parse(ref).model_copy(update={"name": data.name, "version": data.version}))
+
+
+def _blobs(data: Dataset) -> tuple[str, ...]:
+    return (data.manifest, *data.shards)
+
+
+def _has(names: Iterable[str], data: Dataset, where: str, field: str) -> None:
+    have = {column.name for column in data.columns}
+    if gone := [name for name in names if name not in have]:
+        raise Invalid(
+            f"{field}: {where} has no column {gone[0]!r}, which the model learns from",
+            errors=[FieldError(name, f"missing in {where}") for name in gone],
+        )
+
+
+def _own_code(spec: Train, desk: Desk) -> str:
+    known = plugins.names("frameworks")
+    if spec.framework not in known:
+        raise Invalid(
+            f"framework {spec.framework!r} is not known: use one of {', '.join(known)}",
+            errors=[FieldError("framework", f"one of {', '.join(known)}")],
+        )
+    try:
+        blob: Blob = desk.get(Blob, spec.code or "")
+    except NotFound:
+        raise Invalid(
+            f"code: there is no blob {spec.code!r}; upload it first", errors=[FieldError("code", "a blob")]
+        ) from None
+    if blob.owner != desk.by:  # naming a blob must not open what somebody else wrote
+        raise Denied(f"code: blob {spec.code!r} was not uploaded by {desk.by}")
+    return blob.id
+
+
+def _check_stopping(spec: Train) -> None:
+    rule = spec.early_stopping
+    if rule is not None and rule.monitor.startswith("val_") and spec.validation is None:
+        raise Invalid(
+            f"early_stopping watches {rule.monitor!r}, and there is no validation data: give validation_data=…, or watch "
+            f"{rule.monitor.removeprefix('val_')!r}",
+            errors=[FieldError("early_stopping.monitor", "needs validation data")],
+        )

@@ -1,0 +1,212 @@
+"""What a training Run does, and a Run that predicts. Runs in a process of its own, where the user's code may be loaded."""
+
+import platform
+import random
+from collections.abc import Mapping
+from contextlib import closing
+from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from leptonai.core import plugins
+from leptonai.core.errors import Invalid
+from leptonai.core.ports import Framework, Learner
+from leptonai.core.stages import Handle, Reader
+from leptonai.training import checkpoint, defaults, encoder, events, trainee
+from leptonai.training.checkpoint import Course, Saved
+from leptonai.training.loop import Loop
+from leptonai.training.rows import Rows
+from leptonai.training.spec import Encoding, Fitted, Predict, Train
+
+_LIBRARIES = {
+    "torch": ("torch",),
+    "tensorflow": ("tensorflow", "tensorflow-cpu"),
+    "jax": ("jax",),
+    "sklearn": ("scikit-learn",),
+}
+
+
+class Subject(NamedTuple):
+    """The model of a Run: whose it is, its code, and the Learner made of it."""
+
+    framework: Framework
+    code: str  # blob
+    flavour: str
+    learner: Learner
+    spec: Train  # with what a model that was picked here needs
+
+
+def train(spec: Train, handle: Handle) -> dict[str, Any]:
+    """Train, and return a `Fitted`. Goes on from the last checkpoint of an earlier attempt, if there is one."""
+    reader = handle.data(spec.data)
+    saved = checkpoint.last(handle)
+    random.seed(spec.seed)  # layers draw their seeds when they are made
+    np.random.seed(spec.seed)
+    subject = _subject(spec, reader, handle)
+    spec, learner, traits = subject.spec, subject.learner, trainee.Traits.of(subject.learner)
+    encoding = saved.encoding if saved else _encoding(spec, reader, traits)
+    rows = Rows(reader, encoding, traits.entries)
+    validation = _validation(spec, encoding, traits, handle)
+    _begin(learner, rows, encoding, spec)
+    course = saved.course if saved else Course()
+    if traits.incremental:
+        _restore(learner, saved, course, handle)
+        Loop(spec, handle, learner, encoding, rows, validation, course).run()
+    else:
+        _all_at_once(spec, handle, learner, rows, validation, course)
+    return _fitted(spec, handle, subject, encoding, course, reader).model_dump(mode="json")
+
+
+def _subject(spec: Train, reader: Reader, handle: Handle) -> Subject:
+    if spec.code is not None and spec.framework is not None:
+        framework = plugins.framework(spec.framework)
+        with handle.blobs.open(spec.code) as file:
+            learner = framework.load(file.read())
+        return Subject(framework, spec.code, spec.flavour or spec.framework, learner, spec)
+    picked = defaults.pick(spec, reader)
+    handle.say(f"no model was given: {picked.words}")
+    framework = plugins.framework(picked.framework)
+    packed = framework.pack(picked.model, picked.compiled)
+    code = handle.blobs.write([packed.code]).id
+    return Subject(framework, code, packed.flavour, framework.load(packed.code), picked.spec)
+
+
+def _encoding(spec: Train, reader: Reader, traits: trainee.Traits) -> Encoding:
+    options = encoder.Options(
+        category_encoding=spec.category_encoding,
+        scale=spec.scale,
+        images=traits.layout,
+        dtype=traits.input_dtype,
+        where=spec.data,
+    )
+    return encoder.fit(reader, spec.features, spec.target, options)
+
+
+def _validation(spec: Train, encoding: Encoding, traits: trainee.Traits, handle: Handle) -> Rows | None:
+    if spec.validation is None:
+        return None
+    reader = handle.data(spec.validation)
+    if not reader.rows:
+        raise Invalid(f"the validation part {spec.validation} has no rows")
+    return Rows(reader, encoding, traits.entries)
+
+
+def _begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None:
+    with closing(rows.batches(spec.batch_size)) as batches:
+        x, y = next(batches)
+    try:
+        learner.begin(x, y, encoding.task, len(encoding.classes), spec.seed)
+    except Invalid as error:
+        raise type(error)(f"{error.message} ({_words(encoding)})", errors=error.errors) from error
+
+
+def _words(encoding: Encoding) -> str:
+    names = [feature.column for feature in encoding.features]
+    shown = ", ".join(names[:12]) + (f", … {len(names)} in all" if len(names) > 12 else "")
+    columns = "columns" if len(names) > 1 else "column"
+    target = f"target {encoding.target}: {encoding.task}"
+    return f"{columns}: {shown}; {target}" + (f" of {len(encoding.classes)} classes" if encoding.classes else "")
+
+
+def _restore(learner: Learner, saved: Saved | None, course: Course, handle: Handle) -> None:
+    if saved is None:
+        return
+    learner.restore(saved.learner)
+    handle.say(f"goes on from epoch {course.epoch + 1}, batch {course.batch + 1}")
+
+
+def _all_at_once(
+    spec: Train, handle: Handle, learner: Learner, rows: Rows, validation: Rows | None, course: Course
+) -> None:
+    import time
+
+    for name, given in (("epochs", spec.epochs > 1), ("early_stopping", spec.early_stopping is not None)):
+        if given:
+            handle.say(f"{name} is not used: a model of scikit-learn learns in one fit")
+    began = time.perf_counter()
+    handle.progress(0, 1, "fits")
+    learner.step(*rows.all())
+    for note in trainee.notes(learner):
+        handle.say(note)
+    metrics = dict(learner.metrics())
+    if validation is not None:
+        learner.measure(*validation.all())
+        metrics |= {f"val_{name}": value for name, value in learner.metrics().items()}
+    course.seconds, course.epoch = time.perf_counter() - began, 1
+    course.history, course.times = {name: [value] for name, value in metrics.items()}, [time.time()]
+    handle.log(1, **{name: value for name, value in metrics.items() if np.isfinite(value)})
+    handle.say("fitted: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
+    handle.progress(1, 1, "fits")
+
+
+def _fitted(
+    spec: Train, handle: Handle, subject: Subject, encoding: Encoding, course: Course, reader: Reader
+) -> Fitted:
+    curves = events.write(Path("tensorboard"), course.history, course.times)
+    return Fitted(
+        framework=subject.framework.name,
+        flavour=subject.flavour,
+        code=subject.code,
+        weights=handle.blobs.write([subject.learner.weights()]).id,
+        encoding=encoding,
+        activation=subject.learner.activation,
+        history=course.history,
+        epochs=course.epoch,
+        data=spec.data,
+        dataset=reader.dataset.id,
+        parameters=trainee.parameters(subject.learner),
+        seed=spec.seed,
+        versions=_versions(subject),
+        facts=dict(spec.facts),
+        events=handle.blobs.write([curves]).id,
+        seconds=course.seconds,
+    )
+
+
+def _versions(subject: Subject) -> dict[str, str]:
+    names = ["lepton-ai-sdk", "numpy", *_LIBRARIES.get(subject.flavour, (subject.flavour,))]
+    if subject.framework.name == "keras":
+        names.append("keras")
+    found = {"python": platform.python_version()}
+    for name in dict.fromkeys(names):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # TensorFlow has two names
+            continue
+    return found
+
+
+def predict(spec: Predict, handle: Handle) -> dict[str, Any]:
+    """Predict every row; return the blob of an .npy array, float32: probabilities (rows, classes), or values."""
+    predictor = handle.model(spec.run)
+    reader = handle.data(spec.data)
+    encoding: Encoding = predictor.fitted.encoding
+    columns = encoder.column_names(encoding, target=False)
+    parts, done = [], 0
+    for batch in reader.batches(spec.batch_size, columns=_present(columns, reader, spec.data)):
+        parts.append(np.asarray(predictor.scores(batch), dtype=np.float32))
+        done += len(parts[-1])
+        handle.progress(done, reader.rows, "rows")
+    if not parts:
+        raise Invalid(f"{spec.data} has no rows to predict")
+    found = np.concatenate(parts)
+    file = BytesIO()
+    np.save(file, found, allow_pickle=False)
+    return {
+        "predictions": handle.blobs.write([file.getvalue()]).id,
+        "rows": len(found),
+        "shape": list(found.shape),
+        "dtype": str(found.dtype),
+        "task": encoding.task,
+        "classes": list(encoding.classes),
+    }
+
+
+def _present(columns: tuple[str, ...], reader: Reader, where: str) -> tuple[str, ...]:
+    have: Mapping[str, Any] = {column.name: column for column in reader.columns}
+    if gone := [name for name in columns if name not in have]:
+        raise Invalid(f"{where} has no column {gone[0]!r}, which the model learnt from")
+    return columns
