@@ -62,8 +62,12 @@ def _installation() -> Iterator[Finding]:
 
 
 def _version(module: str) -> str:
-    names = metadata.packages_distributions().get(module, [module])
-    return metadata.version(names[0])
+    for name in (module, f"{module}-cpu"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "installed"
 
 
 def _settings(given: dict[str, str | None]) -> Iterator[Finding]:

@@ -74,7 +74,18 @@ class Client:
         from leptonai.sdk.http import Http
 
         self._embedded = embedded.ensure(self.home)
-        return Http(self._embedded.url, self._embedded.token)
+        return Http(self._embedded.url, self._embedded.token, revive=self._revive)
+
+    def _revive(self) -> tuple[str, str]:
+        """Start the server of this machine again, which was killed: what was under way there goes on."""
+        from leptonai.sdk import embedded
+
+        started = embedded.ensure(self.home)
+        with self._lock:
+            before, self._embedded = self._embedded, started
+        if before is not None:
+            before.close()
+        return started.url, started.token
 
     @property
     def url(self) -> str:

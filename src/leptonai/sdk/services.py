@@ -5,16 +5,15 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from leptonai.core.errors import Busy, Invalid, LeptonError, NotFound, Unavailable, from_dict
+from leptonai.core.errors import Busy, Unavailable
 from leptonai.core.nouns import Service as ServiceRecord
 from leptonai.core.nouns import ServiceStatus
 from leptonai.core.refs import check_name
 from leptonai.core.states import ServiceState
-from leptonai.sdk import client, rows, show
+from leptonai.sdk import client, rows, show, wire
 
 if TYPE_CHECKING:
     from leptonai.sdk.client import Client
-    from leptonai.sdk.http import Answer
 
 
 class Service:
@@ -67,7 +66,7 @@ class Service:
             asked = {"content": found[0], "headers": {"Content-Type": found[1]}}
         answer = self._client.plane(base).raw("POST", f"/services/{tail}", **asked)
         if answer.status >= 400:
-            raise _problem(self.name, answer)
+            raise wire.error_of(answer.status, answer.headers, answer.body, f"service {self.name}")
         predictions = json.loads(answer.body)["predictions"]
         return predictions[0] if found is not None or isinstance(data, Mapping) else predictions
 
@@ -140,20 +139,3 @@ def list_services(*, limit: int = 100) -> list[Service]:
     """Return Services, newest first."""
     via = client.current()
     return [Service(ServiceRecord.model_validate(item), via) for item in via.http.pages("/services", limit=limit)]
-
-
-def _problem(name: str, answer: "Answer") -> LeptonError:
-    """Return the error that a serving plane answered with: a problem of ours, or ``{"error": …}`` of the protocol."""
-    try:
-        problem = json.loads(answer.body)
-    except ValueError:
-        problem = {}
-    if isinstance(problem, dict) and "code" in problem:
-        return from_dict({**problem, "message": problem.get("detail") or problem.get("title")})
-    words = f"service {name}: {problem.get('error') if isinstance(problem, dict) else f'answered {answer.status}'}"
-    if answer.status in (429, 503):
-        wait = answer.headers.get("retry-after", "")
-        return Busy(words, retry_after=float(wait) if wait.isdecimal() else None)
-    if answer.status == 404:
-        return NotFound(words)
-    return Invalid(words) if answer.status < 500 else Unavailable(words)
