@@ -1,0 +1,37 @@
+"""A real serving plane for tests: started and told what an agent would tell it."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from leptonai.agent.plane_process import PlaneProcess, listen
+from tests.support.bundles import Bundle
+
+
+class Plane:
+    """A real plane process, told what an agent would tell it, and a client of it."""
+
+    def __init__(self, folder: Path):
+        self.log = folder / "plane.log"
+        self.socket: socket.socket = listen()
+        self.process = PlaneProcess(self.socket, self.log)
+        self.port = self.socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self.table: dict[str, str] = {}
+
+    def load(self, *bundles: Bundle, **services: Bundle) -> None:
+        for model, files in (*bundles, *services.values()):
+            self.process.load(model, files)
+        self.table |= {model.name: model.id for model, _ in bundles} | {n: model.id for n, (model, _) in services.items()}
+        self.process.route(list(self.table.items()))
+
+    def rows(self, service: str, *rows: Any) -> httpx.Response:
+        return self.client.post(f"/services/{service}/predict", json={"rows": list(rows)})
+
+    def close(self) -> None:
+        self.client.close()
+        self.process.close()
+        self.socket.close()
