@@ -12,6 +12,7 @@
 """
 
 import re
+from collections.abc import Sequence
 from typing import Literal, Self
 from urllib.parse import parse_qsl, urlencode
 
@@ -34,6 +35,22 @@ class Split(Frozen):
     train_size: float
     seed: int = 0
     stratify: bool = True
+
+
+def part_sizes(counts: Sequence[int], train_size: float) -> list[int]:
+    """Return how many rows of each class go to the train part: exact in sum, by largest remainder, first class first.
+
+    `counts` are the rows of each class; one class for a split that is not stratified. Neither part is left empty where
+    there are two rows or more.
+    """
+    total = sum(counts)
+    wanted = min(max(round(total * train_size), 1), total - 1) if total > 1 else total
+    exact = [count * wanted / total for count in counts] if total else []
+    sizes = [int(share) for share in exact]
+    by_remainder = sorted(range(len(counts)), key=lambda i: (sizes[i] - exact[i], i))
+    for i in by_remainder[: wanted - sum(sizes)]:
+        sizes[i] += 1
+    return sizes
 
 
 class DatasetRef(Frozen):

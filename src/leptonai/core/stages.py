@@ -20,7 +20,7 @@ class Stage(NamedTuple):
     spec: str  # a pydantic model
     prepare: str  # (spec, Desk) -> Plan: checks at submit time what can be checked, resolves references
     work: str  # (spec, Handle) -> result, JSON
-    settle: str | None  # (run, result, Desk) -> Changes (or just the records to add) of the transaction that ends the Run
+    settle: str | None  # (run, result, Desk) -> the Changes of the transaction that ends the Run
     permission: str
 
 

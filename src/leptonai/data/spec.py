@@ -11,6 +11,7 @@ class SourceFile(Frozen):
     name: str = Field(min_length=1, max_length=4096)  # as the user wrote it; a label, never opened as a path
     size: int = Field(ge=0)
     parts: tuple[str, ...]
+    offset: int = Field(default=0, ge=0)  # where in the first part it begins: many small files share one part
     label: str | None = None  # for an image: the name of the folder it was in
 
 

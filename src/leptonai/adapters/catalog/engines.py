@@ -39,7 +39,7 @@ def open_engine(url: str) -> Engine:
 
 def _sqlite(url: str) -> Engine:
     try:
-        from pysqlite3 import dbapi2  # type: ignore[import-untyped]
+        from pysqlite3 import dbapi2
     except ImportError as error:
         raise MissingExtra(
             "the catalog needs pysqlite3: install it with  pip install 'lepton-ai-sdk[platform]'"

@@ -1,0 +1,269 @@
+"""Datasets as user code holds them."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from leptonai.core.errors import Unsupported
+from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Dataset as DatasetRecord
+from leptonai.core.refs import DatasetRef, Split, check_name, part_sizes
+from leptonai.data.spec import Import
+from leptonai.sdk import client, runs, show
+from leptonai.sdk.specs import check, sent
+from leptonai.sdk.uploads import sources, upload
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from leptonai.sdk.client import Client
+
+_STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
+
+
+class Dataset:
+    """One immutable version of a dataset, or a part of one that `split` named. It holds no rows."""
+
+    def __init__(
+        self, record: DatasetRecord, via: "Client", splits: Sequence[Split] = (), counts: Sequence[int] | None = None
+    ):
+        self.record = record
+        self._client = via
+        self._splits = tuple(splits)
+        self._counts = list(counts) if counts is not None else _class_counts(record)
+
+    @property
+    def name(self) -> str:
+        """The name that its versions share."""
+        return self.record.name
+
+    @property
+    def version(self) -> int:
+        """Its number, from 1."""
+        return self.record.version
+
+    @property
+    def digest(self) -> str:
+        """The digest of its content: the same content has the same digest."""
+        return self.record.digest
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Its columns, with their types and statistics."""
+        return self.record.columns
+
+    @property
+    def target(self) -> str | None:
+        """The column to predict."""
+        return self.record.target
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return sum(self._counts)
+
+    @property
+    def ref(self) -> str:
+        """Its exact reference, such as ``datasets:/churn@v2?part=train&…``."""
+        return str(DatasetRef(name=self.name, version=self.version, splits=self._splits))
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def split(self, train_size: float = 0.8, *, seed: int = 0, stratify: bool = True) -> "tuple[Dataset, Dataset]":
+        """Return two parts, for training and for testing. A rule, not a copy: the same arguments choose the same rows for ever.
+
+        `train_size` is the share of the first, between 0 and 1. With `stratify` each class of the target is shared in that
+        proportion. A part can be split again.
+        """
+        given = {"train_size": train_size, "seed": seed, "stratify": stratify}
+        train = check(Split, {"part": "train", **given}, "split")
+        test = check(Split, {"part": "test", **given}, "split")
+        whole = sum(self._counts)
+        by_class = stratify and len(self._counts) > 1
+        sizes = part_sizes(self._counts if by_class else [whole], train_size)
+        if by_class:
+            rest = [count - size for count, size in zip(self._counts, sizes, strict=True)]
+            parts = (sizes, rest)
+        else:
+            # Without classes only the sums are known; a further split by class then counts one class.
+            parts = ([sizes[0]], [whole - sizes[0]])
+        return (
+            Dataset(self.record, self._client, (*self._splits, train), parts[0]),
+            Dataset(self.record, self._client, (*self._splits, test), parts[1]),
+        )
+
+    def head(self, n: int = 5) -> "Rows":
+        """Return the first rows, as a list of dicts that shows itself as a table. At most 20."""
+        if self._splits:
+            raise Unsupported(
+                f"head shows rows of the whole version: use leptonai.get_dataset('{self.name}@v{self.version}').head()"
+            )
+        found = self._client.http.call("GET", f"/datasets/{self.record.id}/preview")
+        return Rows(found["rows"][:n])
+
+    def describe(self) -> "Description":
+        """Return what is known of each column of the version: missing values, mean, deviation, categories."""
+        return Description(self.columns, self.target)
+
+    def delete(self) -> None:
+        """Delete this version and its blobs."""
+        self._client.http.call("DELETE", f"/datasets/{self.name}@v{self.version}")
+
+    def _facts(self) -> dict[str, object]:
+        part = ", ".join(
+            f"{s.part} part of {s.train_size:g} : {1 - s.train_size:g}, seed {s.seed}" for s in self._splits
+        )
+        target = next((c for c in self.columns if c.name == self.target), None)
+        facts = {
+            "part": part,
+            "rows": f"{self.rows:,}",
+            "target": f"{target.name} ({_type(target)})" if target else "none",
+            "columns": ", ".join(f"{c.name}: {_type(c)}" for c in self.columns[:12] if c.name != self.target)
+            + (f" and {len(self.columns) - 12} more" if len(self.columns) > 12 else ""),
+            "size": f"{show.size(self.record.bytes)}, encrypted",
+            "digest": self.digest[:16],
+        }
+        return {name: value for name, value in facts.items() if value}
+
+    def __repr__(self) -> str:
+        lines = [f"{name}: {value}" for name, value in self._facts().items()]
+        return f"Dataset {self.name}@v{self.version}\n  " + "\n  ".join(lines)
+
+    def _repr_html_(self) -> str:
+        return show.card(f"Dataset {self.name}@v{self.version}", self._facts())
+
+
+class Rows(list[dict[str, Any]]):
+    """Rows as a list of dicts; at a prompt and in a notebook they show themselves as a table."""
+
+    def __rich__(self) -> "Table":
+        return show.table(list(self[0]) if self else [], [[_short(value) for value in row.values()] for row in self])
+
+    def __repr__(self) -> str:
+        return show.text(self.__rich__())
+
+    def _repr_html_(self) -> str:
+        return show.html_table(
+            list(self[0]) if self else [], [[_short(value) for value in row.values()] for row in self]
+        )
+
+
+class Description:
+    """Statistics by column."""
+
+    _SHOWN = ("count", "missing", "unique", "mean", "std", "min", "50%", "max")
+
+    def __init__(self, columns: Iterable[Column], target: str | None):
+        self.columns = {column.name: column for column in columns}
+        self.target = target
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Return the statistics as plain data: by column, by name."""
+        return {name: {"type": column.type.value, **column.stats} for name, column in self.columns.items()}
+
+    def __getitem__(self, column: str) -> dict[str, Any]:
+        return self.to_dict()[column]
+
+    def _rows(self) -> list[list[str]]:
+        return [
+            [
+                f"{name} (target)" if name == self.target else name,
+                _type(column),
+                *(_short(column.stats.get(s, "")) for s in self._SHOWN),
+            ]
+            for name, column in self.columns.items()
+        ]
+
+    def __rich__(self) -> "Table":
+        return show.table(["column", "type", *self._SHOWN], self._rows())
+
+    def __repr__(self) -> str:
+        return show.text(self.__rich__())
+
+    def _repr_html_(self) -> str:
+        return show.html_table(["column", "type", *self._SHOWN], self._rows())
+
+
+def _type(column: Column) -> str:
+    if column.shape:
+        return f"{column.type} {'x'.join(map(str, column.shape))}"
+    count = len(column.categories)
+    return f"{column.type} of {count}" if column.type is FeatureType.CATEGORY else str(column.type)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, float):
+        return show.number(value)
+    if isinstance(value, list):
+        return f"<{'x'.join(map(str, _shape(value)))} values>"
+    text = str(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _shape(value: object) -> list[int]:
+    return [len(value), *_shape(value[0])] if isinstance(value, list) and value else []
+
+
+def _class_counts(record: DatasetRecord) -> list[int]:
+    target = next((column for column in record.columns if column.name == record.target), None)
+    if target is None or target.type not in _STRATA:
+        return [record.rows]
+    # In the order in which a split counts them: that of their text.
+    return [count for _, count in sorted(target.stats["counts"], key=lambda pair: _order(pair[0]))]
+
+
+def _order(value: object) -> tuple[int, object]:
+    return (0, value) if isinstance(value, (bool, int)) else (1, str(value))
+
+
+def create_dataset(
+    name: str,
+    files: "str | Path | Sequence[str | Path]",
+    *,
+    target: str | None = None,
+    types: Mapping[str, str] | None = None,
+    image_size: tuple[int, int] | None = None,
+) -> Dataset:
+    """Make a dataset version of files: CSV (also .gz), Parquet, NPZ, or a folder of images with a folder for each class.
+
+    Several files become one table, in their order. `target`: the column to predict; default: one named label, target or y,
+    else the last; "" for none. `types` overrides what is inferred, such as ``{"postcode": "category"}``. `image_size`
+    (height, width) resizes images. The same content again is the version that is there already. Raises `Invalid` that names
+    the file, the row and the column.
+    """
+    check_name(name)
+    chosen = sources(files)
+    document = {"name": name, "target": target, "types": dict(types or {}), "image_size": image_size}
+    # Before anything travels: a wrong option should not cost an upload.
+    check(
+        Import, {**document, "files": [{"name": s.name, "size": 0, "parts": ()} for s in chosen[:1]]}, "create_dataset"
+    )
+    via = client.current()
+    sent_files = upload(via.http, chosen, f"upload {name}")
+    spec = check(Import, {**document, "files": sent_files}, "create_dataset")
+    record = runs.submit(via.http, "import", sent(spec), name=name)
+    record = runs.follow(via.http, record.id, title=f"import {name}")
+    result = record.result or {}
+    page = via.http.call("GET", "/datasets", params={"name": name, "digest": result["digest"], "limit": 1})
+    return Dataset(DatasetRecord.model_validate(page["items"][0]), via)
+
+
+def get_dataset(ref: str) -> Dataset:
+    """Return a dataset version by reference: ``churn``, ``churn@v2``, ``datasets:/churn@v2?part=train&…``. Raises `NotFound`."""
+    wanted = DatasetRef.parse(ref)
+    via = client.current()
+    at = f"@v{wanted.version}" if wanted.version else ""
+    record = DatasetRecord.model_validate(via.http.call("GET", f"/datasets/{wanted.name}{at}"))
+    found = Dataset(record, via)
+    for split in wanted.splits:
+        parts = found.split(split.train_size, seed=split.seed, stratify=split.stratify)
+        found = parts[0] if split.part == "train" else parts[1]
+    return found
+
+
+def list_datasets(name: str | None = None, *, limit: int = 50) -> list[Dataset]:
+    """Return dataset versions, newest first."""
+    via = client.current()
+    items = via.http.pages("/datasets", params={"name": name}, limit=limit)
+    return [Dataset(DatasetRecord.model_validate(item), via) for item in items]
