@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from leptonai.core import settings
 from leptonai.core.errors import Conflict, NotFound
 from leptonai.core.ids import new_id
 from leptonai.core.nouns import Limits
@@ -84,7 +85,7 @@ class ExecutorContract:
         facts = self.noted(job)
         assert facts["payload"] == job.payload
         assert facts["folder"] == str(job.folder)
-        assert facts["environment"] == {"OF_JOB": "yes", "PATH": os.environ["PATH"]}
+        assert facts["environment"] == {"OF_JOB": "yes", "PATH": settings.variable("PATH")}
         assert facts["pid"] != os.getpid()
         assert facts["session"] == facts["pid"]
         assert facts["core"] == 0

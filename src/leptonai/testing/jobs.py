@@ -1,4 +1,4 @@
-"""What the contract tests of `Executor` have a job do. Standard library only."""
+"""What the contract tests of `Executor` have a job do. They need nothing but leptonai itself."""
 
 import json
 import os
@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from leptonai.core import settings
+
 
 def note(payload: dict[str, Any]) -> None:
     """Write what the process is to a file, for the test to read."""
@@ -19,7 +21,7 @@ def note(payload: dict[str, Any]) -> None:
         "session": os.getsid(0),
         "folder": str(Path.cwd()),
         "payload": payload,
-        "environment": {name: os.environ.get(name) for name in payload.get("ask", ())},
+        "environment": {name: settings.variable(name) for name in payload.get("ask", ())},
         "random": random.random(),  # noqa: S311  # to be compared, not to be secret
         "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
         "term": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,
