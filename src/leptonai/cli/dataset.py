@@ -88,7 +88,7 @@ def create(
 
     made = create_dataset(**document)
     record = made.record.model_dump(mode="json")
-    output.emit(as_, record, lambda: made)
+    output.emit(as_, record, lambda: output.words(repr(made)))
 
 
 @app.command("list")
@@ -111,47 +111,42 @@ def get(dataset: Ref, as_: GetOutput = "table") -> None:
 
     found = get_dataset(dataset)
     record = found.record.model_dump(mode="json")
-    output.emit(as_, spec_of(record) if as_ == "toml" else record, lambda: found)
+    output.emit(as_, spec_of(record) if as_ == "toml" else record, lambda: output.words(repr(found)))
 
 
 @app.command("head")
 def head(
     dataset: Ref,
-    rows: Annotated[int, typer.Option("--rows", "-n", min=1, help="How many rows.")] = 5,
+    rows: Annotated[int, typer.Option("--rows", "-n", min=1, max=20, help="How many rows.")] = 5,
     as_: Output = "table",
 ) -> None:
     """Show the first rows."""
-    from leptonai.sdk import rows as ready
-    from leptonai.sdk import show
     from leptonai.sdk.datasets import get_dataset
 
-    found = get_dataset(dataset)
-    first = [{name: ready.plain(value) for name, value in row.items()} for row in found.head(rows)]
-    columns = list(first[0]) if first else []
-    output.emit(as_, first, lambda: show.table(columns, ([_short(row[name]) for name in columns] for row in first)))
+    first = get_dataset(dataset).head(rows)
+    output.emit(as_, list(first), first.__rich__)
 
 
 @app.command("describe")
 def describe(dataset: Ref, as_: Output = "table") -> None:
     """Show what is known of each column: type, missing values, mean, deviation, categories."""
-    from leptonai.sdk import rows as ready
     from leptonai.sdk.datasets import get_dataset
 
     found = get_dataset(dataset).describe()
-    output.emit(as_, ready.plain_data(found), lambda: found if hasattr(found, "__rich__") else repr(found))
+    output.emit(as_, found.to_dict(), found.__rich__)
 
 
 @app.command("delete")
 def delete(dataset: Ref, dry_run: DryRun = False, as_: Output = "table") -> None:
     """Delete one version."""
-    from leptonai.sdk import client, show
+    from leptonai.sdk import show
     from leptonai.sdk.datasets import get_dataset
 
-    found = get_dataset(dataset).record
+    found = get_dataset(dataset)
     if dry_run:
         output.would(as_, f"delete dataset {found.name}@v{found.version}")
         return
-    client.current().http.call("DELETE", f"/datasets/{found.name}@v{found.version}")
+    found.delete()
     show.note(f"dataset {found.name}@v{found.version} is deleted")
 
 
@@ -167,7 +162,3 @@ def _image_size(text: str) -> tuple[int, int]:
     if not (height.isdecimal() and width.isdecimal()):
         raise typer.BadParameter(f"--image-size takes HEIGHTxWIDTH, such as 32x32, not {text!r}")
     return int(height), int(width)
-
-
-def _short(value: object) -> object:
-    return f"array of {len(value)}" if isinstance(value, list) else value

@@ -91,7 +91,10 @@ def _server(given: dict[str, str | None]) -> Iterator[Finding]:
     from leptonai.sdk.client import Client
 
     home = settings.home(given.get("home"))
-    host = given.get("host") or (None if given.get("home") else settings.get("host"))
+    try:
+        host = given.get("host") or (None if given.get("home") else settings.get("host"))
+    except LeptonError:
+        return  # the settings cannot be read, as said above
     if host is None:
         yield from _home(home)
         running = known(home)

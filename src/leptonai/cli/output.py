@@ -91,3 +91,10 @@ def size(count: float) -> str:
     from leptonai.sdk import show
 
     return show.size(count)
+
+
+def words(text: str) -> "RenderableType":
+    """Return text that is printed as it is."""
+    from rich.text import Text
+
+    return Text(text)

@@ -9,7 +9,7 @@ _BACKENDS = ("torch", "tensorflow", "jax")
 
 def _keras() -> Any:
     try:
-        import keras  # type: ignore[import-untyped]
+        import keras
     except ImportError as error:
         way = "install it with  pip install 'lepton-ai-sdk[torch]'  (or [tensorflow], [jax])"
         if error.name in _BACKENDS:
