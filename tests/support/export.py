@@ -1,79 +1,23 @@
-"""A model trained for a moment, and the little of a Handle that the export stage asks for. Real store, real frameworks."""
+"""A model trained for a moment by its own framework, and its export; tables, images, series and tokens to train on."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.support.handle import ArrayReader, FileHandle, column_of
 
 from leptonai.core import plugins
-from leptonai.core.nouns import Column, Dataset, FeatureType, Run
-from leptonai.core.ports import Store
+from leptonai.core.nouns import Run
 from leptonai.training import encoder
 from leptonai.training.export import export
 from leptonai.training.spec import Export, Fitted
 
-Rows = dict[str, np.ndarray]
-
-
-class Table:
-    """A Reader over arrays in memory."""
-
-    def __init__(self, columns: tuple[Column, ...], rows: Rows, target: str):
-        self.columns, self.target, self._rows = columns, target, rows
-        self.rows = len(rows[target])
-        self.dataset = Dataset.new(
-            name="table",
-            version=1,
-            digest="d" * 64,
-            rows=self.rows,
-            bytes=1,
-            columns=columns,
-            target=target,
-            manifest="",
-        )
-
-    def read(self, columns: tuple[str, ...] | None = None) -> Rows:
-        return {name: self._rows[name] for name in columns or self._rows}
-
-    def batches(
-        self, size: int, *, columns: tuple[str, ...] | None = None, order: Any = None, start: int = 0
-    ) -> Iterator[Rows]:
-        order = np.arange(self.rows) if order is None else np.asarray(order)
-        for at in range(start, len(order), size):
-            yield {name: values[order[at : at + size]] for name, values in self.read(columns).items()}
-
-
-class Desk:
-    """A Handle: one dataset, one trained Run, a store."""
-
-    def __init__(self, store: Store, table: Table, runs: dict[str, Run]):
-        self.blobs, self.raw, self._table, self._runs = store, store, table, runs
-        self.run = Run.new(name="x", stage="export", spec={})
-        self.said: list[str] = []
-        self.done: list[tuple[float, float, str]] = []
-
-    def data(self, ref: str) -> Table:
-        return self._table
-
-    def get(self, run: str) -> Run:
-        return self._runs[run]
-
-    def say(self, line: str) -> None:
-        self.said.append(line)
-
-    def progress(self, done: float, total: float, unit: str) -> None:
-        self.done.append((done, total, unit))
-
-
-def column(name: str, kind: str, values: np.ndarray) -> Column:
-    dtype = "str" if kind == "category" and values.dtype == object else str(values.dtype)
-    return Column(name=name, type=FeatureType(kind), dtype=dtype, shape=values.shape[1:])
+DATA = "datasets:/table@v1?part=train&train_size=0.8"
 
 
 def learn(
-    model: Any, table: Table, folder: Path, steps: int = 3, compiled: dict[str, Any] | None = None, **options: Any
-) -> Desk:
+    model: Any, table: ArrayReader, folder: Path, steps: int = 3, compiled: dict[str, Any] | None = None, **options: Any
+) -> FileHandle:
     """Train `model` a little on `table`, as the training stage does, and keep what it leaves."""
     framework = plugins.framework_of(model)
     packed = framework.pack(model, compiled or {})
@@ -86,43 +30,37 @@ def learn(
     learner.begin(x[:8], y[:8], encoding.task, len(encoding.classes), 0)
     for _ in range(steps if learner.incremental else 1):
         learner.step(x, y)
-    store = plugins.store(str(folder / "blobs"))
+    handle = FileHandle(folder, "export", {DATA: table})
     fitted = Fitted(
         framework=framework.name,
         flavour=packed.flavour,
-        code=store.write([packed.code]).id,
-        weights=store.write([learner.weights()]).id,
+        code=handle.write(packed.code),
+        weights=handle.write(learner.weights()),
         encoding=encoding,
         activation=learner.activation,
         history={"loss": [2.0, 1.0], "val_loss": [float("nan")]},
         epochs=2,
-        data="datasets:/table@v1?part=train&train_size=0.8",
+        data=DATA,
         dataset=table.dataset.id,
         parameters=10,
         seed=0,
         versions={"python": "3.11"},
-        events=store.write([b"events"]).id,
+        events=handle.write(b"events"),
     )
-    run = Run.new(
-        name="train", stage="train", spec={"data": "datasets:/table@v1"}, result=fitted.model_dump(mode="json")
-    )
-    return Desk(store, table, {"trained": run})
+    run = Run.new(name="train", stage="train", spec={"data": DATA}, result=fitted.model_dump(mode="json"))
+    handle.runs["trained"] = run
+    return handle
 
 
-def publish(desk: Desk, **given: Any) -> dict[str, Any]:
+def publish(handle: FileHandle, **given: Any) -> dict[str, Any]:
     """Export what was learnt."""
-    return export(Export(run="trained", name="model", **given), desk)
-
-
-def read(desk: Desk, result: dict[str, Any], name: str) -> bytes:
-    with desk.blobs.open(result["files"][name]) as file:
-        return file.read()
+    return export(Export(run="trained", name="model", **given), handle)
 
 
 # ------------------------------------------------------------------------------------------------------ tables
 
 
-def mixed(task: str, rows: int = 60) -> Table:
+def mixed(task: str, rows: int = 60) -> ArrayReader:
     """Numbers with holes, whole numbers, words with quotes and umlauts and none, codes, truth, times; and a target."""
     rng = np.random.default_rng(0)
     words = np.array(["it's", 'a "quote"', "größe", "", None], object)
@@ -145,42 +83,38 @@ def mixed(task: str, rows: int = 60) -> Table:
             "category",
             np.array(["no", "mäßig", "ye's"], object)[np.digitize(hidden, np.quantile(hidden, [0.3, 0.7]))],
         )
-    return Table(
-        tuple(column(name, kind, values) for name, (kind, values) in data.items()),
-        {name: values for name, (_, values) in data.items()},
-        "t",
-    )
+    columns = [column_of(name, values, kind) for name, (kind, values) in data.items()]
+    return ArrayReader(columns, {name: values for name, (_, values) in data.items()}, "t")
 
 
-def single(name: str, kind: str, values: np.ndarray, target: np.ndarray) -> Table:
+def single(name: str, kind: str, values: np.ndarray, target: np.ndarray) -> ArrayReader:
     """One column of arrays, and a target: words are classes."""
-    columns = (column(name, kind, values), column("t", "category" if target.dtype == object else "number", target))
-    return Table(columns, {name: values, "t": target}, "t")
+    columns = [column_of(name, values, kind), column_of("t", target)]
+    return ArrayReader(columns, {name: values, "t": target}, "t")
 
 
-def series(task: str = "classification", rows: int = 40) -> Table:
+def series(task: str = "classification", rows: int = 40) -> ArrayReader:
     """Sequences of 7 steps of 4 numbers."""
     rng = np.random.default_rng(1)
     values = rng.normal(size=(rows, 7, 4)).astype(np.float32)
     return single("series", "tensor", values, _target(values.sum((1, 2)), task))
 
 
-def pictures(task: str = "classification", rows: int = 40) -> Table:
+def pictures(task: str = "classification", rows: int = 40) -> ArrayReader:
     """Images of 8 by 8, one channel."""
     rng = np.random.default_rng(2)
     values = rng.integers(0, 256, (rows, 8, 8, 1)).astype(np.uint8)
     return single("image", "image", values, _target(values[:, :4].mean((1, 2, 3)), task))
 
 
-def tokens(task: str = "classification", rows: int = 40) -> Table:
+def tokens(task: str = "classification", rows: int = 40) -> ArrayReader:
     """Five columns of whole numbers below 50, for an embedding."""
     rng = np.random.default_rng(3)
     values = rng.integers(0, 50, (rows, 5))
     data = {f"token {i}": values[:, i] for i in range(5)}
     target = _target(values.sum(1).astype(float), task)
-    columns = [column(name, "integer", found) for name, found in data.items()]
-    columns.append(column("t", "category" if target.dtype == object else "number", target))
-    return Table(tuple(columns), {**data, "t": target}, "t")
+    columns = [column_of(name, found) for name, found in data.items()]
+    return ArrayReader([*columns, column_of("t", target)], {**data, "t": target}, "t")
 
 
 def _target(values: np.ndarray, task: str) -> np.ndarray:

@@ -21,7 +21,8 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC
-from tests.support.export import Desk, learn, mixed, pictures, publish, read
+from tests.support.export import learn, mixed, pictures, publish
+from tests.support.handle import FileHandle
 
 from leptonai.core import plugins
 from leptonai.core.nouns import Signature
@@ -54,7 +55,7 @@ def name(model: Any) -> str:
     return str(model)[:50].replace("\n", "").replace(" ", "")
 
 
-def exported(desk: Desk) -> dict[str, Any]:
+def exported(desk: FileHandle) -> dict[str, Any]:
     result = publish(desk)
     assert result["note"] == ""
     assert result["lineage"]["export"]["difference"] <= TOLERANCE * 100
@@ -92,8 +93,8 @@ def test_missing_numbers_reach_a_model_that_takes_them(tmp_path: Path) -> None:
 def test_the_file_serves_rows_it_never_saw(tmp_path: Path) -> None:
     desk = learn(RandomForestClassifier(5, random_state=0), mixed("three classes"), tmp_path)
     result = exported(desk)
-    fitted = Fitted.model_validate_json(read(desk, result, "fitted.json"))
-    model = plugins.runtime("onnx").load({"model.onnx": read(desk, result, "model.onnx")})
+    fitted = Fitted.model_validate_json(desk.read(result["files"]["fitted.json"]))
+    model = plugins.runtime("onnx").load({"model.onnx": desk.read(result["files"]["model.onnx"])})
     rows = mixed("three classes").read()
     rows['wo"rt'] = np.array(["never seen"] * 60, object)
     given = model.predict(onnx_inputs.feed(fitted.encoding, rows))
@@ -112,22 +113,22 @@ def test_the_bundle(tmp_path: Path) -> None:
     }  # fmt: skip
     assert result["aliases"] == ["champion"]
     assert result["metrics"] == {"accuracy": 0.75}
-    assert result["bytes"] == len(read(desk, result, "model.onnx"))
-    lineage = json.loads(read(desk, result, "lineage.json"))
+    assert result["bytes"] == len(desk.read(result["files"]["model.onnx"]))
+    lineage = json.loads(desk.read(result["files"]["lineage.json"]))
     assert lineage == result["lineage"]
     assert lineage["dataset"]["reference"] == "datasets:/table@v1?part=train&train_size=0.8"
     assert lineage["export"]["route"] == "skl2onnx, float32"
-    report = json.loads(read(desk, result, "metrics.json"))
+    report = json.loads(desk.read(result["files"]["metrics.json"]))
     assert report["training"] == {"loss": 1.0}  # what is no number is left out
-    assert json.loads(read(desk, result, "signature.json")) == result["signature"]
-    assert any("largest difference" in line for line in desk.said)
-    assert desk.done[-1] == (2, 2, "files")
+    assert json.loads(desk.read(result["files"]["signature.json"])) == result["signature"]
+    assert any("largest difference" in line for line in desk.lines)
+    assert desk.shown[-1] == (2, 2, "files")
 
 
 def test_the_card(tmp_path: Path) -> None:
     desk = learn(LogisticRegression(), mixed("binary"), tmp_path)
     result = publish(desk)
-    card = read(desk, result, "card.md").decode()
+    card = desk.read(result["files"]["card.md"]).decode()
     assert card.startswith('---\nmodel_name: "model"\nlibrary_name: sklearn\npipeline_tag: tabular-classification\n')
     assert '| `wo\\"rt` | BYTES | [-1] | category |' in card
     assert "/services/model/predict" in card

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.support.export import Desk, Table, learn, mixed, pictures, publish, series, tokens
+import torch._inductor.runtime.cache_dir_utils  # sets an environment variable: now, and not during a test
+from tests.support.export import DATA, learn, mixed, pictures, publish, series, tokens
+from tests.support.handle import ArrayReader, FileHandle
 from torch import nn
 
 from leptonai.adapters.frameworks.torch_onnx import by_export, by_tracer
@@ -90,7 +92,7 @@ def embedding(outputs: int) -> nn.Module:
     return nn.Sequential(nn.Embedding(50, 8), nn.Flatten(), nn.LazyLinear(outputs))
 
 
-def exported(desk: Desk) -> dict[str, Any]:
+def exported(desk: FileHandle) -> dict[str, Any]:
     result = publish(desk)
     assert result["note"] == "", result["note"]
     assert result["lineage"]["export"]["difference"] <= TOLERANCE
@@ -197,9 +199,9 @@ def test_export_leaves_the_module_as_it_was() -> None:
 
 def test_an_empty_dataset_is_said(tmp_path: Path) -> None:
     desk = learn(dense(2), mixed("binary"), tmp_path)
-    table = desk._table
+    table = desk.datasets[DATA]
     empty = {name: values[:0] for name, values in table.read().items()}
-    desk._table = Table(table.columns, empty, "t")
+    desk.datasets[DATA] = ArrayReader(table.columns, empty, "t")
     with pytest.raises(Exception, match="no rows"):
         publish(desk)
 
@@ -207,6 +209,8 @@ def test_an_empty_dataset_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [3, 9])
 def test_a_tiny_dataset_is_repeated(rows: int, tmp_path: Path) -> None:
     desk = learn(dense(2), mixed("binary", 20), tmp_path)
-    table = desk._table
-    desk._table = Table(table.columns, {name: values[:rows] for name, values in table.read().items()}, "t")
+    table = desk.datasets[DATA]
+    desk.datasets[DATA] = ArrayReader(
+        table.columns, {name: values[:rows] for name, values in table.read().items()}, "t"
+    )
     assert exported(desk)["lineage"]["export"]["rows"] == 12

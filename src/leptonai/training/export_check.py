@@ -12,6 +12,7 @@ from leptonai.core.ports import Learner, LoadedModel
 from leptonai.core.stages import Reader
 from leptonai.training import onnx_inputs, onnx_tail
 from leptonai.training.encoder import encode
+from leptonai.training.predictor import probabilities
 from leptonai.training.spec import Encoding
 
 TOLERANCE = 1e-4  # of an output's largest magnitude, and never of less than 1: float32 keeps 7 digits
@@ -108,16 +109,3 @@ def _same_labels(labels: Array, wanted: Array, encoding: Encoding, allowed: floa
     classes = np.array(encoding.classes, dtype=object)[np.argmax(wanted, axis=1)]
     if not np.array_equal(np.asarray(labels, dtype=object)[clear], classes[clear]):
         raise Invalid("it names other classes than the framework")
-
-
-def probabilities(raw: Array, activation: str, classes: int) -> Array:
-    """Return (rows, classes) of raw outputs; see `Fitted.activation`. One output speaks for the second of two classes."""
-    scores = raw.reshape(len(raw), -1)
-    if activation == "softmax":
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        scores = powers / powers.sum(axis=1, keepdims=True)
-    elif activation == "sigmoid":
-        scores = 1 / (1 + np.exp(-scores))
-    if scores.shape[1] == 1 and classes == 2:
-        scores = np.concatenate([1 - scores, scores], axis=1)
-    return scores.astype(np.float32)
