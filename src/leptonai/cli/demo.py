@@ -1,5 +1,6 @@
 """``lepton demo``: the whole story on real data, each step shown as a user would type it."""
 
+import csv
 import http.client
 import json
 import shutil
@@ -78,12 +79,14 @@ def write_table(path: Path) -> int:
     """Write the Wisconsin breast cancer table (569 patients, 30 measurements) as CSV; return how many rows."""
     from sklearn.datasets import load_breast_cancer
 
-    cancer = load_breast_cancer(as_frame=True)
-    frame = cancer.data.rename(columns=lambda name: name.replace(" ", "_"))
-    frame["diagnosis"] = [str(cancer.target_names[i]) for i in cancer.target]
+    cancer = load_breast_cancer()
     path.parent.mkdir(parents=True, exist_ok=True)
-    frame.to_csv(path, index=False)
-    return len(frame)
+    with path.open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow([*(str(name).replace(" ", "_") for name in cancer.feature_names), "diagnosis"])
+        for measured, kind in zip(cancer.data, cancer.target, strict=True):
+            rows.writerow([*(float(value) for value in measured), cancer.target_names[kind]])
+    return len(cancer.target)
 
 
 def post(url: str, body: bytes, kind: str) -> list[float]:

@@ -80,7 +80,8 @@ def read_shard(shard: dict[str, Any], store: Store, columns: Sequence[str]) -> p
 
 
 def _feed(found: Any, array: Any) -> None:
-    found.update(memoryview(np.ascontiguousarray(array)).cast("B"))
+    flat: Any = np.ascontiguousarray(array)
+    found.update(memoryview(flat).cast("B"))
 
 
 def digest(table: pa.Table) -> str:
@@ -105,7 +106,5 @@ def digest(table: pa.Table) -> str:
             if pa.types.is_timestamp(values.type):
                 values = values.cast(pa.int64())
             zero = pa.scalar(False if pa.types.is_boolean(values.type) else 0, values.type)
-            found.update(
-                memoryview(np.ascontiguousarray(pc.fill_null(values, zero).to_numpy(zero_copy_only=False))).cast("B")
-            )
+            _feed(found, pc.fill_null(values, zero).to_numpy(zero_copy_only=False))
     return found.hexdigest()
