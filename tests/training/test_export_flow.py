@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tests.support.libraries  # noqa: F401
 from tests.support.export import DATA, mixed, pictures
 from tests.support.handle import FileHandle
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tests.support.libraries  # noqa: F401
 import torch
-import torch._inductor.runtime.cache_dir_utils  # sets an environment variable: now, and not during a test
 from tests.support.export import DATA, learn, mixed, pictures, publish, series, tokens
 from tests.support.handle import ArrayReader, FileHandle
 from torch import nn
