@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from tests.support import bundles
 from tests.support.plane import Plane
 
@@ -37,7 +36,10 @@ def test_rows_get_answers_in_their_order(served: Plane) -> None:
 
 
 def test_a_regression_gives_a_number(served: Plane) -> None:
-    assert served.rows("adder", {"x": 1.5}, {"x": 2}).json()["predictions"] == [{"prediction": 2001.5}, {"prediction": 2002.0}]
+    assert served.rows("adder", {"x": 1.5}, {"x": 2}).json()["predictions"] == [
+        {"prediction": 2001.5},
+        {"prediction": 2002.0},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,12 @@ def test_an_image_for_a_model_that_takes_rows(served: Plane) -> None:
     answer = served.client.post("/services/people/predict", content=b"x", headers={"content-type": "image/png"})
     assert answer.status_code == 415
     assert "age" in answer.json()["detail"]
-    assert served.client.post("/services/people/predict", content=b"<x/>", headers={"content-type": "text/xml"}).status_code == 415
+    assert (
+        served.client.post(
+            "/services/people/predict", content=b"<x/>", headers={"content-type": "text/xml"}
+        ).status_code
+        == 415
+    )
 
 
 def test_headers_of_an_answer(served: Plane) -> None:
@@ -199,7 +206,9 @@ def test_headers_of_an_answer(served: Plane) -> None:
 
 def test_curl_that_says_nothing_of_its_body(served: Plane) -> None:
     sent = {"content-type": "application/x-www-form-urlencoded"}
-    assert served.client.post("/services/adder/predict", content=b'{"rows": [{"x": 1}]}', headers=sent).status_code == 200
+    assert (
+        served.client.post("/services/adder/predict", content=b'{"rows": [{"x": 1}]}', headers=sent).status_code == 200
+    )
 
 
 def test_metrics_are_counted(served: Plane) -> None:
@@ -209,7 +218,10 @@ def test_metrics_are_counted(served: Plane) -> None:
     assert 'leptonai_inference_requests_total{model="tensors",version="1",variant="stable",code="422"} 3' in text
     assert 'leptonai_model_load_seconds{model="people",version="1",variant="stable"} ' in text
     assert 'leptonai_queue_depth{model="adder",version="2",variant="stable"} 0' in text
-    assert 'leptonai_inference_duration_seconds_bucket{model="adder",version="2",variant="stable",stage="model",le="+Inf"}' in text
+    assert (
+        'leptonai_inference_duration_seconds_bucket{model="adder",version="2",variant="stable",stage="model",le="+Inf"}'
+        in text
+    )
     assert "leptonai_batch_size_sum" in text
     names = {line.split()[2] for line in text.splitlines() if line.startswith("# TYPE")}
     assert {line.split("{")[0].removesuffix("_bucket").removesuffix("_sum").removesuffix("_count")

@@ -5,7 +5,6 @@ from typing import Any
 
 import httpx
 import pytest
-
 from tests.support import bundles
 from tests.support.plane import Plane
 
@@ -15,7 +14,7 @@ TENSORS = [
     {"name": "i", "datatype": "INT64", "shape": [2], "data": [-(2**63), 2**63 - 1]},
     {"name": "f", "datatype": "FP32", "shape": [2], "data": [0.1, -3]},
     {"name": "d", "datatype": "FP64", "shape": [2], "data": [0.1, 1e300]},
-    {"name": "s", "datatype": "BYTES", "shape": [2], "data": ["", "é\U0001f600\0\"\\"]},
+    {"name": "s", "datatype": "BYTES", "shape": [2], "data": ["", 'é\U0001f600\0"\\']},
     {"name": "grid", "datatype": "FP32", "shape": [2, 2, 3], "data": [float(i) for i in range(12)]},
 ]
 

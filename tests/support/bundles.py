@@ -60,7 +60,9 @@ def people() -> Bundle:
     signature = Signature(
         inputs=(
             TensorSpec(name="age", datatype="FP64", shape=(-1,), type=FeatureType.NUMBER),
-            TensorSpec(name="city", datatype="BYTES", shape=(-1,), type=FeatureType.CATEGORY, categories=("bern", "oslo")),
+            TensorSpec(
+                name="city", datatype="BYTES", shape=(-1,), type=FeatureType.CATEGORY, categories=("bern", "oslo")
+            ),
             TensorSpec(name="kids", datatype="INT64", shape=(-1,), type=FeatureType.INTEGER),
             TensorSpec(name="floor", datatype="INT64", shape=(-1,), type=FeatureType.CATEGORY, categories=(0, 1, 2)),
             TensorSpec(name="member", datatype="BOOL", shape=(-1,), type=FeatureType.BOOLEAN),
@@ -78,9 +80,18 @@ def people() -> Bundle:
         node("Where", ["gap", "zero", "age"], "known"),
         node("Div", ["known", "hundred"], "share"),
         node(
-            "LabelEncoder", ["city"], "town", domain="ai.onnx.ml", keys_strings=["bern"], values_int64s=[1], default_int64=0
+            "LabelEncoder",
+            ["city"],
+            "town",
+            domain="ai.onnx.ml",
+            keys_strings=["bern"],
+            values_int64s=[1],
+            default_int64=0,
         ),
-        *(node("Cast", [name], f"{name}64", to=TensorProto.DOUBLE) for name in ("town", "kids", "floor", "member", "seen")),
+        *(
+            node("Cast", [name], f"{name}64", to=TensorProto.DOUBLE)
+            for name in ("town", "kids", "floor", "member", "seen")
+        ),
         node("Mul", ["kids64", "zero"], "a"),
         node("Mul", ["floor64", "zero"], "b"),
         node("Mul", ["member64", "zero"], "c"),
@@ -194,7 +205,9 @@ def broken(version: int, how: str) -> Bundle:
 BROKEN = ("no model", "cut", "other inputs", "other output", "fixed batch", "nothing")
 
 
-def image_file(kind: str = "PNG", size: tuple[int, int] = (6, 4), colour: int | tuple[int, ...] = 200, mode: str = "L") -> bytes:
+def image_file(
+    kind: str = "PNG", size: tuple[int, int] = (6, 4), colour: int | tuple[int, ...] = 200, mode: str = "L"
+) -> bytes:
     out = io.BytesIO()
     Image.new(mode, size, colour).save(out, kind)
     return out.getvalue()

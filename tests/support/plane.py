@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from tests.support.bundles import Bundle
 
 from leptonai.agent.plane_process import PlaneProcess, listen
-from tests.support.bundles import Bundle
 
 
 class Plane:
@@ -25,7 +25,9 @@ class Plane:
     def load(self, *bundles: Bundle, **services: Bundle) -> None:
         for model, files in (*bundles, *services.values()):
             self.process.load(model, files)
-        self.table |= {model.name: model.id for model, _ in bundles} | {n: model.id for n, (model, _) in services.items()}
+        self.table |= {model.name: model.id for model, _ in bundles} | {
+            n: model.id for n, (model, _) in services.items()
+        }
         self.process.route(list(self.table.items()))
 
     def rows(self, service: str, *rows: Any) -> httpx.Response:

@@ -1,0 +1,155 @@
+"""The queue of one model, without HTTP."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from leptonai.core.errors import Busy, Invalid, Unavailable
+from leptonai.serving.plane.batcher import Batcher
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Model:
+    """Doubles x. Waits for `gate` where there is one; refuses a batch that holds -1."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[int] = []
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        self.gate.wait(10)
+        self.batches.append(len(inputs["x"]))
+        if (inputs["x"] == -1).any():
+            raise Invalid("no -1")
+        if (inputs["x"] == -2).any():
+            raise ZeroDivisionError("oh")
+        return {"y": inputs["x"] * 2}
+
+
+def x(*values: float) -> dict[str, Any]:
+    return {"x": np.array(values, np.float64)}
+
+
+async def test_what_waits_is_computed_together() -> None:
+    model = Model()
+    batcher = Batcher("m", model)
+    model.gate.clear()
+    items = [batcher.submit(x(0.0), 1)]
+    await asyncio.sleep(0.05)
+    items += [batcher.submit(x(float(i), i + 0.5), 2) for i in range(1, 20)]
+    model.gate.set()
+    found = await asyncio.gather(*(item.future for item in items))
+    assert model.batches == [1, 38]
+    assert [one["y"].tolist() for one in found[1:]] == [[2.0 * i, 2.0 * i + 1] for i in range(1, 20)]
+    assert [item.first for item in items[:3]] == [True, True, False]
+    await batcher.close()
+    assert not batcher.alive
+
+
+async def test_a_batch_has_a_size_and_a_large_request_is_sliced() -> None:
+    model = Model()
+    batcher = Batcher("m", model, batch_rows=4)
+    model.gate.clear()
+    items = [batcher.submit(x(0.0), 1)]
+    await asyncio.sleep(0.05)
+    items += [batcher.submit(x(*range(rows)), rows) for rows in (3, 3, 1, 10, 1)]
+    model.gate.set()
+    found = await asyncio.gather(*(item.future for item in items))
+    assert model.batches == [1, 3, 4, 4, 4, 2, 1]
+    assert found[4]["y"].tolist() == [2.0 * i for i in range(10)]
+    await batcher.close()
+
+
+async def test_failures_stay_with_whom_they_belong_to() -> None:
+    model = Model()
+    batcher = Batcher("m", model)
+    model.gate.clear()
+    items = [batcher.submit(x(value), 1) for value in (5.0, 1.0, -1.0, -2.0, 2.0)]
+    model.gate.set()
+    found = await asyncio.gather(*(item.future for item in items), return_exceptions=True)
+    assert isinstance(found[2], Invalid)
+    assert isinstance(found[3], Unavailable)
+    assert "ZeroDivisionError" in str(found[3])
+    assert [found[i]["y"].tolist() for i in (0, 1, 4)] == [[10.0], [2.0], [4.0]]  # type: ignore[index]
+    await batcher.close()
+
+
+async def test_beyond_its_limit_it_says_so_at_once() -> None:
+    model = Model()
+    batcher = Batcher("m", model, queue_limit=3)
+    model.gate.clear()
+    items = [batcher.submit(x(1.0), 1) for _ in range(3)]
+    with pytest.raises(Busy) as caught:
+        batcher.submit(x(1.0), 1)
+    assert caught.value.retry_after == 1.0
+    model.gate.set()
+    await asyncio.gather(*(item.future for item in items))
+    await batcher.submit(x(1.0), 1).future
+    await batcher.close()
+
+
+async def test_a_deadline_names_where_the_time_went() -> None:
+    model = Model()
+    batcher = Batcher("m", model, seconds=0.1)
+    model.gate.clear()
+    computing = batcher.submit(x(1.0), 1)
+    await asyncio.sleep(0.02)
+    waiting = batcher.submit(x(1.0), 1)
+    with pytest.raises(Unavailable, match="computing"):
+        await computing.future
+    with pytest.raises(Unavailable, match="waiting in the queue"):
+        await waiting.future
+    model.gate.set()
+    await batcher.drain()
+    assert model.batches == [1]  # what nobody waits for any more is not computed
+    assert (await batcher.submit(x(1.0), 1).future)["y"].tolist() == [2.0]
+    await batcher.close()
+
+
+async def test_a_caller_that_goes_away_harms_nobody() -> None:
+    model = Model()
+    batcher = Batcher("m", model)
+    model.gate.clear()
+    items = [batcher.submit(x(float(i)), 1) for i in range(5)]
+    items[2].future.cancel()
+    model.gate.set()
+    found = await asyncio.gather(*(item.future for item in items), return_exceptions=True)
+    assert [one["y"].tolist() for i, one in enumerate(found) if i != 2] == [[0.0], [2.0], [6.0], [8.0]]  # type: ignore[index]
+    await batcher.close()
+
+
+async def test_close_answers_what_was_accepted() -> None:
+    model = Model()
+    batcher = Batcher("m", model)
+    model.gate.clear()
+    item = batcher.submit(x(3.0), 1)
+    closing = asyncio.create_task(batcher.close())
+    await asyncio.sleep(0.02)
+    assert not closing.done()
+    model.gate.set()
+    await closing
+    assert item.future.result()["y"].tolist() == [6.0]
+
+
+async def test_inputs_that_cannot_be_joined_are_computed_alone() -> None:
+    def total(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        time.sleep(0.01)
+        return {"y": inputs["x"].sum(axis=1)}
+
+    batcher = Batcher("m", total)
+    items = [batcher.submit({"x": np.ones((1, width))}, 1) for width in (2, 3, 4)]
+    found = await asyncio.gather(*(item.future for item in items))
+    assert [one["y"].tolist() for one in found] == [[2.0], [3.0], [4.0]]
+    await batcher.close()
