@@ -93,9 +93,7 @@ def digest(table: pa.Table) -> str:
             values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
         found.update(f"{name}\0{values.type}\0{len(values)}\0".encode())
         if pa.types.is_fixed_size_binary(values.type):
-            found.update(
-                memoryview(np.ascontiguousarray(as_array(values, "uint8", (values.type.byte_width,)))).cast("B")
-            )
+            _feed(found, as_array(values, "uint8", (values.type.byte_width,)))
             continue
         _feed(found, np.packbits(pc.is_null(values).to_numpy(zero_copy_only=False)))
         if pa.types.is_large_string(values.type):
