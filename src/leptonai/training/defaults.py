@@ -42,7 +42,7 @@ def pick(spec: Train, reader: Reader) -> Picked:
     task = task_of(target)
     if _pictures(features):
         return _network(spec, features[0], target, task)
-    from sklearn.ensemble import (  # type: ignore[import-untyped]
+    from sklearn.ensemble import (
         HistGradientBoostingClassifier,
         HistGradientBoostingRegressor,
     )

@@ -10,9 +10,9 @@ def write(folder: Path, history: Mapping[str, Sequence[float]], times: Sequence[
     Each metric is a scalar by epoch (from 0) at the Unix time when the epoch ended; validation metrics stand beside the
     others of their name: ``train/loss``, ``validation/loss``.
     """
-    from tensorboardX.proto.event_pb2 import Event  # type: ignore[import-untyped]
-    from tensorboardX.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
-    from tensorboardX.record_writer import RecordWriter  # type: ignore[import-untyped]
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.record_writer import RecordWriter
 
     folder.mkdir(parents=True, exist_ok=True)
     start = times[0] if times else 0.0

@@ -15,7 +15,7 @@ def dump(arrays: Mapping[str, Array], about: Mapping[str, Any]) -> bytes:
     """Return a safetensors file; `about` (JSON) goes into its header."""
     from safetensors.numpy import save
 
-    return save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, {"about": json.dumps(dict(about))})
+    return save({name: np.asarray(a, order="C") for name, a in arrays.items()}, {"about": json.dumps(dict(about))})
 
 
 def parse(data: bytes) -> tuple[dict[str, Array], dict[str, Any]]:

@@ -21,7 +21,7 @@ class KerasFramework:
 
     def pack(self, model: Any, compiled: Mapping[str, Any]) -> Packed:
         """See the port. The model's description travels with its weights, if it has any, and the user's own code."""
-        import keras  # type: ignore[import-untyped]
+        import keras
 
         from leptonai.adapters.frameworks.keras_parts import compiled_with, custom_objects, no_needless_import
 
@@ -56,7 +56,6 @@ class KerasFramework:
         import keras
 
         from leptonai.adapters.frameworks.keras_learner import KerasLearner
-        from leptonai.adapters.frameworks.keras_parts import no_needless_import
 
         parts = packing.unpack(code)
         if keras.config.backend() != parts["backend"]:
@@ -64,12 +63,10 @@ class KerasFramework:
                 f"the model is one of Keras on {parts['backend']}, and Keras runs on {keras.config.backend()} here: "
                 f"set KERAS_BACKEND={parts['backend']}"
             )
-        with no_needless_import(), keras.saving.custom_object_scope(parts["custom"]):
-            model = keras.saving.deserialize_keras_object(parts["config"], safe_mode=False)
-        inputs = getattr(model, "inputs", None)  # only a model that is built says
+        learner = KerasLearner(parts)
+        inputs = getattr(learner.model, "inputs", None)  # only a model that is built says
         if isinstance(inputs, (list, tuple)) and len(inputs) > 1:
             raise Unsupported(f"the model has {len(inputs)} inputs; give one that takes one array")
-        learner = KerasLearner(model, parts["compile"], parts["custom"], parts["weights"])
         if weights is not None:
             learner.load_weights(weights)
         return learner

@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import keras  # type: ignore[import-untyped]
+import keras
 import numpy as np
-from keras.src.random.seed_generator import global_seed_generator  # type: ignore[import-untyped]
+from keras.src.random.seed_generator import global_seed_generator
 
 from leptonai.adapters.frameworks import arrays
 from leptonai.adapters.frameworks.keras_parts import made, no_needless_import
@@ -22,17 +22,22 @@ class KerasLearner:
     incremental = True
     layout = "channels_last"  # of images
 
-    def __init__(self, model: Any, options: dict[str, Any], custom: dict[str, Any], weights: Sequence[Any]):
-        self.model = model
+    def __init__(self, parts: Mapping[str, Any]):
+        self._parts = parts  # what `KerasFramework.pack` packed
         self.activation = "none"
         self.last_loss = float("nan")
-        self._options, self._custom, self._weights = options, custom, list(weights)
         self._one_hot = False
         self._task = ""
         self._outputs: tuple[int, ...] = ()
         self._about: dict[str, Any] = {}
+        self.model = self._made()
+
+    def _made(self) -> Any:
+        with no_needless_import(), keras.saving.custom_object_scope(self._parts["custom"]):
+            model = keras.saving.deserialize_keras_object(self._parts["config"], safe_mode=False)
         # A step of Keras begins its metrics anew; ours go on to the end of the epoch.
         object.__setattr__(model, "reset_metrics", lambda: None)
+        return model
 
     @property
     def _embedding(self) -> Any:
@@ -57,14 +62,15 @@ class KerasLearner:
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. A model that was built keeps its weights; one that was not is built after seeding."""
         self._seed(seed)
+        self.model = self._made()  # once more: layers and initialisers draw their own seeds when they are made
         _check_input(self.model, np.shape(x))
         with _refused(np.shape(x)):
             output = self._call(x)
         self._outputs = tuple(output.shape)
-        if self._weights:
-            _assign(self.model.weights, self._weights, "the model's own weights do not fit the data")
-        with no_needless_import(), keras.saving.custom_object_scope(self._custom):
-            self.model.compile(**made(self._options))
+        if self._parts["weights"]:
+            _assign(self.model.weights, self._parts["weights"], "the model's own weights do not fit the data")
+        with no_needless_import(), keras.saving.custom_object_scope(self._parts["custom"]):
+            self.model.compile(**made(self._parts["compile"]))
         kind = _loss_kind(self.model.loss)
         several = outputs(self._outputs) > 1
         self._task, self._one_hot = task, task == "classification" and several and kind == "probabilities"
@@ -190,7 +196,10 @@ def _assign(variables: Sequence[Any], values: Sequence[Any], otherwise: str) -> 
 
 
 def _numpy(variable: Any) -> Any:
-    return np.array(keras.ops.convert_to_numpy(variable))
+    value = variable.value
+    if keras.config.backend() == "torch":
+        value = value.detach().cpu()
+    return np.array(value.numpy() if hasattr(value, "numpy") else value)
 
 
 def _paths(variables: Sequence[Any]) -> list[str]:

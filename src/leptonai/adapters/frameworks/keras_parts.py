@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import keras  # type: ignore[import-untyped]
-from keras.src.utils import module_utils  # type: ignore[import-untyped]
+import keras
+from keras.src.utils import module_utils
 
 from leptonai.adapters.frameworks.packing import unknown
 from leptonai.core.errors import FieldError, Invalid

@@ -21,7 +21,7 @@ class SklearnFramework:
 
     def pack(self, model: Any, compiled: Mapping[str, Any]) -> Packed:
         """See the port. The estimator travels unfitted; metrics can be named, the optimiser and the loss are its own."""
-        from sklearn.base import clone  # type: ignore[import-untyped]
+        from sklearn.base import clone
 
         from leptonai.adapters.frameworks import sklearn_metrics
 
@@ -53,9 +53,9 @@ class SklearnFramework:
 
     def absorb(self, model: Any, weights: bytes) -> None:
         """See the port. The estimator becomes the fitted one; its parameters stay what they were."""
-        from leptonai.adapters.frameworks.sklearn_learner import read
+        from leptonai.adapters.frameworks import skops_file
 
-        fitted = read(weights, mine(model))
+        fitted = skops_file.read(weights, mine(model))
         if type(fitted) is not type(model):
             raise Invalid(
                 f"the trained weights are those of a {type(fitted).__name__}, not of a {type(model).__name__}"

@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from leptonai.adapters.frameworks import arrays, sklearn_metrics
-from leptonai.core.errors import Denied, FieldError, Invalid
-
-_TRUSTED = ("sklearn", "numpy", "scipy")
+from leptonai.adapters.frameworks import arrays, sklearn_metrics, skops_file
+from leptonai.core.errors import FieldError, Invalid
 
 
 class SklearnLearner:
@@ -44,7 +42,7 @@ class SklearnLearner:
 
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. Estimators without a random state of their own draw from NumPy's, which is seeded here."""
-        from sklearn.base import is_classifier, is_regressor  # type: ignore[import-untyped]
+        from sklearn.base import is_classifier, is_regressor
 
         arrays.seed_generators(seed)
         self._task, self._classes = task, classes
@@ -139,25 +137,11 @@ class SklearnLearner:
 
     def weights(self) -> bytes:
         """Return the fitted estimator as a skops file: arrays and parameters, no code."""
-        from skops import io  # type: ignore[import-untyped]
-
-        return bytes(io.dumps(self.model))
+        return skops_file.write(self.model)
 
     def load_weights(self, weights: bytes) -> None:
         """Take weights that `weights` gave."""
-        self.model = read(weights, self._mine)
-
-
-def read(weights: bytes, mine: Sequence[Any]) -> Any:
-    """Read a skops file. Raises `Denied` for a type of neither scikit-learn, NumPy, SciPy, nor the user's own."""
-    from skops import io
-
-    own = {f"{made.__module__}.{made.__qualname__}" for made in mine} | {f"{m.__module__}.{m.__name__}" for m in mine}
-    found = io.get_untrusted_types(data=weights)
-    strange = [name for name in found if name.partition(".")[0] not in _TRUSTED and name not in own]
-    if strange:
-        raise Denied(f"the weights hold {', '.join(strange)}, which is not trusted", types=strange)
-    return io.loads(weights, trusted=found)
+        self.model = skops_file.read(weights, self._mine)
 
 
 def _make_importable(mine: Sequence[Any]) -> None:

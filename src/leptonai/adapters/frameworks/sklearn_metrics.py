@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from sklearn import metrics  # type: ignore[import-untyped]
+from sklearn import metrics
 
 from leptonai.adapters.frameworks.packing import unknown
 from leptonai.core.errors import FieldError, Invalid

@@ -77,7 +77,8 @@ class TorchLearner:
         arrays.seed_generators(seed)
         torch.manual_seed(seed)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, and nothing here reads such memory
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        # Not torch.use_deterministic_algorithms: it does the same, and imports a compiler (two seconds) on the way.
+        torch._C._set_deterministic_algorithms(True, warn_only=True)
 
     def _try(self, x: Any) -> Tensor:
         with torch.no_grad(), _mode(self.model, training=False), refused(self.model, np.shape(x)):

@@ -1,0 +1,61 @@
+"""What the server checks and resolves at once, when an evaluation is asked for."""
+
+from typing import Any
+
+from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.nouns import Dataset, Model, Run
+from leptonai.core.refs import DatasetRef
+from leptonai.core.stages import Desk, Plan
+from leptonai.core.states import RunState
+from leptonai.evaluation.spec import Evaluate
+
+
+def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
+    """Resolve the data and what is measured. Raises `Invalid` or `NotFound`.
+
+    For a published version the spec then names, beside the exact version, the export Run that made it: its result says
+    which blobs the version is made of.
+    """
+    if (spec.run is None) == (spec.model is None):
+        right = "either run (a train Run) or model (a published version)"
+        raise Invalid(f"say what to measure: {right}", errors=[FieldError("run", right)])
+    data: Dataset = desk.dataset(spec.data)
+    exact = str(DatasetRef.parse(spec.data).model_copy(update={"name": data.name, "version": data.version}))
+    found: dict[str, Any] = {"data": exact}
+    opens = [data.manifest, *data.shards]
+    if spec.model is not None:
+        model: Model = desk.model(spec.model)
+        found |= {"run": model.run, "model": f"models:/{model.name}/{model.version}"}
+        trained = _trained(str(model.lineage.get("run")), desk)
+        if "model.onnx" in model.files:
+            opens.append(model.files["model.onnx"])
+    else:
+        trained = _trained(spec.run or "", desk)
+    result = trained.result or {}
+    _has_columns(result, data, exact)
+    opens += [result["code"], result["weights"]]
+    exactly = spec.model_copy(update=found).model_dump(mode="json")
+    return Plan(exactly, tuple(dict.fromkeys(opens)), str(result["flavour"]), f"evaluate-{data.name}"[:100])
+
+
+def _trained(run_id: str, desk: Desk) -> Run:
+    run: Run = desk.get(Run, run_id)
+    if run.stage != "train":
+        raise Invalid(f"run: {run_id} is a {run.stage} Run, not a train Run", errors=[FieldError("run", "a train Run")])
+    if run.state is not RunState.SUCCEEDED or run.result is None:
+        raise Invalid(
+            f"run: train Run {run_id} is {run.state}; only one that succeeded can be measured",
+            errors=[FieldError("run", "a train Run that succeeded")],
+        )
+    return run
+
+
+def _has_columns(result: dict[str, Any], data: Dataset, where: str) -> None:
+    encoding = result["encoding"]
+    have = {column.name for column in data.columns}
+    for name in (*(feature["column"] for feature in encoding["features"]), encoding["target"]):
+        if name not in have:
+            raise Invalid(
+                f"data: {where} has no column {name!r}, which the model was trained with",
+                errors=[FieldError(name, f"missing in {where}")],
+            )

@@ -1,0 +1,120 @@
+"""What an evaluation Run does: predict every row, compare, report."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.nouns import Run, Signature
+from leptonai.core.stages import Handle, Reader
+from leptonai.evaluation import metrics
+from leptonai.evaluation.published import Published
+from leptonai.evaluation.spec import Evaluate, Report
+
+Array = NDArray[Any]
+
+
+class Subject(NamedTuple):
+    """What is measured: what it is asked with, what it answers, and what it should have answered."""
+
+    columns: tuple[str, ...]
+    target: str
+    task: str
+    classes: tuple[str | int, ...]
+    scores: Callable[[Mapping[str, Any]], Any]
+
+
+def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
+    """Measure a training Run, or a published version; return a `Report`."""
+    reader = handle.data(spec.data)
+    if not reader.rows:
+        raise Invalid(f"{spec.data} has no rows to measure on")
+    with _subject(spec, handle) as subject:
+        truth, scores = _asked(spec, handle, reader, subject)
+    return _report(subject, truth, scores).model_dump(mode="json")
+
+
+def _report(subject: Subject, truth: Array, scores: Array) -> Report:
+    if subject.task == "classification":
+        return metrics.classification(truth, scores, subject.classes)
+    return metrics.regression(truth, scores)
+
+
+@contextmanager
+def _subject(spec: Evaluate, handle: Handle) -> Iterator[Subject]:
+    run = handle.get(spec.run or "")
+    if spec.model is None:
+        yield _trained(handle, run.id)
+        return
+    result = run.result or {}  # that of the export Run which made the version
+    trained = result["lineage"]["run"]
+    if "model.onnx" not in result["files"]:
+        handle.say(f"{spec.model} has no ONNX file: its own framework is asked")
+        yield _trained(handle, trained)
+        return
+    signature = Signature.model_validate(result["signature"])
+    with handle.blobs.open(result["files"]["model.onnx"]) as file:
+        model = Published(file.read(), signature)
+    try:
+        columns = tuple(tensor.name for tensor in signature.inputs)
+        target = _target(handle.get(trained))
+        yield Subject(columns, target, signature.task, signature.classes, model.scores)
+    finally:
+        model.close()
+
+
+def _target(trained: Run) -> str:
+    return str((trained.result or {})["encoding"]["target"])
+
+
+def _trained(handle: Handle, run: str) -> Subject:
+    predictor = handle.model(run)
+    encoding = predictor.fitted.encoding
+    columns = tuple(feature.column for feature in encoding.features)
+    return Subject(columns, encoding.target, encoding.task, encoding.classes, predictor.scores)
+
+
+def _asked(spec: Evaluate, handle: Handle, reader: Reader, subject: Subject) -> tuple[Array, Array]:
+    wanted = tuple(dict.fromkeys((*subject.columns, subject.target)))
+    have = {column.name for column in reader.columns}
+    if gone := [name for name in wanted if name not in have]:
+        raise Invalid(
+            f"{spec.data} has no column {gone[0]!r}, which the model {'predicts' if gone[0] == subject.target else 'needs'}",
+            errors=[FieldError(name, f"missing in {spec.data}") for name in gone],
+        )
+    truth, scores, done = [], [], 0
+    for batch in reader.batches(spec.batch_size, columns=wanted):
+        truth.append(truth_of(batch[subject.target], subject, spec.data))
+        scores.append(np.asarray(subject.scores(batch)))
+        done += len(truth[-1])
+        handle.progress(done, reader.rows, "rows")
+    return np.concatenate(truth), np.concatenate(scores)
+
+
+def truth_of(values: Any, subject: Subject, where: str) -> Array:
+    """Return class numbers, or values. Raises `Invalid` for a class the model does not know, or a missing value."""
+    if subject.task != "classification":
+        found = np.asarray(values, dtype=np.float64)
+        if not np.isfinite(found).all():
+            bad = int(np.count_nonzero(~np.isfinite(found.reshape(len(found), -1)).all(axis=1)))
+            raise Invalid(
+                f"the target {subject.target!r} is empty or infinite in {bad} rows of {where}: remove or correct them"
+            )
+        return found
+    return _numbers(np.asarray(values).tolist(), subject, where)
+
+
+def _numbers(values: Sequence[Any], subject: Subject, where: str) -> Array:
+    number = {name: place for place, name in enumerate(subject.classes)}
+    found = np.fromiter((number.get(value, -1) for value in values), dtype=np.int64, count=len(values))
+    if (found < 0).any():
+        strange = values[int(np.argmax(found < 0))]
+        listed = ", ".join(map(str, subject.classes[:20]))
+        raise Invalid(
+            f"the target {subject.target!r} of {where} has the value {strange!r}, which is none of the classes learnt: {listed}",
+            errors=[FieldError(subject.target, f"one of {listed}")],
+        )
+    return found

@@ -1,0 +1,118 @@
+"""The contract of `Framework`: PyTorch, scikit-learn, Keras on PyTorch here and on TensorFlow in a process of its own."""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support.warm import keras_here, libraries
+
+from leptonai.core import plugins, settings
+from leptonai.testing.framework import CLASSES, FEATURES, FrameworkContract
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    libraries()
+
+
+def probabilities_of(estimator: Any, x: np.ndarray) -> np.ndarray:
+    return estimator.predict_proba(x) if hasattr(estimator, "predict_proba") else estimator.predict(x)
+
+
+class TestTorch(FrameworkContract):
+    framework = plugins.framework("torch")
+
+    def model(self, task: str) -> tuple[Any, Mapping[str, Any]]:
+        from torch import nn
+
+        outputs = CLASSES if task == "classification" else 1
+        net = nn.Sequential(
+            nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(0.2), nn.Linear(8, outputs)
+        )
+        loss, metrics = ("cross_entropy", ["accuracy", "f1"]) if task == "classification" else ("mse", ["mae", "r2"])
+        return net, {"optimizer": "adam", "loss": loss, "metrics": metrics}
+
+    def misfit(self) -> tuple[Any, Mapping[str, Any]]:
+        from torch import nn
+
+        return nn.Sequential(nn.Linear(4, CLASSES)), {}
+
+    def answers(self, model: Any, x: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.no_grad():
+            return model.eval()(torch.from_numpy(x)).numpy()
+
+
+class TestSklearn(FrameworkContract):
+    framework = plugins.framework("sklearn")
+
+    def model(self, task: str) -> tuple[Any, Mapping[str, Any]]:
+        from sklearn.ensemble import RandomForestRegressor
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
+        if task == "classification":
+            return make_pipeline(StandardScaler(), LogisticRegression()), {"metrics": ["accuracy", "f1"]}
+        return RandomForestRegressor(5), {}
+
+    def answers(self, model: Any, x: np.ndarray) -> np.ndarray:
+        return probabilities_of(model, x)
+
+
+class TestSklearnTrees(TestSklearn):
+    def model(self, task: str) -> tuple[Any, Mapping[str, Any]]:
+        from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestClassifier
+
+        if task == "classification":
+            return RandomForestClassifier(5), {"metrics": ["accuracy"]}
+        return HistGradientBoostingRegressor(max_iter=5, min_samples_leaf=5), {}
+
+
+# Keras asks NumPy for arrays of its tensors in a way that NumPy 2 wants differently; users do not see the warning.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+class TestKeras(FrameworkContract):
+    framework = plugins.framework("keras")
+
+    @pytest.fixture(autouse=True)
+    def _keras(self) -> None:
+        self.keras = keras_here()
+
+    def model(self, task: str) -> tuple[Any, Mapping[str, Any]]:
+        layers = self.keras.layers
+        last = layers.Dense(CLASSES, activation="softmax") if task == "classification" else layers.Dense(1)
+        net = self.keras.Sequential(
+            [layers.Dense(8, activation="relu"), layers.BatchNormalization(), layers.Dropout(0.2), last]
+        )
+        loss, metrics = (
+            ("sparse_categorical_crossentropy", ["accuracy"]) if task == "classification" else ("mse", ["mae"])
+        )
+        return net, {"optimizer": "adam", "loss": loss, "metrics": metrics}
+
+    def misfit(self) -> tuple[Any, Mapping[str, Any]]:
+        layers = self.keras.layers
+        net = self.keras.Sequential([self.keras.Input((4,)), layers.Dense(CLASSES, activation="softmax")])
+        return net, {"optimizer": "adam", "loss": "sparse_categorical_crossentropy"}
+
+    def answers(self, model: Any, x: np.ndarray) -> np.ndarray:
+        return np.asarray(model.predict(x, verbose=0))
+
+
+@pytest.mark.skipif(find_spec("tensorflow") is None, reason="TensorFlow is not installed")
+@pytest.mark.skipif(settings.variable("KERAS_BACKEND") == "tensorflow", reason="this is that process")
+def test_the_contract_holds_for_keras_on_tensorflow() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "TestKeras", __file__],
+        cwd=Path(__file__).parents[2],
+        env=settings.environment(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
+        capture_output=True,
+        text=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
