@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from tests.support.export import learn, mixed, pictures, publish
-from tests.support.handle import FileHandle
+from tests.support.handle import ArrayReader, FileHandle
 
 from leptonai.core import plugins
 from leptonai.core.nouns import Signature
@@ -79,6 +79,15 @@ def test_regressors(model: Any, tmp_path: Path) -> None:
     result = exported(learn(model, mixed("regression"), tmp_path))
     (output,) = Signature.model_validate(result["signature"]).outputs
     assert (output.name, output.datatype, output.shape) == ("prediction", "FP32", (-1,))
+
+
+@pytest.mark.parametrize("model", [LogisticRegression(), SVC(), RandomForestClassifier(5)], ids=name)
+def test_classes_that_the_training_part_lacks(model: Any, tmp_path: Path) -> None:
+    whole = mixed("three classes")
+    goal = whole.columns[-1].model_copy(update={"categories": ("aa", "mäßig", "no", "nonesuch", "ye's")})
+    table = ArrayReader([*whole.columns[:-1], goal], whole.read(), "t")
+    result = exported(learn(model, table, tmp_path))
+    assert Signature.model_validate(result["signature"]).outputs[-1].shape == (-1, 5)
 
 
 def test_images_flat(tmp_path: Path) -> None:

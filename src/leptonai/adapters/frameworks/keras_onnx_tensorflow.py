@@ -5,11 +5,11 @@ It has no Erfc (which GELU uses), and it turns tensors that a graph captured (th
 
 from typing import Any
 
-import keras  # type: ignore[import-untyped]
+import keras
 import numpy as np
 import onnx
-import tensorflow as tf  # type: ignore[import-untyped]
-import tf2onnx  # type: ignore[import-untyped]
+import tensorflow as tf
+import tf2onnx
 
 from leptonai.adapters.frameworks.onnx_quiet import quiet
 

@@ -7,7 +7,7 @@ its description and weights in Keras' safe mode: a layer that is not Keras' own 
 import sys
 from pathlib import Path
 
-import keras  # type: ignore[import-untyped]
+import keras
 import numpy as np
 
 from leptonai.adapters.frameworks.keras_onnx import here

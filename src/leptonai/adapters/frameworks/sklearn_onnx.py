@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-from skl2onnx import to_onnx  # type: ignore[import-untyped]
-from skl2onnx.common import _container  # type: ignore[import-untyped]
-from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType  # type: ignore[import-untyped]
-from sklearn.base import is_classifier  # type: ignore[import-untyped]
-from sklearn.ensemble import VotingClassifier  # type: ignore[import-untyped]
-from sklearn.svm import LinearSVC  # type: ignore[import-untyped]
+from skl2onnx import to_onnx
+from skl2onnx.common import _container
+from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType
+from sklearn.base import is_classifier
+from sklearn.ensemble import VotingClassifier
+from sklearn.svm import LinearSVC
 
 from leptonai.adapters.frameworks.onnx_quiet import quiet
 from leptonai.core.ports import Learner, Route
@@ -38,8 +38,11 @@ def _convert(estimator: Any, kind: Any, outputs: tuple[int, ...]) -> bytes:
             estimator, initial_types=[("x", kind)], target_opset=OPSETS, options=_options(estimator)
         )
     del model.graph.output[:-1]  # a classifier's label comes first; what decides is the tail of the published graph
-    if outputs == (1,) and is_classifier(estimator):
-        _second_of_two(model.graph)
+    if is_classifier(estimator):
+        if outputs == (1,):
+            _second_of_two(model.graph)
+        elif outputs[0] > len(estimator.classes_):
+            _spread(model.graph, estimator, outputs[0])
     _drop_unused(model.graph)
     return bytes(model.SerializeToString())
 
@@ -58,6 +61,24 @@ def _second_of_two(graph: onnx.GraphProto) -> None:
     graph.initializer.append(onnx.numpy_helper.from_array(np.array([1], np.int64), "second"))
     graph.node.append(onnx.helper.make_node("Gather", [both, "second"], ["score"], axis=1))
     graph.output[0].name = "score"
+
+
+def _spread(graph: onnx.GraphProto, estimator: Any, classes: int) -> None:
+    """Put each score at the place of its class, as `SklearnLearner.predict` does where the training part lacked classes."""
+    known = [int(place) for place in estimator.classes_]
+    places = [known.index(place) if place in known else len(known) for place in range(classes)]
+    none = 0.0 if hasattr(estimator, "predict_proba") else -np.inf
+    for name, value in (
+        ("pads", np.array([0, 0, 0, 1], np.int64)),
+        ("none", np.array(none, np.float32)),
+        ("places", np.array(places, np.int64)),
+    ):
+        graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    node = onnx.helper.make_node
+    graph.node.append(node("Cast", [graph.output[0].name], ["float_scores"], to=onnx.TensorProto.FLOAT))
+    graph.node.append(node("Pad", ["float_scores", "pads", "none"], ["padded"]))
+    graph.node.append(node("Gather", ["padded", "places"], ["all_scores"], axis=1))
+    graph.output[0].name = "all_scores"
 
 
 def _drop_unused(graph: onnx.GraphProto) -> None:
