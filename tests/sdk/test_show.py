@@ -64,7 +64,8 @@ def test_a_card_runs_nothing() -> None:
 
 
 def test_tables_take_text_as_it_is() -> None:
-    shown = show.text(show.table(["name [x]"], [["[red]value[/red]"]], title="[b]t"))
+    shown = show.text(show.titled(show.table(["name [x]"], [["[red]value[/red]"]]), "[b]t"))
+    assert "[b]t" in shown
     assert "[red]value[/red]" in shown
     assert "name [x]" in shown
 

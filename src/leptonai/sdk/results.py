@@ -8,8 +8,7 @@ from leptonai.evaluation.spec import Report as ReportRecord
 from leptonai.sdk import show
 
 if TYPE_CHECKING:
-    from rich.console import Group
-    from rich.table import Table
+    from rich.console import Group, RenderableType
 
     from leptonai.sdk.runs import Run
 
@@ -42,8 +41,8 @@ class History:
         ]
         return rows if len(rows) <= _SHOWN else [*rows[:3], ["…", *("" for _ in self.history)], *rows[3 - _SHOWN :]]
 
-    def __rich__(self) -> "Table":
-        return show.table(["epoch", *self.history], self._rows(), title=f"History of {self.run.id}")
+    def __rich__(self) -> "RenderableType":
+        return show.titled(show.table(["epoch", *self.history], self._rows()), f"History of {self.run.id}")
 
     def __repr__(self) -> str:
         return show.text(self.__rich__())
@@ -118,7 +117,7 @@ class Report:
         parts: list[Any] = [show.facts_table(self.metrics, title=title)]
         if self.record.per_class and len(self.record.per_class) <= _SHOWN:
             columns = list(next(iter(self.record.per_class.values())))
-            lines = [[name, *(values.get(c) for c in columns)] for name, values in self.record.per_class.items()]
+            lines = [[name, *(_cell(c, values.get(c)) for c in columns)] for name, values in self.per_class.items()]
             parts.append(show.table(["class", *columns], lines))
         if self.confusion and len(self.classes) <= _SHOWN:
             parts.append(show.table(["true \\ predicted", *map(str, self.classes)], self._confusion_rows()))
@@ -137,3 +136,7 @@ class Report:
             more = show.html_table(["true \\ predicted", *map(str, self.classes)], self._confusion_rows())
         notes = {f"note {number}": text for number, text in enumerate(self.notes, 1)}
         return show.card(f"{self.task.capitalize()} on {self.rows:,} rows", {**self.metrics, **notes}, more)
+
+
+def _cell(column: str, value: float | None) -> object:
+    return int(value) if column == "rows" and value is not None else value

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from leptonai.core.errors import Busy, Unavailable
+from leptonai.core.nouns import Model as ModelRecord
 from leptonai.core.nouns import Service as ServiceRecord
 from leptonai.core.nouns import ServiceStatus
 from leptonai.core.refs import check_name
@@ -57,8 +58,14 @@ class Service:
         """Predict for rows as people have them, or for an image file.
 
         A list of dicts or a data frame gives a list of answers, one dict gives one; so does the path of an image file, or
-        its bytes. Raises `Invalid` that names the row and the field, `Busy` when the service has too much to do.
+        its bytes. Of rows from `Dataset.head` it takes the columns that the model knows, which leaves out the target. Raises
+        `Invalid` that names the row and the field, `Busy` when the service has too much to do.
         """
+        from leptonai.sdk.datasets import Rows
+
+        if isinstance(data, Rows):
+            known = self._inputs()
+            data = [{name: value for name, value in row.items() if name in known} for row in data]
         found = rows.image(data)
         base, _, tail = self.url.partition("/services/")
         asked: dict[str, Any] = {"json": {"rows": rows.rows(data)}} if found is None else {}
@@ -69,6 +76,10 @@ class Service:
             raise wire.error_of(answer.status, answer.headers, answer.body, f"service {self.name}")
         predictions = json.loads(answer.body)["predictions"]
         return predictions[0] if found is not None or isinstance(data, Mapping) else predictions
+
+    def _inputs(self) -> set[str]:
+        model = ModelRecord.model_validate(self._client.http.call("GET", f"/models/{self.record.variants[0].model}"))
+        return {tensor.name for tensor in model.signature.inputs}
 
     def wait_ready(self, timeout: float = 300.0) -> Self:
         """Return when the version asked for is loaded, warmed and answers.

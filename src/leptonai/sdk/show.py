@@ -88,14 +88,14 @@ def number(value: object) -> str:
 # ----------------------------------------------------------------------------------------------------- tables
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str | None = None) -> "Table":
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
     """Make a table; numbers stand to the right."""
     from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     lines = [list(row) for row in rows]
-    made = Table(box=box.SIMPLE_HEAD, title=title and escape(title), title_justify="left", pad_edge=False)
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(columns):
         numeric = bool(lines) and all(isinstance(line[place], (int, float)) for line in lines)
         made.add_column(escape(name), justify="right" if numeric else "left", overflow="fold")
@@ -104,18 +104,25 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str |
     return made
 
 
-def facts_table(facts: Mapping[str, object], title: str | None = None) -> "Table":
+def facts_table(facts: Mapping[str, object], title: str | None = None) -> "RenderableType":
     """Make a table of names and values."""
-    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
-    made = Table(box=box.SIMPLE, show_header=False, title=title and escape(title), title_justify="left", pad_edge=False)
+    made = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in facts.items():
         made.add_row(escape(name), escape(number(value)))
-    return made
+    return made if title is None else titled(made, title)
+
+
+def titled(shown: "RenderableType", title: str) -> "RenderableType":
+    """Put a title above; that of a rich table is as narrow as the table."""
+    from rich.console import Group
+    from rich.text import Text
+
+    return Group(Text(title, style="bold"), shown)
 
 
 def text(shown: "RenderableType") -> str:
