@@ -100,10 +100,11 @@ class Http:
         content: Content | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        tries: int = _TRIES,
     ) -> Answer:
         """Call a path as it is, such as one of a serving plane, and return the answer whatever its status.
 
-        Raises `Unavailable` when nobody answers.
+        Raises `Unavailable` when nobody answers, after as many `tries` as are safe.
         """
         body, more = content, dict(headers or {})
         if json is not None:
@@ -120,7 +121,7 @@ class Http:
             )  # fmt: skip
 
         repeatable = method in _REPEATABLE or (method == "POST" and not path.endswith(_NOT_TWICE))
-        answer = self._tries(send, 1 if once else _TRIES, repeatable)
+        answer = self._tries(send, 1 if once else tries, repeatable)
         return Answer(answer.status_code, answer.headers, answer.content)
 
     def pages(self, path: str, params: Mapping[str, Any] | None = None, limit: int | None = None) -> Iterator[Any]:

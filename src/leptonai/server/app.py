@@ -16,11 +16,16 @@ from leptonai.core.errors import LeptonError
 from leptonai.server import wire
 from leptonai.server.auth import Door
 from leptonai.server.context import Context
+from leptonai.server.describe import describe
 from leptonai.server.guard import Guard, log
+from leptonai.server.metrics import Metrics
+from leptonai.server.receipts import forget_old
 from leptonai.server.routes import table
-from leptonai.server.routes.table import API, PUBLIC, Route, install
+from leptonai.server.routes.table import API, Route, install
+from leptonai.server.scopes import ANY_KEY, PUBLIC
 
 _EXPIRE_SECONDS = 1.0
+_FORGET_TURNS = 3600
 _THREADS = 24  # for catalog and store calls; as many as the catalog has connections
 
 
@@ -31,7 +36,7 @@ def make_app(context: Context, routes: Sequence[Route] | None = None) -> ASGIApp
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         current_default_thread_limiter().total_tokens = _THREADS
         context.wakes.bind()
-        task = asyncio.create_task(_expire(context))
+        task = asyncio.create_task(_tidy(context))
         yield
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -47,38 +52,40 @@ def make_app(context: Context, routes: Sequence[Route] | None = None) -> ASGIApp
         redirect_slashes=False,
         generate_unique_id_function=lambda route: f"{route.name}",
     )
+    metrics = Metrics()
     app.state.context = context
     app.state.door = Door(context)
 
     def openapi() -> Response:
         """Return the OpenAPI 3.1 description of this API."""
-        return wire.Json(app.openapi())
+        return wire.Json(describe(app))
 
-    def metrics() -> Response:
+    def numbers() -> Response:
         """Return the server's own metrics as Prometheus text."""
-        return Response(_metrics(), media_type="text/plain; version=0.0.4")
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
 
     own = [
         Route("GET", f"{API}/openapi.json", PUBLIC, "Return the OpenAPI description", openapi),
-        Route("GET", "/metrics", PUBLIC, "Return metrics", metrics),
+        Route("GET", "/metrics", ANY_KEY, "Return metrics", numbers),
     ]
     install(app, [*own, *(table() if routes is None else routes)])
+    app.add_exception_handler(Exception, wire.on_crash)
     app.add_exception_handler(LeptonError, wire.on_error)
     app.add_exception_handler(RequestValidationError, wire.on_invalid)
     app.add_exception_handler(HTTPException, wire.on_http)
-    return Guard(app, context.hosts)
+    return Guard(app, context.hosts, metrics)
 
 
-def _metrics() -> str:
-    return f'# TYPE leptonai_server_info gauge\nleptonai_server_info{{version="{__version__}"}} 1\n'
-
-
-async def _expire(context: Context) -> None:
-    """End, once a second, the Runs that nobody else will end."""
-    while True:
-        await asyncio.sleep(_EXPIRE_SECONDS)
+async def _tidy(context: Context) -> None:
+    """End, once a second, the Runs that nobody else will end; now and then, forget receipts that nobody asks for again."""
+    turn = 0
+    while not context.wakes.closed:
         try:
             for id in await run_sync(context.queue.expire):
                 context.wakes.notify(f"run:{id}")
+            if turn % _FORGET_TURNS == 60:
+                await run_sync(forget_old, context.catalog)
         except LeptonError as error:
             log.warning("looking for lost runs failed: %s", error.message)
+        turn += 1
+        await asyncio.sleep(_EXPIRE_SECONDS)

@@ -6,20 +6,15 @@ import time
 from dataclasses import dataclass
 
 from leptonai.core.errors import Denied, NotFound, Unauthenticated
-from leptonai.core.nouns import Blob, Key, Run, utcnow
+from leptonai.core.nouns import Key, Run, utcnow
+from leptonai.core.stages import STAGES
 from leptonai.runs.queue import digest
 from leptonai.server.context import Context
 from leptonai.server.keys import new_token, parse_token
+from leptonai.server.scopes import ANY_KEY, PUBLIC, REPORT, RUN_MAY, STAGE, sites, spread
 
-# What a scope brings beside itself.
-_IMPLIED = {
-    "*": frozenset({"*"}),
-    "site:agent": frozenset(
-        {"run:report", "run:read", "blob:read", "blob:write", "model:read", "dataset:read", "site:read"}
-    ),
-}
-_RUN_MAY = frozenset({"run:report", "run:read", "blob:read", "blob:write", "dataset:read", "me"})
 _CACHE_SECONDS = 0.5  # a revoked key fails within this
+_UNKNOWN = "the key is not known here: was it made on another server?"
 
 
 @dataclass(frozen=True)
@@ -29,34 +24,39 @@ class Caller:
     name: str
     scopes: frozenset[str]
     run: Run | None = None  # set for the process of a Run: then it may touch only what the Run names
+    sites: frozenset[str] = frozenset()  # where he may be the agent
 
     @property
     def owner(self) -> str:
         """Whose blobs he writes."""
         return self.run.id if self.run is not None else self.name
 
+    @property
+    def everything(self) -> bool:
+        """Whether he may do anything."""
+        return "*" in self.scopes
+
+    def may(self, permission: str) -> bool:
+        """Whether he has the permission."""
+        if permission in (PUBLIC, ANY_KEY):
+            return True
+        if permission == STAGE:
+            return self.everything or any(stage.permission in self.scopes for stage in STAGES.values())
+        return self.everything or permission in self.scopes
+
     def need(self, permission: str) -> None:
         """Raise `Denied` unless he has the permission."""
-        if permission != "me" and not self.scopes & {permission, "*"}:
-            raise Denied(f"{self.name} lacks the permission {permission}: ask for a key with it (lepton key create)")
+        if not self.may(permission):
+            words = "any that lets it run something" if permission == STAGE else permission
+            raise Denied(
+                f"{self.name} lacks the permission {words}: ask for a key with it (lepton key create)",
+                permission=permission,
+            )
 
-    def may_report(self, id: str) -> None:
-        """Raise `Denied` unless he may write to this Run."""
-        if self.run is not None and self.run.id != id:
-            raise Denied(f"the token of run {self.run.id} does not open run {id[:64]}")
-
-    def may_see(self, id: str) -> None:
-        """Raise `Denied` unless he may read this Run: a Run's process sees itself and the Runs that its spec names."""
-        if self.run is not None and id != self.run.id and id not in self.run.spec.values():
-            raise Denied(f"the token of run {self.run.id} does not open run {id[:64]}")
-
-    def may_read(self, blob: str, record: Blob | None) -> None:
-        """Raise `Denied` unless he may read this blob: a Run's process reads what its spec names, and what it wrote."""
-        if self.run is None:
-            return
-        saved = (self.run.checkpoint or {}).values()
-        if blob not in self.run.opens and blob not in saved and (record is None or record.owner != self.run.id):
-            raise Denied(f"the token of run {self.run.id} does not open blob {blob[:64]}")
+    def need_site(self, site: str) -> None:
+        """Raise `Denied` unless he may be the agent of this Site."""
+        if not self.sites & {site, "*"}:
+            raise Denied(f"{self.name} is not an agent of site {site}", permission=f"site:agent:{site}")
 
 
 class Door:
@@ -73,24 +73,26 @@ class Door:
         token = token.strip()
         if kind.lower() != "bearer" or not token:
             raise Unauthenticated("a key is needed: send the header 'Authorization: Bearer KEY' (see lepton login)")
-        if hmac.compare_digest(token.encode(), self._context.local_token.encode()):
-            return Caller("local", frozenset({"*"}))
-        if hmac.compare_digest(token.encode(), self._context.agent_token.encode()):
-            return Caller("agent:home", _scopes(("site:agent",)))
+        if _same(token, self._context.local_token):
+            return _caller("local", ("*",))
+        if _same(token, self._context.agent_token):
+            return _caller("agent:home", ("site:agent:home",))
         if token.startswith("lrt_"):
             return self._run(token)
         return self._key(token)
 
     def _run(self, token: str) -> Caller:
         id, _, secret = token.removeprefix("lrt_").partition("~")
+        if not id.isascii() or not id.replace("_", "").isalnum():
+            raise Unauthenticated("that is not the token of a run")
         try:
             run = self._context.catalog.get(Run, id)
         except NotFound:
             run = None
-        if run is None or run.token is None or not hmac.compare_digest(run.token, digest(secret)):
+        if run is None or run.token is None or not _same(run.token, digest(secret)):
             raise Unauthenticated("the token of this run is no longer valid: another attempt has the run")
         # A Run that has ended may still be told how it ended, should the first answer have been lost.
-        return Caller(f"run:{run.id}", _RUN_MAY if not run.state.ended else frozenset({"run:report"}), run)
+        return Caller(f"run:{run.id}", RUN_MAY if not run.state.ended else frozenset({REPORT}), run)
 
     def _key(self, token: str) -> Caller:
         with self._lock:
@@ -101,14 +103,14 @@ class Door:
         try:
             record = self._context.catalog.get(Key, kid)
         except NotFound:
-            raise Unauthenticated("the key is not known here: was it made on another server?") from None
+            raise Unauthenticated(_UNKNOWN) from None
         if not self._context.keyfile.matches("api-key", token, record.digest):
-            raise Unauthenticated("the key is not known here: was it made on another server?")
+            raise Unauthenticated(_UNKNOWN)
         if record.revoked is not None:
             raise Unauthenticated(f"the key {record.name!r} was revoked")
         if record.expires is not None and record.expires <= utcnow():
             raise Unauthenticated(f"the key {record.name!r} expired at {record.expires:%Y-%m-%d %H:%M} UTC")
-        caller = Caller(record.name, _scopes(record.scopes))
+        caller = _caller(record.name, record.scopes)
         with self._lock:
             if len(self._cache) > 10_000:
                 self._cache.clear()
@@ -116,8 +118,12 @@ class Door:
         return caller
 
 
-def _scopes(given: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(given).union(*(_IMPLIED.get(scope, frozenset()) for scope in given))
+def _same(one: str, other: str) -> bool:
+    return hmac.compare_digest(one.encode(), other.encode())
+
+
+def _caller(name: str, scopes: tuple[str, ...]) -> Caller:
+    return Caller(name, spread(scopes), sites=sites(scopes))
 
 
 def make_key(context: Context, name: str, scopes: tuple[str, ...], by: str, **fields: object) -> tuple[Key, str]:

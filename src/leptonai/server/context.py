@@ -1,15 +1,18 @@
 """What the server is made of, wired in one place: records, blobs, keys, queue, and who waits for what."""
 
-import secrets
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from leptonai.core import plugins
-from leptonai.core.nouns import Blob, Site, utcnow
+from leptonai.core.errors import Conflict
+from leptonai.core.nouns import Blob, Service, ServiceStatus, Site
 from leptonai.core.ports import Catalog, Store
+from leptonai.core.states import ServiceState
 from leptonai.runs.queue import Queue
-from leptonai.server.keys import CatalogKeyring, KeyFile
+from leptonai.server.keys import CatalogKeyring, KeyFile, new_token
 from leptonai.server.stream import Wakes
+from leptonai.server.uploads import Uploads
 
 
 @dataclass
@@ -22,17 +25,23 @@ class Context:
     keyfile: KeyFile
     queue: Queue
     wakes: Wakes = field(default_factory=Wakes)
-    local_token: str = field(default_factory=lambda: f"llt_{secrets.token_urlsafe(32)}")  # all rights, on this machine
-    agent_token: str = field(default_factory=lambda: f"lat_{secrets.token_urlsafe(32)}")  # of the agent of Site home
-    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1", "testserver"})
+    uploads: Uploads = field(default_factory=Uploads)
+    local_token: str = field(default_factory=lambda: new_token("local").text)  # all rights, on this machine
+    agent_token: str = field(default_factory=lambda: new_token("agent").text)  # of the agent of Site home
+    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
 
     def sealed(self, owner: str) -> Store:
         """Return the store as `owner` uses it: everything encrypted, keys kept in the catalog."""
-        return plugins.sealed(self.raw, CatalogKeyring(self.catalog, self.keyfile, owner))
+        return plugins.sealed(self.raw, self.keyring(owner))
 
     def keyring(self, owner: str) -> CatalogKeyring:
         """Return the keyring in which `owner` keeps data keys."""
         return CatalogKeyring(self.catalog, self.keyfile, owner)
+
+    def reach(self, site: str) -> str | None:
+        """Return the store's URL as a Site reaches it: a folder is within reach of this machine's own Site only."""
+        folder = "://" not in self.store_url or self.store_url.startswith("file:")
+        return self.store_url if site == "home" or not folder else None
 
     def close(self) -> None:
         """Close the database."""
@@ -56,5 +65,24 @@ def open_context(home: Path, database_url: str | None, store_url: str | None, le
         queue=Queue(catalog, lease_seconds=lease_seconds),
     )
     if not catalog.find(Site, {"name": "home"}, limit=1):
-        catalog.add(Site.new(name="home", seen=utcnow()))
+        with contextlib.suppress(Conflict):  # another server on the same database was faster
+            catalog.add(Site.new(name="home"))
     return context
+
+
+def forget_what_answered(context: Context) -> None:
+    """Say of this machine's Services that none answers: their plane ended with the server before this one.
+
+    Done at each start, before the agent is started, which soon says what is true. Which versions answered last is kept: the
+    agent loads the last good one first.
+    """
+    after = None
+    while page := context.catalog.find(Service, {"site": "home"}, after=after):
+        for service in page:
+            old = service.status
+            if service.stopped or old.state in (ServiceState.STARTING, ServiceState.STOPPED):
+                continue
+            status = ServiceStatus(state=ServiceState.STARTING, rev=old.rev, live=old.live)
+            with contextlib.suppress(Conflict):  # somebody moves it just now, who knows better
+                context.catalog.change(service.model_copy(update={"status": status}))
+        after = page[-1].id

@@ -1,16 +1,16 @@
 """Waiting: long polls and server-sent events. Woken at once by this server's own changes, and by the clock for others'."""
 
 import asyncio
-import json
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from anyio.to_thread import run_sync
 
+from leptonai.core.errors import Busy
 from leptonai.core.nouns import Event, Run
 from leptonai.core.ports import Catalog
-from leptonai.server.wire import dump
+from leptonai.server.wire import text
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5  # how soon a change by another server on the same database is seen
@@ -23,6 +23,7 @@ class Wakes:
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.closed = False
 
     def bind(self) -> None:
         """Remember the running loop."""
@@ -33,6 +34,11 @@ class Wakes:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._set, topics)
 
+    def close(self) -> None:
+        """Let nobody wait any longer: the server stops. Called on the loop."""
+        self.closed = True
+        self._set(tuple(self._waiting))
+
     def _set(self, topics: tuple[str, ...]) -> None:
         for topic in topics:
             for event in self._waiting.get(topic, ()):
@@ -41,12 +47,17 @@ class Wakes:
     async def until(
         self, topic: str, look: Callable[[], Awaitable[T | None]], seconds: float, poll: float = POLL_SECONDS
     ) -> T | None:
-        """Call `look` now, at each wake-up of `topic` and every `poll` seconds, until it finds something or time is up."""
+        """Call `look` now, at each wake-up of `topic` and every `poll` seconds, until it finds something or time is up.
+
+        Raises `Busy` when the server stops.
+        """
         event = asyncio.Event()
         self._waiting[topic].add(event)
         try:
             deadline = asyncio.get_running_loop().time() + seconds
             while True:
+                if self.closed:
+                    raise Busy("the server is stopping: try again", retry_after=1.0)
                 event.clear()
                 found = await look()
                 left = deadline - asyncio.get_running_loop().time()
@@ -75,8 +86,12 @@ async def run_events(
         events = await run_sync(lambda: catalog.series(id, after=seq, streams=streams))
         return (events, run) if events or run.state.ended else None
 
+    yield ": here\n\n"
     while True:
-        found = await wakes.until(f"run:{id}", look, POLL_SECONDS * 2)
+        try:
+            found = await wakes.until(f"run:{id}", look, POLL_SECONDS * 2)
+        except Busy:  # the server stops; without an `end` the client asks again, whoever answers then
+            return
         if found is None:
             silent += POLL_SECONDS * 2
             if silent >= _BEAT_SECONDS:
@@ -86,11 +101,11 @@ async def run_events(
         events, run = found
         for event in events:
             seq = event.seq
-            yield _sse(event.stream, event.model_dump(mode="json"), seq)
+            yield _sse(event.stream, event.model_dump_json(), seq)
         if run is not None and run.state.ended and len(events) < 1000:
-            yield _sse("end", dump(run), seq)
+            yield _sse("end", text(run).decode(), seq)
             return
 
 
-def _sse(kind: str, data: object, seq: int) -> str:
-    return f"id: {seq}\nevent: {kind}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+def _sse(kind: str, data: str, seq: int) -> str:
+    return f"id: {seq}\nevent: {kind}\ndata: {data}\n\n"

@@ -1,34 +1,34 @@
 """Datasets."""
 
 import json
-from typing import Annotated
+from functools import partial
 
-from fastapi import Query, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from leptonai.core.nouns import Audit, Blob, Dataset
 from leptonai.core.stages import load
-from leptonai.server.routes.table import AtDesk, Here, Routes, Who
+from leptonai.server import opens
+from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Routes, Who, Word
 from leptonai.server.wire import Json, matched, one, page
 
 routes = Routes()
-Limit = Annotated[int, Query(ge=1, le=500)]
 
 
 @routes.route("GET", "/datasets", "dataset:read")
 def list_datasets(
-    here: Here, name: str | None = None, digest: str | None = None, limit: Limit = 50, cursor: str | None = None
+    here: Here, name: Word = None, digest: Word = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """List dataset versions, newest first."""
     where = {field: value for field, value in {"name": name, "digest": digest}.items() if value is not None}
-    return page(here.catalog.find(Dataset, where, limit=limit, after=cursor), limit)
+    return page(partial(here.catalog.find, Dataset, where), limit, cursor)
 
 
 @routes.route("GET", "/datasets/{ref}", "dataset:read")
 def get_dataset(ref: str, desk: AtDesk, who: Who) -> Response:
     """Return a dataset version by name, name@v2 or id."""
     found = desk.dataset(ref)
-    who.may_read(found.manifest, None)
+    opens.see_dataset(who, found)
     return one(found)
 
 
@@ -36,7 +36,7 @@ def get_dataset(ref: str, desk: AtDesk, who: Who) -> Response:
 def preview(ref: str, desk: AtDesk, who: Who) -> Response:
     """Return the first rows of a dataset version."""
     found = desk.dataset(ref)
-    who.may_read(found.manifest, None)
+    opens.see_dataset(who, found)
     return Json(load("leptonai.data.verbs:preview")(found, json.loads(desk.read(found.manifest))))
 
 

@@ -1,20 +1,28 @@
 """API keys, and the audit log."""
 
+import re
 from datetime import datetime
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Request
 from pydantic import Field
 from starlette.responses import Response
 
-from leptonai.core.errors import Denied, FieldError, Invalid, NotFound
-from leptonai.core.nouns import Audit, Frozen, Key, Name, utcnow
-from leptonai.server.auth import make_key
-from leptonai.server.routes.table import PERMISSIONS, Here, Routes, Who
-from leptonai.server.wire import Json, dump, page
+from leptonai.core.errors import Conflict, Denied, FieldError, Invalid, NotFound
+from leptonai.core.nouns import Audit, Frozen, Key, Name, Record, utcnow
+from leptonai.core.ports import DataKey
+from leptonai.core.stages import Changes
+from leptonai.server.auth import Caller, make_key
+from leptonai.server.context import Context
+from leptonai.server.receipts import Make, Receipts
+from leptonai.server.routes.table import Cursor, Here, Limit, Once, Routes, Who, Word
+from leptonai.server.scopes import PERMISSIONS, known, spread
+from leptonai.server.wire import Json, dump, encode, matched, page
+from leptonai.server.writing import write
 
 routes = Routes()
-Limit = Annotated[int, Query(ge=1, le=500)]
+_TAKEN = re.compile(r"local|[a-z]+_[0-9a-z]{26}")  # who else owns blobs: this machine's programs, and Runs by their ids
 
 
 class NewKey(Frozen):
@@ -26,46 +34,82 @@ class NewKey(Frozen):
 
 
 @routes.route("POST", "/keys", "key:write")
-def create_key(body: NewKey, here: Here, who: Who) -> Response:
+def create_key(body: NewKey, here: Here, who: Who, once: Once = None) -> Response:
     """Make a key; its secret is in this answer and nowhere else."""
+    _check(body, who)
+    receipts = Receipts(here.catalog, who.owner, "key.create", once, body)
+    if (before := receipts.known()) is not None:
+        return _again(here, receipts, before)
+
+    def effect(receipt: Make | None) -> Response:
+        key, secret = make_key(here, body.name, body.scopes, who.name, expires=body.expires)
+        answer = encode({"key": dump(key), "secret": secret})
+        audit = Audit.new(name="key.create", subject=body.name, by=who.name, facts={"scopes": list(body.scopes)})
+        more: tuple[Record, ...] = ()
+        if receipt is not None:  # for a repeated request; sealed, since the secret is in it
+            more = (receipt({"sealed": here.keyfile.wrap(DataKey(receipts.id or "", answer))}),)
+        try:
+            here.catalog.add(key, audit, *more)
+        except Conflict:
+            if here.catalog.find(Key, {"name": body.name}, limit=1) and receipts.known() is None:
+                right = "a name that no key has or had"
+                raise Conflict(
+                    f"a key {body.name!r} was made before, and the audit speaks of it: choose another name",
+                    errors=[FieldError("name", right)],
+                ) from None
+            raise
+        return Json(answer, 201)
+
+    return receipts.once(effect, lambda answer: _again(here, receipts, answer))
+
+
+def _again(here: Context, receipts: Receipts, answer: dict[str, Any]) -> Response:
+    return Json(here.keyfile.unwrap(receipts.id or "", answer["sealed"]).secret, 201)
+
+
+def _check(body: NewKey, who: Caller) -> None:
     for scope in body.scopes:
-        if scope != "*" and scope not in PERMISSIONS:
+        if not known(scope):
             raise Invalid(
                 f"there is no permission {scope[:60]!r}: use * or some of {', '.join(PERMISSIONS)}",
                 errors=[FieldError("scopes", f"{scope[:60]!r} is not a permission")],
             )
-        if not who.scopes & {scope, "*"}:
-            raise Denied(f"{who.name} lacks {scope} itself, so it cannot give it to a key")
-    if body.expires is not None and body.expires.tzinfo is None:
-        raise Invalid("expires must say its time zone, such as 2027-01-31T00:00:00Z")
-    key, secret = make_key(here, body.name, body.scopes, who.name, expires=body.expires)
-    here.catalog.add(
-        key, Audit.new(name="key.create", subject=body.name, by=who.name, facts={"scopes": list(body.scopes)})
-    )
-    return Json({"key": dump(key), "secret": secret}, 201)
+    if not who.everything and (more := set(body.scopes) - who.scopes | spread(body.scopes) - who.scopes):
+        raise Denied(f"{who.name} lacks {min(more)} itself, so it cannot give it to a key", permission=min(more))
+    if body.expires is not None and (body.expires.tzinfo is None or body.expires <= utcnow()):
+        right = "a time to come, with its time zone, such as 2027-01-31T00:00:00Z"
+        raise Invalid(f"expires must be {right}", errors=[FieldError("expires", right)])
+    if _TAKEN.fullmatch(body.name):
+        raise Invalid(
+            f"a key cannot be called {body.name!r}: choose another name", errors=[FieldError("name", "another")]
+        )
 
 
 @routes.route("GET", "/keys", "key:read")
-def list_keys(here: Here, limit: Limit = 50, cursor: str | None = None) -> Response:
+def list_keys(here: Here, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """List keys, without their secrets."""
-    return page(here.catalog.find(Key, limit=limit, after=cursor), limit)
+    return page(partial(here.catalog.find, Key), limit, cursor)
 
 
 @routes.route("DELETE", "/keys/{name}", "key:write")
-def revoke_key(name: str, here: Here, who: Who) -> Response:
+def revoke_key(name: str, request: Request, here: Here, who: Who) -> Response:
     """Revoke a key: it opens nothing from now on."""
-    found = here.catalog.find(Key, {"name": name}, limit=1)
-    if not found:
-        raise NotFound(f"there is no key {name!r}: see  lepton key list")
-    key = found[0].model_copy(update={"revoked": found[0].revoked or utcnow()})
-    here.catalog.change(key, add=(Audit.new(name="key.revoke", subject=name, by=who.name),))
+
+    def verb() -> Changes:
+        found = here.catalog.find(Key, {"name": name}, limit=1)
+        if not found:
+            raise NotFound(f"there is no key {name!r}: see  lepton key list")
+        matched(request, found[0])
+        return Changes(change=(found[0].model_copy(update={"revoked": found[0].revoked or utcnow()}),))
+
+    write(here, verb, Audit.new(name="key.revoke", subject=name, by=who.name))
     return Response(status_code=204)
 
 
 @routes.route("GET", "/audit", "audit:read")
 def list_audit(
-    here: Here, name: str | None = None, subject: str | None = None, limit: Limit = 50, cursor: str | None = None
+    here: Here, name: Word = None, subject: Word = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
     """List who changed what, newest first."""
     where = {field: value for field, value in {"name": name, "subject": subject}.items() if value is not None}
-    return page(here.catalog.find(Audit, where, limit=limit, after=cursor), limit)
+    return page(partial(here.catalog.find, Audit, where), limit, cursor)

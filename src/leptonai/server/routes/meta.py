@@ -3,7 +3,8 @@
 from starlette.responses import Response
 
 from leptonai import __version__
-from leptonai.server.routes.table import PUBLIC, Routes, Who
+from leptonai.server.routes.table import Routes, Who
+from leptonai.server.scopes import ANY_KEY, PUBLIC
 from leptonai.server.wire import Json
 
 routes = Routes()
@@ -15,7 +16,7 @@ def health() -> Response:
     return Json({"status": "ok", "version": __version__})
 
 
-@routes.route("GET", "/me", "me")
+@routes.route("GET", "/me", ANY_KEY)
 def me(who: Who) -> Response:
     """Say who the caller is and what he may do."""
     return Json({"name": who.name, "scopes": sorted(who.scopes)})

@@ -1,20 +1,20 @@
 """Models and their aliases."""
 
-from typing import Annotated, Any
+from functools import partial
 
-from fastapi import Query, Request
+from fastapi import Request
 from pydantic import Field
 from starlette.responses import Response
 
-from leptonai.core.errors import Conflict
+from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Alias, Audit, Frozen, Model
-from leptonai.core.stages import load
+from leptonai.core.stages import Changes, load
 from leptonai.registry.spec import SetAlias
-from leptonai.server.routes.table import AtDesk, Here, Routes, Who
+from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Routes, Who, Word
 from leptonai.server.wire import matched, one, page
+from leptonai.server.writing import write
 
 routes = Routes()
-Limit = Annotated[int, Query(ge=1, le=500)]
 
 
 class Version(Frozen):
@@ -24,18 +24,16 @@ class Version(Frozen):
 
 
 @routes.route("GET", "/models", "model:read")
-def list_models(
-    here: Here, name: str | None = None, run: str | None = None, limit: Limit = 50, cursor: str | None = None
-) -> Response:
+def list_models(here: Here, name: Word = None, run: Word = None, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """List model versions, newest first."""
     where = {field: value for field, value in {"name": name, "run": run}.items() if value is not None}
-    return page(here.catalog.find(Model, where, limit=limit, after=cursor), limit)
+    return page(partial(here.catalog.find, Model, where), limit, cursor)
 
 
 @routes.route("GET", "/aliases", "model:read")
-def list_aliases(here: Here, name: str | None = None, limit: Limit = 50, cursor: str | None = None) -> Response:
+def list_aliases(here: Here, name: Word = None, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """List aliases."""
-    return page(here.catalog.find(Alias, {"name": name} if name else {}, limit=limit, after=cursor), limit)
+    return page(partial(here.catalog.find, Alias, {} if name is None else {"name": name}), limit, cursor)
 
 
 @routes.route("GET", "/models/{ref}", "model:read")
@@ -50,48 +48,50 @@ def get_version(ref: str, version: str, desk: AtDesk) -> Response:
     return one(desk.model(f"{ref}/{version}"))
 
 
-def _write(here: Here, who: Who, action: str, subject: str, verb: Any) -> None:
-    for last in (False, False, False, True):
-        changes = verb()
-        audit = Audit.new(name=action, subject=subject, by=who.name)
-        try:
-            here.catalog.change(*changes.change, add=(*changes.add, audit), drop=changes.drop)
-        except Conflict:
-            if last:
-                raise
-            continue
-        return
+@routes.route("DELETE", "/models/{ref}", "model:write")
+def delete_unnamed(ref: str) -> Response:
+    """Refuse: which version is to be deleted must be said."""
+    right = f"/models/{ref[:100]}/VERSION"
+    raise Invalid(f"say which version to delete: {right}", errors=[FieldError("version", right)])
 
 
 @routes.route("DELETE", "/models/{ref}/{version}", "model:write")
 def delete_version(ref: str, version: str, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
     """Delete one version of a model, unless an alias or a service points at it."""
-    found = desk.model(f"{ref}/{version}")
-    matched(request, found)
-    _write(
-        here, who, "model.delete", f"{ref}/{version}", lambda: load("leptonai.registry.verbs:delete_model")(found, desk)
-    )
+
+    def verb() -> Changes:
+        found = desk.model(f"{ref}/{version}")
+        matched(request, found)
+        return Changes.of(load("leptonai.registry.verbs:delete_model")(found, desk))
+
+    write(here, verb, Audit.new(name="model.delete", subject=f"{ref}/{version}", by=who.name))
     return Response(status_code=204)
 
 
 @routes.route("PUT", "/models/{name}/aliases/{alias}", "model:write")
-def set_alias(name: str, alias: str, body: Version, here: Here, desk: AtDesk, who: Who) -> Response:
+def set_alias(name: str, alias: str, body: Version, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
     """Point an alias at a version; whoever held it holds it no more."""
     spec = SetAlias(alias=alias, version=body.version)
-    _write(
-        here, who, "alias.set", f"{name}@{alias}", lambda: load("leptonai.registry.verbs:set_alias")(name, spec, desk)
-    )
+
+    def verb() -> Changes:
+        if request.headers.get("if-match") is not None:
+            matched(request, here.catalog.get(Alias, f"{name}@{alias}"))
+        return Changes.of(load("leptonai.registry.verbs:set_alias")(name, spec, desk))
+
+    facts = {"version": body.version}
+    write(here, verb, Audit.new(name="alias.set", subject=f"{name}@{alias}", by=who.name, facts=facts))
     return one(here.catalog.get(Alias, f"{name}@{alias}"))
 
 
 @routes.route("DELETE", "/models/{name}/aliases/{alias}", "model:write")
-def drop_alias(name: str, alias: str, here: Here, desk: AtDesk, who: Who) -> Response:
-    """Take an alias away."""
-    _write(
-        here,
-        who,
-        "alias.drop",
-        f"{name}@{alias}",
-        lambda: load("leptonai.registry.verbs:drop_alias")(name, alias, desk),
-    )
+def drop_alias(name: str, alias: str, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
+    """Take an alias away; the version it points at stays."""
+
+    def verb() -> Changes:
+        changes = Changes.of(load("leptonai.registry.verbs:drop_alias")(name, alias, desk))
+        for record in changes.drop:
+            matched(request, record)
+        return changes
+
+    write(here, verb, Audit.new(name="alias.drop", subject=f"{name}@{alias}", by=who.name))
     return Response(status_code=204)

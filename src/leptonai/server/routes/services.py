@@ -1,17 +1,18 @@
 """Services."""
 
-from typing import Annotated
+from functools import partial
 
-from fastapi import Header, Query, Request
+from fastapi import Request
 from starlette.responses import Response
 
-from leptonai.core.errors import Conflict, NotFound, Stale
-from leptonai.core.nouns import Audit, Service, ServiceStatus
-from leptonai.core.stages import load
+from leptonai.core.errors import NotFound, Stale
+from leptonai.core.nouns import Audit, Record, Service, ServiceStatus
+from leptonai.core.stages import Changes, load
 from leptonai.server.context import Context
 from leptonai.server.receipts import Make, Receipts
-from leptonai.server.routes.table import AtDesk, Here, Routes, Who
+from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Once, Routes, Who, Word
 from leptonai.server.wire import matched, one, page
+from leptonai.server.writing import write
 from leptonai.serving.spec import Deploy
 
 routes = Routes()
@@ -25,26 +26,22 @@ def _service(here: Context, name: str) -> Service:
 
 
 @routes.route("POST", "/services", "service:write")
-def deploy(
-    body: Deploy, here: Here, desk: AtDesk, who: Who, idempotency_key: Annotated[str | None, Header()] = None
-) -> Response:
+def deploy(body: Deploy, request: Request, here: Here, desk: AtDesk, who: Who, once: Once = None) -> Response:
     """Make a model version answer under a name; an existing service moves to it."""
-    receipts = Receipts(here.catalog, who.owner, "service.deploy", idempotency_key, body)
+    receipts = Receipts(here.catalog, who.owner, "service.deploy", once, body)
     if receipts.known() is not None:
         return one(_service(here, body.name), 201)
 
+    def verb() -> Changes:
+        changes = Changes.of(load("leptonai.serving.verbs:deploy")(body, desk))
+        for record in changes.change:
+            matched(request, record)
+        return changes
+
     def effect(receipt: Make | None) -> Service:
         audit = Audit.new(name="service.deploy", subject=body.name, by=who.name, facts={"model": body.model})
-        more = (audit,) if receipt is None else (audit, receipt({"service": body.name}))
-        for last in (False, False, False, True):
-            changes = load("leptonai.serving.verbs:deploy")(body, desk)
-            try:
-                here.catalog.change(*changes.change, add=(*changes.add, *more), drop=changes.drop)
-            except Conflict:
-                if last or receipts.known() is not None:
-                    raise
-                continue
-            break
+        more: tuple[Record, ...] = () if receipt is None else (receipt({"service": body.name}),)
+        write(here, verb, audit, more=more, settled=lambda: receipts.known() is not None)
         return _service(here, body.name)
 
     service = receipts.once(effect, lambda _: _service(here, body.name))
@@ -54,13 +51,11 @@ def deploy(
 
 @routes.route("GET", "/services", "service:read")
 def list_services(
-    here: Here,
-    site: str | None = None,
-    limit: Annotated[int, Query(ge=1, le=500)] = 50,
-    cursor: str | None = None,
+    here: Here, site: Word = None, name: Word = None, limit: Limit = 50, cursor: Cursor = None
 ) -> Response:
-    """List Services."""
-    return page(here.catalog.find(Service, {"site": site} if site else {}, limit=limit, after=cursor), limit)
+    """List Services, newest first."""
+    where = {field: value for field, value in {"site": site, "name": name}.items() if value is not None}
+    return page(partial(here.catalog.find, Service, where), limit, cursor)
 
 
 @routes.route("GET", "/services/{name}", "service:read")
@@ -72,29 +67,25 @@ def get_service(name: str, here: Here) -> Response:
 @routes.route("DELETE", "/services/{name}", "service:write")
 def delete_service(name: str, request: Request, here: Here, who: Who) -> Response:
     """Take a Service away."""
-    wanted = request.headers.get("if-match")
-    for last in (False, False, False, True):
+
+    def verb() -> Changes:
         service = _service(here, name)
         matched(request, service)
-        audit = Audit.new(name="service.delete", subject=name, by=who.name)
-        try:
-            here.catalog.change(add=(audit,), drop=(service,))
-        except Stale:
-            if last or wanted is not None:
-                raise
-            continue
-        break
-    here.wakes.notify(f"services:{service.site}")
+        return Changes.of(load("leptonai.serving.verbs:delete")(service))
+
+    changes = write(here, verb, Audit.new(name="service.delete", subject=name, by=who.name))
+    here.wakes.notify(*(f"services:{service.site}" for service in changes.drop))
     return Response(status_code=204)
 
 
 @routes.route("PUT", "/services/{name}/status", "site:agent")
-def report(name: str, body: ServiceStatus, here: Here) -> Response:
+def report(name: str, body: ServiceStatus, here: Here, who: Who) -> Response:
     """Say how a Service stands: its Site's agent does."""
     for last in (False, False, False, True):
         service = _service(here, name)
-        if body.rev < service.status.rev:
-            break  # it speaks of an earlier deploy
+        who.need_site(service.site)
+        if body.rev < service.status.rev or body == service.status:
+            break  # it speaks of an earlier deploy, or says nothing new
         try:
             here.catalog.change(service.model_copy(update={"status": body}))
         except Stale:

@@ -1,7 +1,9 @@
 """Sites: what an agent asks and says."""
 
 import contextlib
+import hashlib
 from datetime import timedelta
+from functools import partial
 from typing import Annotated, Any
 
 from anyio.to_thread import run_sync
@@ -13,7 +15,7 @@ from leptonai.core.errors import Conflict, NotFound
 from leptonai.core.nouns import Frozen, Model, Service, Site, utcnow
 from leptonai.runs.queue import Claim
 from leptonai.server.context import Context
-from leptonai.server.routes.table import Here, Routes
+from leptonai.server.routes.table import Cursor, Here, Limit, Routes, Who
 from leptonai.server.wire import Json, dump, one, page
 
 routes = Routes()
@@ -30,8 +32,8 @@ class Ask(Frozen):
 class Held(Frozen):
     """A Run that an agent works on."""
 
-    id: str
-    epoch: int
+    id: Annotated[str, Field(pattern=r"^[a-z]+_[0-9a-z]{26}$")]
+    epoch: Annotated[int, Field(ge=0, le=2**31)]
 
 
 class Beat(Frozen):
@@ -39,7 +41,7 @@ class Beat(Frozen):
 
     agent: Annotated[str, Field(min_length=1, max_length=200)]
     runs: Annotated[tuple[Held, ...], Field(max_length=1000)] = ()
-    plane: str | None = None
+    plane: Annotated[str, Field(max_length=500)] | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -51,9 +53,9 @@ def _site(here: Context, name: str) -> Site:
 
 
 @routes.route("GET", "/sites", "site:read")
-def list_sites(here: Here, limit: Annotated[int, Query(ge=1, le=500)] = 50, cursor: str | None = None) -> Response:
+def list_sites(here: Here, limit: Limit = 50, cursor: Cursor = None) -> Response:
     """List Sites."""
-    return page(here.catalog.find(Site, limit=limit, after=cursor), limit)
+    return page(partial(here.catalog.find, Site), limit, cursor)
 
 
 @routes.route("GET", "/sites/{site}", "site:read")
@@ -63,8 +65,9 @@ def get_site(site: str, here: Here) -> Response:
 
 
 @routes.route("POST", "/sites/{site}/claim", "site:agent")
-async def claim(site: str, body: Ask, here: Here, request: Request) -> Response:
+async def claim(site: str, body: Ask, here: Here, who: Who, request: Request) -> Response:
     """Ask for a Run; waits until there is one, or the time is up (204)."""
+    who.need_site(site)
     await run_sync(_site, here, site)
 
     async def look() -> Claim | None:
@@ -77,12 +80,13 @@ async def claim(site: str, body: Ask, here: Here, request: Request) -> Response:
         # Nobody is there to take it: give it back at once instead of letting its lease run out.
         await run_sync(lambda: here.queue.give_back(found.run))
         return Response(status_code=204)
-    return Json({"run": dump(found.run), "token": found.token, "store_url": here.store_url})
+    return Json({"run": dump(found.run), "token": found.token, "store_url": here.reach(site)})
 
 
 @routes.route("POST", "/sites/{site}/heartbeat", "site:agent")
-def heartbeat(site: str, body: Beat, here: Here) -> Response:
+def heartbeat(site: str, body: Beat, here: Here, who: Who) -> Response:
     """Renew the leases of an agent's Runs, and learn which to stop."""
+    who.need_site(site)
     record = _site(here, site)
     now = utcnow()
     news: dict[str, Any] = {}
@@ -119,17 +123,20 @@ def _wanted(here: Context, site: str) -> dict[str, Any]:
             f"{s.id}:{s.stopped}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}" for s in services
         )
     )
-    return {"fingerprint": print_of or "none", "services": items}
+    return {"fingerprint": hashlib.sha256(print_of.encode()).hexdigest()[:32], "services": items}
 
 
 @routes.route("GET", "/sites/{site}/services", "site:agent")
 async def services(
     site: str,
     here: Here,
-    after: str = "",
+    who: Who,
+    after: Annotated[str, Query(max_length=200)] = "",
     wait: Annotated[float, Query(ge=0, le=60)] = 0,
 ) -> Response:
     """Return the Services of a Site; waits until they differ from `after`, or the time is up."""
+    who.need_site(site)
+    await run_sync(_site, here, site)
 
     async def look() -> dict[str, Any] | None:
         found = await run_sync(_wanted, here, site)

@@ -1,25 +1,18 @@
 """The one route table. A route that declares no permission cannot be put into it, so the server does not start with one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, NamedTuple, TypeVar
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Header, Query, Request
 
-from leptonai.core.refs import check_name
-from leptonai.server.auth import Caller, Door
+from leptonai.server.auth import Caller
 from leptonai.server.context import Context
 from leptonai.server.desk import ServerDesk
+from leptonai.server.gate import JSON_BYTES, Gate
+from leptonai.server.scopes import DECLARABLE
 
 API = "/api/v1"
-PUBLIC = "public"
 F = TypeVar("F", bound=Callable[..., Any])
-
-# Every permission there is; keys are made with some of them.
-PERMISSIONS = (
-    "dataset:read", "dataset:write", "run:read", "run:write", "model:read", "model:write", "service:read", "service:write",
-    "site:read", "site:agent", "key:read", "key:write", "blob:read", "blob:write", "audit:read", "run:report",
-)  # fmt: skip
-_SPECIAL = (PUBLIC, "me", "stage")  # "me": any valid key; "stage": the permission of the stage that is asked for
 
 
 class Route(NamedTuple):
@@ -30,6 +23,8 @@ class Route(NamedTuple):
     permission: str
     summary: str
     handler: Callable[..., Any]
+    limit: int = JSON_BYTES  # of the body
+    streams: bool = False  # the handler reads the body itself
 
 
 class Routes:
@@ -38,17 +33,26 @@ class Routes:
     def __init__(self) -> None:
         self.found: list[Route] = []
 
-    def route(self, method: str, path: str, permission: str) -> Callable[[F], F]:
+    def route(
+        self, method: str, path: str, permission: str, *, limit: int = JSON_BYTES, streams: bool = False
+    ) -> Callable[[F], F]:
         """Add a handler. Raises `ValueError` for a permission that is none."""
-        if permission not in (*PERMISSIONS, *_SPECIAL):
-            raise ValueError(f"{method} {path} declares no permission, or one that does not exist: {permission!r}")
 
         def take(handler: F) -> F:
             summary = (handler.__doc__ or "").strip().partition("\n")[0]
-            self.found.append(Route(method, f"{API}{path}", permission, summary, handler))
+            route = Route(method, f"{API}{path}", permission, summary, handler, limit, streams)
+            _check(route)
+            self.found.append(route)
             return handler
 
         return take
+
+
+def _check(route: Route) -> None:
+    if route.permission not in DECLARABLE:
+        raise ValueError(
+            f"{route.method} {route.path} declares no permission, or one that does not exist: {route.permission!r}"
+        )
 
 
 def context(request: Request) -> Context:
@@ -57,52 +61,47 @@ def context(request: Request) -> Context:
     return found
 
 
-def caller(request: Request) -> Caller:
-    """Return who calls; the guard of the route put him there."""
+async def caller(request: Request) -> Caller:
+    """Return who calls; the gate of the route put him there."""
     found: Caller = request.state.caller
     return found
 
 
-def desk(request: Request) -> ServerDesk:
+async def desk(request: Request) -> ServerDesk:
     """Return the desk of whoever calls."""
-    return ServerDesk(context(request), caller(request).name)
+    return ServerDesk(context(request), request.state.caller.name)
 
 
-Here = Annotated[Context, Depends(context)]
+async def _context(request: Request) -> Context:
+    return context(request)
+
+
+Here = Annotated[Context, Depends(_context)]
 Who = Annotated[Caller, Depends(caller)]
 AtDesk = Annotated[ServerDesk, Depends(desk)]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Cursor = Annotated[str | None, Query(pattern=r"^[a-z0-9][a-z0-9._@-]{0,220}$")]
+Word = Annotated[str | None, Query(max_length=200)]
+Once = Annotated[str | None, Header(alias="idempotency-key")]
 
 
-def _guard(permission: str) -> Callable[[Request], None]:
-    def guard(request: Request) -> None:
-        door: Door = request.app.state.door
-        who = door.enter(request.headers.get("authorization"))
-        if permission != "stage":
-            who.need(permission)
-        request.state.caller = who
-        for name in ("name", "site", "alias"):
-            if name in request.path_params:
-                check_name(str(request.path_params[name]), name)
-
-    return guard
-
-
-def install(app: FastAPI, routes: list[Route]) -> None:
-    """Put the routes into the app, each behind its guard. Raises `ValueError` for a route that was added past the table."""
+def install(app: FastAPI, routes: Sequence[Route]) -> None:
+    """Put the routes into the app, each behind its gate. Raises `ValueError` for a route without a permission."""
     for route in routes:
-        guards = [] if route.permission == PUBLIC else [Depends(_guard(route.permission))]
-        app.add_api_route(
+        _check(route)
+        app.router.add_api_route(
             route.path,
             route.handler,
             methods=[route.method],
-            dependencies=guards,
             summary=route.summary,
             response_model=None,
             openapi_extra={"x-permission": route.permission},
+            route_class_override=Gate,
         )
-    known = {(route.method, route.path) for route in routes}
+        gate = app.router.routes[-1]
+        if not isinstance(gate, Gate):
+            raise TypeError(f"{route.path} is not behind a gate")
+        gate.permission, gate.limit, gate.streams = route.permission, route.limit, route.streams
     for found in app.routes:
-        path, methods = getattr(found, "path", ""), getattr(found, "methods", None) or set()
-        for method in methods - {"HEAD", "OPTIONS"}:
-            if (method, path) not in known:
-                raise ValueError(f"{method} {path} is not in the route table: it declares no permission")
+        if not isinstance(found, Gate) or found.permission not in DECLARABLE:
+            raise ValueError(f"{getattr(found, 'path', found)} is not in the route table: it declares no permission")
