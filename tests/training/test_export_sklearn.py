@@ -48,6 +48,7 @@ REGRESSORS = [
     RandomForestRegressor(10),
     HistGradientBoostingRegressor(max_iter=10, min_samples_leaf=2),
     make_pipeline(StandardScaler(), Ridge()),
+    make_pipeline(StandardScaler(), HistGradientBoostingRegressor(max_iter=20, min_samples_leaf=2)),
 ]
 
 
@@ -76,7 +77,7 @@ def test_classifiers(model: Any, task: str, options: dict[str, Any], tmp_path: P
 
 @pytest.mark.parametrize("model", REGRESSORS, ids=name)
 def test_regressors(model: Any, tmp_path: Path) -> None:
-    result = exported(learn(model, mixed("regression"), tmp_path))
+    result = exported(learn(model, mixed("regression", 800), tmp_path))
     (output,) = Signature.model_validate(result["signature"]).outputs
     assert (output.name, output.datatype, output.shape) == ("prediction", "FP32", (-1,))
 

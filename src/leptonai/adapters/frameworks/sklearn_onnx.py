@@ -17,6 +17,9 @@ from leptonai.adapters.frameworks.onnx_quiet import quiet
 from leptonai.core.ports import Learner, Route
 
 OPSETS = {"": 20, "ai.onnx.ml": 3}
+NOT_USED = {
+    "Scaler"
+}  # multiplies where scikit-learn divides: a last digit, which sends a row down another branch of a tree
 
 
 def routes(learner: Learner, example: Any) -> Iterator[Route]:
@@ -35,7 +38,7 @@ def routes(learner: Learner, example: Any) -> Iterator[Route]:
 def _convert(estimator: Any, kind: Any, outputs: tuple[int, ...]) -> bytes:
     with quiet(), _plain_integers(), _votes_apart(estimator):
         model: onnx.ModelProto = to_onnx(
-            estimator, initial_types=[("x", kind)], target_opset=OPSETS, options=_options(estimator)
+            estimator, initial_types=[("x", kind)], target_opset=OPSETS, options=_options(estimator), black_op=NOT_USED
         )
     del model.graph.output[:-1]  # a classifier's label comes first; what decides is the tail of the published graph
     if is_classifier(estimator):
