@@ -20,9 +20,10 @@ from leptonai.core.nouns import utcnow
 OUTPUT = "output.log"
 SENT = "output.sent"
 PAUSE_SECONDS = 0.1
-AT_ONCE = 500
+AT_ONCE = 2_000
 WAITING_LIMIT = 20_000
 LINE_LIMIT = 8_192
+CHUNK_BYTES = 4 * 2**20
 
 Post = Callable[[list[dict[str, Any]]], object]
 
@@ -108,11 +109,11 @@ class Follower:
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
-                data = file.read(AT_ONCE * LINE_LIMIT)
+                data = file.read(CHUNK_BYTES)
         except OSError:
             return []
         if not last:
-            data = data[: data.rfind(b"\n") + 1] or (data if len(data) >= AT_ONCE * LINE_LIMIT else b"")
+            data = data[: data.rfind(b"\n") + 1] or (data if len(data) >= CHUNK_BYTES else b"")
         self._offset += len(data)
         return lines(data)
 
@@ -131,7 +132,7 @@ def unsent(folder: Path) -> tuple[int, bytes]:
         return offset, b""
     with path.open("rb") as file:
         file.seek(offset)
-        return offset, file.read(AT_ONCE * LINE_LIMIT)
+        return offset, file.read(CHUNK_BYTES)
 
 
 def lines(data: bytes) -> list[str]:

@@ -14,6 +14,7 @@ from leptonai.core.nouns import TensorSpec
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 PIXEL_LIMIT = 64_000_000
 
+_GREY = {"1", "L", "I;16", "LA"}
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -32,7 +33,9 @@ def decode(data: bytes, spec: TensorSpec) -> Any:
                 raise Invalid(f"the image is {found}; the model takes {right}", errors=[FieldError(spec.name, right)])
             if channels not in _MODES:
                 raise Invalid(f"the model takes images of {channels} channels, which no file format has: send numbers")
-            made = np.asarray(image.convert(_MODES[channels]), np.uint8)
+            # As an import does it: grey stays grey, all else is RGB first.
+            plain = image.convert("L" if image.mode in _GREY else "RGBA" if channels == 4 else "RGB")
+            made = np.asarray(plain.convert(_MODES[channels]), np.uint8)
     except (UnidentifiedImageError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         right = f"one of {', '.join(FORMATS)}"
         raise Invalid(f"the image cannot be read: it is not {right}", errors=[FieldError(spec.name, right)]) from error
