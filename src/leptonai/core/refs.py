@@ -45,7 +45,7 @@ def part_sizes(counts: Sequence[int], train_size: float) -> list[int]:
     """
     total = sum(counts)
     wanted = min(max(round(total * train_size), 1), total - 1) if total > 1 else total
-    exact = [count * wanted / total for count in counts] if total else []
+    exact = [count * wanted / (total or 1) for count in counts]
     sizes = [int(share) for share in exact]
     by_remainder = sorted(range(len(counts)), key=lambda i: (sizes[i] - exact[i], i))
     for i in by_remainder[: wanted - sum(sizes)]:
