@@ -59,10 +59,6 @@ def create(
     feature: Annotated[
         list[str] | None, typer.Option(help="Use only these columns; repeatable.", rich_help_panel=TRAIN)
     ] = None,
-    framework: Annotated[
-        str | None,
-        typer.Option(help="torch, keras or sklearn; default: what suits the columns.", rich_help_panel=TRAIN),
-    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.", rich_help_panel=TRAIN)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows at once.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.", rich_help_panel=TRAIN)] = None,
@@ -94,7 +90,7 @@ def create(
     Example: lepton run create evaluate --run run_01… --data churn
     """
     flags = {
-        "data": data, "target": target, "validation": validation, "features": feature or None, "framework": framework,
+        "data": data, "target": target, "validation": validation, "features": feature or None,
         "epochs": epochs, "batch_size": batch_size, "seed": seed, "run": run, "model": model,
         "early_stopping": None if patience is None else {"patience": patience},
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,

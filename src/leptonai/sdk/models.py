@@ -63,7 +63,7 @@ class Model:
         self,
         train: "Dataset | str",
         *,
-        epochs: int = 1,
+        epochs: int | None = None,
         batch_size: int = 32,
         validation_data: "Dataset | str | None" = None,
         callbacks: Sequence[object] = (),
@@ -80,7 +80,7 @@ class Model:
     ) -> History:
         """Train on a dataset, or on a part of one: a Run, followed to its end with a live progress bar.
 
-        `callbacks` may hold an `EarlyStopping` (ours, or Keras's). `target` and `features` are column names; default: the
+        `epochs`: passes over the data; default 1, or what a model that the server picks needs. `callbacks` may hold an `EarlyStopping` (ours, or Keras's). `target` and `features` are column names; default: the
         dataset's target, and all other columns. Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
         """
         document = {
@@ -97,6 +97,7 @@ class Model:
             "scale": scale,
             "checkpoint_seconds": checkpoint_seconds,
         }
+        document = {name: value for name, value in document.items() if value is not None}
         check(Train, document, "fit")  # before the code travels
         via = client.current()
         if self._framework is not None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import TaskID
     from rich.table import Table
 
+_BAR = 24  # characters
 _SECONDS_BETWEEN = 0.2  # updates of a notebook's cell; more would only fill its file
 
 
@@ -214,10 +215,11 @@ class Progress:
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
 
-        words = TextColumn("{task.fields[words]}", markup=False)
-        shown = Console(stderr=True)
         self._rich = RichProgress(
-            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), words, console=shown
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=_BAR),
+            TextColumn("{task.fields[words]}", markup=False),
+            console=Console(stderr=True),
         )
         self._rich.start()
         self._task = self._rich.add_task(self.title, total=None, words="")
@@ -250,8 +252,10 @@ class Progress:
 
     def _draw(self, *, last: bool = False) -> None:
         if self._rich is not None and self._task is not None:
-            total = self._meter.total or None
-            self._rich.update(self._task, completed=self._meter.done, total=total, words=self._words())
+            words, room = self._words(), max(10, self._rich.console.width - len(self.title) - _BAR - 3)
+            # On a narrow terminal it is the words that are cut, not the bar.
+            words = words if len(words) <= room else f"{words[: room - 1]}…"
+            self._rich.update(self._task, completed=self._meter.done, total=self._meter.total or None, words=words)
         elif self._cell is not None and (last or time.monotonic() - self._last > _SECONDS_BETWEEN):
             from IPython.display import HTML
 
