@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import click
 import typer.main
 
 from leptonai.core import errors
@@ -43,14 +42,15 @@ def stages() -> str:
     return "\n".join(["| Stage | Spec | Permission |", "|---|---|---|", *rows])
 
 
-def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    if isinstance(command, click.Group):
-        for name in command.list_commands(click.Context(command)):
-            child = command.get_command(click.Context(command), name)
+def _commands(command: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not hasattr(command, "list_commands"):
+        yield path, command
+        return
+    with command.make_context(path, [], resilient_parsing=True) as context:
+        for name in command.list_commands(context):
+            child = command.get_command(context, name)
             if child is not None and not child.hidden:
                 yield from _commands(child, f"{path} {name}")
-    else:
-        yield path, command
 
 
 def commands() -> str:
@@ -63,8 +63,8 @@ def commands() -> str:
         parts.append(f"## `{path}`\n\n{help_text}\n")
         rows = []
         for parameter in command.params:
-            if isinstance(parameter, click.Argument) or getattr(parameter, "TYPE", "") == "argument":
-                names = f"`{(parameter.metavar or parameter.name or '').upper()}`"
+            if parameter.param_type_name == "argument":
+                names = f"`{(parameter.metavar or parameter.name or '').strip('[]')}`"
             else:
                 names = ", ".join(f"`{name}`" for name in (*parameter.opts, *parameter.secondary_opts))
             text = (getattr(parameter, "help", None) or "").replace("|", "\\|").replace("\n", " ")

@@ -9,7 +9,7 @@ from leptonai.core import settings
 from leptonai.core.errors import FieldError, Invalid, Unsupported
 
 settings.silence_libraries()  # it opens a database, starts threads and reports to its maker when it is imported
-import onnxruntime as ort  # type: ignore[import-untyped]  # noqa: E402
+import onnxruntime as ort  # noqa: E402
 
 FILE = "model.onnx"
 
