@@ -77,6 +77,7 @@ MODELS: dict[str, Any] = {
         keras.Sequential([layers.Embedding(10000, 64), layers.Flatten(), layers.Dense(64), layers.Dense(1)]),
         tokens("regression"), "mse",
     ),
+    "functional": lambda: (_functional(layers.Dense(16, activation="relu")), series(), "logits"),
     "attention": lambda: (_functional(lambda x: layers.Attention()([x, x])), series(), "logits"),
     "multi-head attention": lambda: (_functional(lambda x: layers.MultiHeadAttention(2, 8)(x, x)), series(), "logits"),
     "own layer": lambda: (_sequence(layers.Flatten(), Doubles()), series(), "logits"),

@@ -14,7 +14,7 @@ import pytest
 from leptonai.core import settings
 from leptonai.training.export_check import TOLERANCE
 
-QUICK = ("dense", "dense sigmoid", "cnn", "lstm", "embedding", "the snippet")
+QUICK = ("dense", "dense sigmoid", "cnn", "lstm", "embedding", "functional", "the snippet")
 MORE = ("dense softmax", "dense regression", "normalization", "gru", "masked", "attention", "multi-head attention")
 
 
@@ -40,7 +40,7 @@ def agrees(found: dict[str, Any], *routes: str) -> None:
 
 def test_on_pytorch(tmp_path: Path) -> None:
     for found in exports("torch", tmp_path, *QUICK).values():
-        agrees(found, "PyTorch's tracer")
+        agrees(found, "PyTorch's tracer", "torch.export")
 
 
 @pytest.mark.slow

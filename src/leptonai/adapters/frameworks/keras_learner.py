@@ -1,6 +1,7 @@
 """A Keras model that learns inside a Run: Keras's own compiled steps and metrics, its state as safetensors."""
 
 import base64
+import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,8 @@ class KerasLearner:
 
     def _made(self) -> Any:
         with no_needless_import(), keras.saving.custom_object_scope(self._parts["custom"]):
-            model = keras.saving.deserialize_keras_object(self._parts["config"], safe_mode=False)
+            config = copy.deepcopy(self._parts["config"])  # a functional model takes it apart
+            model = keras.saving.deserialize_keras_object(config, safe_mode=False)
         # A step of Keras begins its metrics anew; ours go on to the end of the epoch.
         object.__setattr__(model, "reset_metrics", lambda: None)
         return model
