@@ -24,7 +24,7 @@ PLACES = {
     "psycopg": ("adapters/catalog/",),
     "obstore": ("adapters/stores/",),
     "cryptography": ("adapters/stores/", "server/keys.py"),
-    "torch": ("adapters/frameworks/", "training/defaults.py"),
+    "torch": ("adapters/frameworks/", "training/defaults.py", "cli/demo.py"),
     "keras": ("adapters/frameworks/", "sdk/layers.py"),
     "tensorflow": ("adapters/frameworks/",),
     "tf2onnx": ("adapters/frameworks/",),
