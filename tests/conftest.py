@@ -15,6 +15,8 @@ from leptonai.core import settings
 
 settings.silence_libraries()  # before any test imports them; it stays for the whole run
 
+# Variables that libraries set for themselves when they are first imported.
+_LIBRARIES = ("PYTEST_", "COV", "TORCHINDUCTOR_", "KMP_", "CRC32C_", "TF2_BEHAVIOR", "TPU_ML_PLATFORM", "KERAS_HOME")
 # Threads that libraries start once for a process and keep; they belong to nobody's test.
 _KEPT = ("asyncio_", "ThreadPoolExecutor-tf", "pymain", "execnet", "Dummy", "tqdm", "AnyIO worker", "IOThreadFS")
 
@@ -49,7 +51,7 @@ def _look() -> World:
             for f in me.open_files()
             if not f.path.startswith(("/dev/", "/proc/")) and "coverage" not in f.path and "site-packages" not in f.path
         ),
-        environment=frozenset((k, v) for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV"))),
+        environment=frozenset((k, v) for k, v in os.environ.items() if not k.startswith(_LIBRARIES)),
     )
 
 
