@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -133,8 +134,16 @@ def test_it_ends_when_its_agent_hangs_up(plane: Plane) -> None:
     assert plane.process._process.wait(10) == 0
 
 
-def test_not_ready_before_it_was_told_anything(plane: Plane) -> None:
-    answer = plane.client.get("/v2/health/ready")
-    assert (answer.status_code, answer.json()) == (503, {"ready": False})
-    assert plane.client.get("/v2/health/live").status_code == 200
+def test_callers_wait_until_it_is_known_what_answers(plane: Plane) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        early = pool.submit(plane.rows, "adder", {"x": 1})
+        time.sleep(0.5)
+        assert not early.done()
+        plane.load(bundles.adder(1))
+        assert early.result().status_code == 200
+
+
+def test_a_plane_without_a_service_says_so(plane: Plane) -> None:
+    plane.process.route([])
+    assert plane.client.get("/v2/health/ready").json() == {"ready": True}
     assert "none yet" in plane.rows("adder", {"x": 1}).text

@@ -14,10 +14,14 @@ from leptonai.sdk.http import Http
 
 
 class HttpKeyring:
-    """A `Keyring` that asks the server, which knows what the token at hand may open."""
+    """A `Keyring` that asks the server, which knows what the token at hand may open.
 
-    def __init__(self, http: Http):
+    With `remember`, a key that was given once is kept in memory: so a plane that dies while the server is away comes back.
+    """
+
+    def __init__(self, http: Http, *, remember: bool = False):
         self._http = http
+        self._known: dict[str, DataKey] | None = {} if remember else None
 
     def bind(self, blob: str, key: DataKey, size: int, plain: str) -> None:
         """Have the server remember the key of a blob; the same again is no error."""
@@ -28,8 +32,13 @@ class HttpKeyring:
 
     def find(self, blob: str) -> DataKey:
         """Return the key of a blob. Raises `NotFound` or `Denied`."""
+        if self._known is not None and blob in self._known:
+            return self._known[blob]
         found = self._http.call("GET", _path(blob, "key"))
-        return DataKey(found["uid"], base64.b64decode(found["secret"]))
+        key = DataKey(found["uid"], base64.b64decode(found["secret"]))
+        if self._known is not None:
+            self._known[blob] = key
+        return key
 
 
 class HttpStore:
@@ -72,10 +81,10 @@ class Stores(NamedTuple):
     raw: Store  # what is in it is encrypted already
 
 
-def stores(http: Http, store_url: str | None) -> Stores:
+def stores(http: Http, store_url: str | None, *, remember: bool = False) -> Stores:
     """Open the store at `store_url`, or behind the server where there is none."""
     raw: Any = plugins.store(store_url) if store_url else HttpStore(http)
-    return Stores(plugins.sealed(raw, HttpKeyring(http)), raw)
+    return Stores(plugins.sealed(raw, HttpKeyring(http, remember=remember)), raw)
 
 
 def _path(blob: str, what: str) -> str:

@@ -5,6 +5,7 @@ has libraries loaded ahead. The agent ends with the process that started it.
 """
 
 import argparse
+import contextlib
 import ctypes
 import importlib.util
 import logging
@@ -65,6 +66,7 @@ class Agent:
         self._holdings = Holdings()
         self._executor: Executor = plugins.executor("local")
         self._store_url = settings.get("store_url")
+        self._sealed: Store | None = None
         self._services = Services(site, http, self._blobs, self._executor, home, self._stopping)
         self._workers = [
             Worker(site, self.name, http, self._executor, home / "jobs", self._holdings, self._stopping, self._reached)
@@ -95,6 +97,7 @@ class Agent:
         """Give the Runs back to the server, so that they are taken up again, and end what was started; within seconds."""
         self._stopping.set()
         self._services.wake()
+        hang_up()
         given = [
             threading.Thread(target=give_back, args=(self._http, held), daemon=True) for held in self._holdings.all()
         ]
@@ -144,10 +147,24 @@ class Agent:
                 _log.warning("flavour %s cannot be loaded ahead: %s", flavour, error)
 
     def _reached(self, store_url: str | None) -> None:
-        self._store_url = store_url
+        if store_url != self._store_url:
+            self._store_url, self._sealed = store_url, None
 
     def _blobs(self) -> Store:
-        return keyring.stores(self._http, self._store_url).sealed
+        if self._sealed is None:
+            self._sealed = keyring.stores(self._http, self._store_url, remember=True).sealed
+        return self._sealed
+
+
+def hang_up() -> None:
+    """Cut every connection to the server: a long poll that still hangs there would be given what is given back."""
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            if str(path.readlink()).startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(path.name))) as found:
+                    if found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM:
+                        found.getpeername()  # raises for a socket that listens, which stays
+                        found.shutdown(socket.SHUT_RDWR)
 
 
 def load_ahead(executor: Executor, flavour: str, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import logging
 import shutil
 import socket
 import time
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from leptonai.agent.native import ANSWER, LOAD
-from leptonai.core.errors import Invalid, Unavailable, from_dict
+from leptonai.core.errors import Invalid, LeptonError, from_dict
 from leptonai.core.nouns import Model
 from leptonai.core.ports import Executor, Job
 from leptonai.serving import frames
@@ -17,6 +18,7 @@ from leptonai.serving.plane.native import connect
 
 START_SECONDS = 180.0  # its framework may have to be imported first
 
+_log = logging.getLogger(__name__)
 _number = itertools.count(1)
 
 
@@ -30,9 +32,11 @@ class NativeProcess:
         self._files = files
         self._folder = folder
         self._job = ""
+        self._failures = 0
+        self._retry_at = 0.0
 
     def start(self) -> None:
-        """Start it and return when the model is loaded. Raises `Invalid` with the reason, `Unavailable` when it dies."""
+        """Start it and return when the model is loaded. Raises `Invalid` with the reason why it cannot be."""
         self._folder.mkdir(parents=True, mode=0o700, exist_ok=True)
         for name in (LOAD, ANSWER):
             (self._folder / name).unlink(missing_ok=True)
@@ -48,19 +52,22 @@ class NativeProcess:
             except OSError:
                 frame = None
         if frame is None:
-            raise Unavailable("the process of the model died while it loaded it")
+            raise Invalid("the process of the model died while it loaded it; the agent's log may say why")
         if frame.header["op"] == "failed":
             raise from_dict(frame.header["error"])
 
-    @property
-    def started(self) -> bool:
-        """Whether it was started before."""
-        return bool(self._job)
-
-    @property
-    def alive(self) -> bool:
-        """Whether its process runs."""
-        return self._executor.poll(self._job) is None
+    def keep_up(self) -> None:
+        """Start another process when the last one died; one that cannot be started is tried again ever more slowly."""
+        if self._executor.poll(self._job) is None or time.monotonic() < self._retry_at:
+            return
+        _log.warning("the process of model %s died; it is started again", self.model.id)
+        try:
+            self.start()
+            self._failures = 0
+        except LeptonError as error:
+            self._failures += 1
+            self._retry_at = time.monotonic() + min(2.0**self._failures, 60.0)
+            _log.error("model %s: %s", self.model.id, error.message)
 
     def close(self) -> None:
         """End it and remove its folder."""
@@ -77,5 +84,5 @@ class NativeProcess:
             if end is not None:
                 raise Invalid(f"the process of the model ended before it began: {end.limit or f'code {end.code}'}")
             if time.monotonic() > until:
-                raise Unavailable("the process of the model did not start in time")
+                raise Invalid(f"the process of the model did not start within {START_SECONDS:g} s")
             time.sleep(0.02)

@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,6 +45,11 @@ class Desired(NamedTuple):
     def wanted(self) -> str:
         """The id of the Model that is asked for."""
         return self.service.variants[0].model
+
+    @property
+    def last_good(self) -> Model | None:
+        """What answered when the Site was last heard of: after a restart it answers before anything else is tried."""
+        return next((self.models[id] for id in self.service.status.live if id in self.models), None)
 
 
 class Failure(NamedTuple):
@@ -145,6 +151,8 @@ class Services:
             del self._said[name]
         self._retire()
         if wanted:
+            if self._plane is None:
+                self._live = {d.service.name: model for d in wanted if (model := d.last_good) is not None}
             self._ensure_plane()
             for desired in wanted:
                 self._serve(desired)
@@ -165,8 +173,6 @@ class Services:
         if failure is not None and (failure.model, failure.rev) == (id, desired.service.status.rev):
             self._report(desired, ServiceState.FAILED, failure.message)
             return
-        if live is None:
-            self._bring_back(desired)
         self._report(desired, ServiceState.UPDATING if name in self._live else ServiceState.STARTING)
         try:
             if id not in desired.models:
@@ -183,32 +189,27 @@ class Services:
         self._route()
         self._report(desired, ServiceState.READY)
 
-    def _bring_back(self, desired: Desired) -> None:
-        """After an agent's restart: have the last good version answer before the new one is tried."""
-        for id in desired.service.status.live:
-            if id != desired.wanted and id in desired.models:
-                with contextlib.suppress(Invalid, NotFound):
-                    self._load(desired.models[id])
-                    self._live[desired.service.name] = desired.models[id]
-                    self._route()
-
     def _load(self, model: Model) -> None:
-        if model.id in self._loaded and self._running(model.id):
-            return
-        for crash in range(CRASHES):
+        """Load a version beside what answers. Raises `Invalid` when it cannot be, or when the plane dies of it."""
+        for _ in range(CRASHES):
+            plane = self._ensure_plane()
             try:
-                plane = self._ensure_plane()
-                if _ONNX in model.files:
-                    plane.load(model, {_ONNX: self._read(model.files[_ONNX])})
-                else:
-                    plane.load(model, {}, self._start_native(model).path)
-                self._loaded.add(model.id)
+                self._give(plane, model)
                 return
             except Unavailable:
-                if self._plane is None or self._plane.alive:
+                if plane.alive:
                     raise
-                if crash == CRASHES - 1:
-                    raise Invalid("it cannot be loaded: the serving plane died of it, twice") from None
+        self._ensure_plane()
+        raise Invalid("it cannot be loaded: the serving plane died of it, twice")
+
+    def _give(self, plane: PlaneProcess, model: Model) -> None:
+        if model.id in self._loaded:
+            return
+        if _ONNX in model.files:
+            plane.load(model, {_ONNX: self._read(model.files[_ONNX])})
+        else:
+            plane.load(model, {}, self._start_native(model).path)
+        self._loaded.add(model.id)
 
     def _read(self, blob: str) -> bytes:
         with self._blobs().open(blob) as file:
@@ -217,11 +218,14 @@ class Services:
     def _route(self) -> None:
         """Send the table of routes; the plane frees what is in it no more, and so do we."""
         if self._plane is not None:
-            self._plane.route([(name, model.id) for name, model in self._live.items()])
+            self._plane.route(self._table())
         used = {model.id for model in self._live.values()}
         self._loaded &= used
         for id in self._native.keys() - used:
             self._retired.append((time.monotonic() + RETIRE_SECONDS, self._native.pop(id)))
+
+    def _table(self) -> list[tuple[str, str]]:
+        return [(name, model.id) for name, model in self._live.items()]
 
     # ------------------------------------------------------------------------------------------- processes
 
@@ -229,27 +233,53 @@ class Services:
         """Return a plane that runs; when it is a new one, everything that answered is loaded into it first."""
         if self._plane is not None and self._plane.alive:
             return self._plane
+        if self._socket is None:
+            self._socket = listen(self._port)
+            self._port = self._socket.getsockname()[1]
+        log = self._home / "logs" / "plane.log"
+        log.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        crashes: Counter[str] = Counter()
+        while True:
+            self._bury()
+            plane = PlaneProcess(self._socket, log)
+            try:
+                culprit = self._fill(plane)
+                if culprit is None:
+                    plane.route(self._table())  # an empty one too: until there is one, callers wait
+                    self._plane = plane
+                    return plane
+            except BaseException:
+                plane.kill()
+                raise
+            plane.kill()
+            crashes[culprit] += 1
+            if crashes[culprit] >= CRASHES:
+                _log.error("the serving plane dies of model %s, which is not loaded again", culprit)
+                self._live = {name: model for name, model in self._live.items() if model.id != culprit}
+
+    def _bury(self) -> None:
+        """Clear away a plane that died; one that dies again and again is started ever more slowly."""
         if self._plane is not None:
             self._deaths += 1
             _log.warning("the serving plane died; it is started again")
             self._plane.kill()
-            self._stopping.wait(min(0.05 * 2 ** min(self._deaths, 7), 5.0) if self._deaths > 2 else 0.0)
-        if self._socket is None:
-            self._socket = listen(self._port)
-            self._port = self._socket.getsockname()[1]
+            self._plane = None
+            self._stopping.wait(min(0.05 * 2 ** min(self._deaths, 7), 5.0) if self._deaths > 3 else 0.0)
         self._loaded.clear()
-        log = self._home / "logs" / "plane.log"
-        log.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-        self._plane = PlaneProcess(self._socket, log)
+
+    def _fill(self, plane: PlaneProcess) -> str | None:
+        """Load what answered into a new plane; return the id of the Model it died of."""
         for name, model in tuple(self._live.items()):
             try:
-                self._load(model)
+                self._give(plane, model)
             except Invalid as error:  # it was good before: something on this machine changed
                 _log.error("service %s: %s", name, error.message)
                 del self._live[name]
-        if self._live:
-            self._route()
-        return self._plane
+            except Unavailable:
+                if plane.alive:
+                    raise
+                return model.id
+        return None
 
     def _start_native(self, model: Model) -> NativeProcess:
         found = self._native.get(model.id)
@@ -263,7 +293,6 @@ class Services:
             files = {name: self._read(model.files[name]) for name in names if name is not None}
             found = NativeProcess(self._executor, model, files, self._home / "jobs" / f"native-{model.id}")
             self._native[model.id] = found
-        if not found.started or not found.alive:
             try:
                 found.start()
             except BaseException:
@@ -271,20 +300,14 @@ class Services:
                 raise
         return found
 
-    def _running(self, id: str) -> bool:
-        native = self._native.get(id)
-        return native is None or native.alive
-
     def _retire(self) -> None:
         now = time.monotonic()
         for when, native in tuple(self._retired):
             if now > when:
                 self._retired.remove((when, native))
                 native.close()
-        for native in tuple(self._native.values()):
-            if not native.alive:
-                _log.warning("the process of model %s died; it is started again", native.model.id)
-                native.start()
+        for native in self._native.values():
+            native.keep_up()
 
     def _close(self) -> None:
         self._live.clear()

@@ -15,6 +15,7 @@ from leptonai.core.nouns import Model
 from leptonai.serving import frames
 
 STOP_SECONDS = 8.0
+ANSWER_SECONDS = 300.0  # for a plane to load and warm one version
 
 
 def listen(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
@@ -62,6 +63,7 @@ class PlaneProcess:
         finally:
             theirs.close()
         self._line = ours
+        self._line.settimeout(ANSWER_SECONDS)
         self._lock = threading.Lock()
 
     @property
@@ -110,6 +112,8 @@ class PlaneProcess:
                 frames.send(self._line, header, parts)
                 frame = frames.receive(self._line)
         except (OSError, Corrupt) as error:
+            self._process.kill()  # one that hangs, or talks nonsense, is of no use
+            self._process.wait()
             raise Unavailable("the serving plane went away") from error
         if frame is None:
             with contextlib.suppress(subprocess.TimeoutExpired):

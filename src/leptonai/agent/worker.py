@@ -47,11 +47,13 @@ class Holdings:
     def __init__(self) -> None:
         self._held: dict[str, Held] = {}
         self._lock = threading.Lock()
-        self.changed = threading.Event()  # so that the next heartbeat comes at once
 
     def add(self, held: Held) -> None:
-        """Begin to hold."""
+        """Begin to hold. An earlier attempt at the same Run that is still here is lost by that."""
         with self._lock:
+            for earlier in self._held.values():
+                if earlier.run.id == held.run.id:
+                    earlier.lost.set()
             self._held[held.job] = held
 
     def drop(self, held: Held) -> None:
@@ -60,9 +62,9 @@ class Holdings:
             self._held.pop(held.job, None)
 
     def all(self) -> list[Held]:
-        """Return what is held now."""
+        """Return what is held now, but for what is known to be lost."""
         with self._lock:
-            return list(self._held.values())
+            return [held for held in self._held.values() if not held.lost.is_set()]
 
 
 @dataclass

@@ -51,6 +51,11 @@ async def serve(listen: socket.socket, control: socket.socket) -> None:
     told = asyncio.create_task(_until_end(Control(router, reader, writer), server))
     swept = asyncio.create_task(_sweeping(server))
     try:
+        # Callers wait in the socket's backlog until it is known what answers here: after a restart nobody gets a "not found".
+        await asyncio.wait(
+            [told, known := asyncio.create_task(router.told.wait())], return_when=asyncio.FIRST_COMPLETED
+        )
+        known.cancel()
         await server.serve(sockets=[listen])
     finally:
         told.cancel()

@@ -38,7 +38,7 @@ class Router:
 
     def __init__(self) -> None:
         self.metrics = Metrics(self._depths)
-        self.told = False  # whether there was a table yet
+        self.told = asyncio.Event()  # set once there was a table
         self._replicas: dict[str, Replica] = {}
         self._routes: dict[str, Route] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -62,7 +62,7 @@ class Router:
                 raise LeptonError(f"model {wanted.model} is not loaded, so service {wanted.service} stays where it is")
             routes[wanted.service] = self._route(wanted, self._replicas[wanted.model])
         self._routes = routes
-        self.told = True
+        self.told.set()
         used = {route.replica.model.id for route in routes.values()}
         for id in self._replicas.keys() - used:
             task = asyncio.create_task(self._replicas.pop(id).close())
@@ -82,7 +82,7 @@ class Router:
     @property
     def ready(self) -> bool:
         """Whether every service can answer now."""
-        return self.told and all(route.replica.ready for route in self._routes.values())
+        return self.told.is_set() and all(route.replica.ready for route in self._routes.values())
 
     async def close(self) -> None:
         """Finish what was accepted, and free everything."""
