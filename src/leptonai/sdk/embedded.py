@@ -23,7 +23,7 @@ from typing import NamedTuple, TextIO
 from leptonai import __version__
 from leptonai.core import settings
 from leptonai.core.errors import Conflict, DiskFull, LeptonError, MissingExtra, Unavailable
-from leptonai.sdk.http import Http
+from leptonai.sdk.http import Http, load_ahead
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 8.0
@@ -103,6 +103,7 @@ def ensure(home: Path) -> Embedded:
         facts, process = _found(home), None
         if facts is None:
             process = _start(home)
+            load_ahead()
             facts = _wait(home, process)
         fcntl.flock(alone, fcntl.LOCK_UN)
         alone.close()

@@ -271,6 +271,11 @@ class Http:
         )
 
 
+def load_ahead() -> None:
+    """Load the library behind this file, for who has to wait for something else anyhow."""
+    import httpx  # noqa: F401
+
+
 def _client(base_url: str) -> "httpx.Client":
     import httpx
 

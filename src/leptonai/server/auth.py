@@ -66,20 +66,28 @@ class Door:
         self._context = context
         self._cache: dict[str, tuple[float, Caller]] = {}
         self._lock = threading.Lock()
+        self._own = (
+            (context.local_token, _caller("local", ("*",))),
+            (context.agent_token, _caller("agent:home", ("site:agent:home",))),
+        )
+
+    def at_once(self, header: str | None) -> Caller | None:
+        """Return who it is where that needs no look into the catalog, else None. Raises `Unauthenticated`."""
+        token = _bearer(header)
+        for known, caller in self._own:
+            if _same(token, known):
+                return caller
+        with self._lock:
+            seen = self._cache.get(token)
+        return seen[1] if seen is not None and time.monotonic() - seen[0] < _CACHE_SECONDS else None
 
     def enter(self, header: str | None) -> Caller:
         """Return who it is. Raises `Unauthenticated`."""
-        kind, _, token = (header or "").partition(" ")
-        token = token.strip()
-        if kind.lower() != "bearer" or not token:
-            raise Unauthenticated("a key is needed: send the header 'Authorization: Bearer KEY' (see lepton login)")
-        if _same(token, self._context.local_token):
-            return _caller("local", ("*",))
-        if _same(token, self._context.agent_token):
-            return _caller("agent:home", ("site:agent:home",))
-        if token.startswith("lrt_"):
-            return self._run(token)
-        return self._key(token)
+        found = self.at_once(header)
+        if found is not None:
+            return found
+        token = _bearer(header)
+        return self._run(token) if token.startswith("lrt_") else self._key(token)
 
     def _run(self, token: str) -> Caller:
         id, _, secret = token.removeprefix("lrt_").partition("~")
@@ -95,10 +103,6 @@ class Door:
         return Caller(f"run:{run.id}", RUN_MAY if not run.state.ended else frozenset({REPORT}), run)
 
     def _key(self, token: str) -> Caller:
-        with self._lock:
-            seen = self._cache.get(token)
-        if seen is not None and time.monotonic() - seen[0] < _CACHE_SECONDS:
-            return seen[1]
         kid = parse_token(token).kid
         try:
             record = self._context.catalog.get(Key, kid)
@@ -116,6 +120,14 @@ class Door:
                 self._cache.clear()
             self._cache[token] = (time.monotonic(), caller)
         return caller
+
+
+def _bearer(header: str | None) -> str:
+    kind, _, token = (header or "").partition(" ")
+    token = token.strip()
+    if kind.lower() != "bearer" or not token:
+        raise Unauthenticated("a key is needed: send the header 'Authorization: Bearer KEY' (see lepton login)")
+    return token
 
 
 def _same(one: str, other: str) -> bool:

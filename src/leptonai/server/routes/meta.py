@@ -11,12 +11,12 @@ routes = Routes()
 
 
 @routes.route("GET", "/health", PUBLIC)
-def health() -> Response:
+async def health() -> Response:
     """Say that the server answers, and which version it is."""
     return Json({"status": "ok", "version": __version__})
 
 
 @routes.route("GET", "/me", ANY_KEY)
-def me(who: Who) -> Response:
+async def me(who: Who) -> Response:
     """Say who the caller is and what he may do."""
     return Json({"name": who.name, "scopes": sorted(who.scopes)})

@@ -1,0 +1,89 @@
+"""Names that mean something to a file system, a shell, a template or a database mean nothing here: 4xx, and nothing else."""
+
+import json
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from tests.server.conftest import Place
+
+from leptonai.server.routes import table
+from leptonai.server.routes.table import API
+
+NAMES = [
+    "..", "../x", "..\\x", "%2e%2e%2f", "%252e%252e%252f", "..;/", "/etc/x", "//x", "C:\\x", "\\\\host\\x", "file:///x",
+    "a/../../x", "a\0b", "a%00b", ".", "", "x" * 256, "x" * 5000, "x.", "x ", "CON", "~root", "$HOME", "{{7*7}}", "${7*7}",
+    "$(id)", "`id`", "a;id", "a\nb", "a\r\nX: y", "<script>", '"><img>', "=1+1", "@x", "\u200fx", "e\u0301", "é", "．．／x", "__proto__", "None",
+    "NaN", "-rf", "--help", "' OR 1=1 --", '"; DROP TABLE run', "😀", "a@b@c", "x@v0", "x@v-1", "x@v99999999999", "?x", "#x", "x" * 101, "%", "%zz",
+]  # fmt: skip
+FINE = {"con.txt"}  # reserved elsewhere; here a name never becomes a path
+
+
+@pytest.mark.parametrize("parameter", ["id", "blob", "name", "site", "alias", "ref", "version"])
+def test_path_parameters(place: Place, parameter: str) -> None:
+    good = {
+        "id": "run_" + "0" * 26,
+        "blob": "0" * 64,
+        "name": "n",
+        "site": "home",
+        "alias": "a",
+        "ref": "n",
+        "version": "1",
+    }
+    bodies: dict[str, Any] = {"alias": {"version": 1}, "status": {}, "key": {}}
+    for route in table():
+        if f"{{{parameter}}}" not in route.path:
+            continue
+        for name in NAMES:
+            path = route.path.removeprefix(API)
+            for other, value in good.items():
+                path = path.replace(
+                    f"{{{other}}}", quote(name, safe="").replace(".", "%2E") if other == parameter else value
+                )
+            body = bodies.get(path.rsplit("/", 1)[-1], bodies["alias"] if "aliases" in path else None)
+            answer = place.ask(route.method, path, json=body) if body is not None else place.ask(route.method, path)
+            assert 400 <= answer.status_code < 500, (route.method, route.path, name, answer.status_code, answer.text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_names_in_bodies_and_queries(place: Place, name: str) -> None:
+    part = "0" * 64
+    good_file = {"name": "a.csv", "size": 1, "parts": [part]}
+    asked: list[tuple[str, str, Any]] = [
+        ("POST", "/runs", {"stage": "import", "spec": {"name": name, "files": [good_file]}}),
+        ("POST", "/runs", {"stage": name, "spec": {}}),
+        ("POST", "/runs", {"stage": "train", "spec": {"data": name}}),
+        ("POST", "/runs", {"stage": "predict", "spec": {"run": name, "data": "x"}}),
+        ("POST", "/runs", {"stage": "export", "spec": {"run": "run_" + "0" * 26, "name": name}}),
+        ("POST", "/services", {"name": name, "model": "m/1"}),
+        ("POST", "/services", {"name": "s", "model": name}),
+        ("POST", "/services", {"name": "s", "model": "m/1", "site": name}),
+        ("POST", "/keys", {"name": name, "scopes": ["run:read"]}),
+        ("POST", "/keys", {"name": "k", "scopes": [name]}),
+        ("POST", "/blobs/known", {"digests": [name]}),
+    ]
+    if name:
+        asked.append(("POST", "/runs", {"stage": "import", "spec": {"name": "n", "files": [good_file]}, "name": name}))
+        asked.append(
+            ("POST", "/runs", {"stage": "import", "spec": {"name": "n", "files": [good_file]}, "parent": name})
+        )
+    for method, path, body in asked:
+        answer = place.ask(method, path, json=body)
+        assert 400 <= answer.status_code < 500, (path, body, answer.text)
+        assert answer.json()["detail"]
+    for path in ("/runs", "/datasets", "/models", "/aliases", "/audit", "/services"):
+        answer = place.ask("GET", path, params={"name": name})
+        assert answer.status_code in (200, 422), (path, answer.text)
+        assert answer.status_code == 422 or answer.json()["items"] == []
+        assert place.ask("GET", path, params={"cursor": name}).status_code in (200, 422)
+
+
+def test_half_a_surrogate_pair(place: Place) -> None:
+    body = json.dumps({"name": "\ud800", "scopes": ["run:read"]}).encode()
+    answer = place.ask("POST", "/keys", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+
+
+def test_names_that_look_odd_and_are_fine(place: Place) -> None:
+    for name in FINE:
+        assert place.ask("POST", "/keys", json={"name": name, "scopes": ["run:read"]}).status_code == 201
