@@ -67,14 +67,20 @@ def error_of(status: int, headers: Mapping[str, str], body: bytes, where: str) -
         kind = _BY_STATUS.get(status, Unavailable)
         return kind(f"{where} answered {status}{': ' + text if text else ''}", retry_after=wait)
     message = problem.get("message") or problem.get("detail") or problem.get("error") or f"{where} answered {status}"
-    about = {str(name): value for name, value in (problem.get("about") or {}).items() if name not in _RESERVED}
+    facts = problem.get("about")
+    about = {n: v for n, v in facts.items() if n not in _RESERVED} if isinstance(facts, dict) else {}
+    fields, seconds = problem.get("errors"), problem.get("retry_after")
     if problem.get("request_id"):
         about.setdefault("request_id", problem["request_id"])
     known = {
         "code": problem.get("code") or _BY_STATUS.get(status, Unavailable).code,
         "message": str(message),
-        "errors": problem.get("errors") or (),
-        "retry_after": problem.get("retry_after") or wait,
+        "errors": [
+            e
+            for e in (fields if isinstance(fields, list) else ())
+            if isinstance(e, dict) and {"field", "message"} <= e.keys()
+        ],
+        "retry_after": seconds if isinstance(seconds, (int, float)) else wait,
         "about": about,
     }
     return errors.from_dict(known)

@@ -51,7 +51,8 @@ def main(arguments: list[str]) -> int:
             _log_to(home / "logs" / "server.log")
             asyncio.run(_serve(given, home))
     except LeptonError as error:
-        log.error("the server did not start: %s", error.message)
+        if logging.root.handlers:  # else it has no log yet: the home folder is another server's, or cannot be used
+            log.error("the server ended: %s", error.message)
         print(f"leptonai: {error.message}", file=sys.stderr)
         return 1
     return 0
