@@ -32,7 +32,8 @@ def spec_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what asks for this Run again."""
     around = {name: record.get(name) for name in AROUND if record.get(name) not in (None, "", {})}
     limits = {name: value for name, value in (record.get("limits") or {}).items() if value is not None}
-    return {**around, "limits": limits or None, "spec": record["spec"]}
+    spec = {name: value for name, value in record["spec"].items() if value is not None}
+    return {**around, "limits": limits or None, "spec": spec}
 
 
 def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

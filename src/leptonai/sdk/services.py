@@ -23,7 +23,7 @@ class Service:
     def __init__(self, record: ServiceRecord, via: "Client", since: int = 0):
         self.record = record
         self._client = via
-        self._since = since  # what its Site said of an earlier `rev` is not about what was deployed now
+        self._since = since  # what its Site said before the deploy is not about what was deployed
 
     @property
     def name(self) -> str:
@@ -136,7 +136,7 @@ def deploy(via: "Client", name: str, model: str, site: str = "home") -> Service:
     """Make a model (a reference or an id) answer under a name, and return at once."""
     body = {"name": check_name(name, "service"), "model": model, "site": check_name(site, "site")}
     record = ServiceRecord.model_validate(via.http.call("POST", "/services", json=body))
-    return Service(record, via, since=record.rev)
+    return Service(record, via, since=record.status.rev)
 
 
 def get_service(name: str) -> Service:
