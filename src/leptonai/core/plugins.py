@@ -1,5 +1,6 @@
 """Adapters are found by name. Ours enter by the same door as everybody's: entry points of the distribution."""
 
+import contextlib
 from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, cast
@@ -36,6 +37,14 @@ def _load(port: str, name: str) -> Any:
         raise MissingExtra(
             f"{name!r} needs {error.name or error}: install it with  pip install 'lepton-ai-sdk[{extra}]'"
         ) from error
+
+
+def load_ahead() -> None:
+    """Import the adapters that nearly every Run uses, where they are installed: a fork server does, so that no Run waits for it."""
+    for port, wanted in (("stores", ("file", "sealed")), ("frameworks", names("frameworks"))):
+        for name in wanted:
+            with contextlib.suppress(MissingExtra, Unsupported):
+                _load(port, name)
 
 
 def catalog(url: str) -> Catalog:

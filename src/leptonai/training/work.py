@@ -41,11 +41,12 @@ class Subject(NamedTuple):
 
 def train(spec: Train, handle: Handle) -> dict[str, Any]:
     """Train, and return a `Fitted`. Goes on from the last checkpoint of an earlier attempt, if there is one."""
-    reader = handle.data(spec.data)
-    saved = checkpoint.last(handle)
     random.seed(spec.seed)  # layers draw their seeds when they are made
     np.random.seed(spec.seed)
-    subject = _subject(spec, reader, handle)
+    given = _given(spec, handle)  # first of all: user code starts, or fails, before any data is read
+    reader = handle.data(spec.data)
+    saved = checkpoint.last(handle)
+    subject = given or _picked(spec, reader, handle)
     spec, learner, traits = subject.spec, subject.learner, trainee.Traits.of(subject.learner)
     encoding = saved.encoding if saved else _encoding(spec, reader, traits)
     rows = Rows(reader, encoding, traits.entries)
@@ -60,12 +61,16 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     return _fitted(spec, handle, subject, encoding, course, reader).model_dump(mode="json")
 
 
-def _subject(spec: Train, reader: Reader, handle: Handle) -> Subject:
-    if spec.code is not None and spec.framework is not None:
-        framework = plugins.framework(spec.framework)
-        with handle.blobs.open(spec.code) as file:
-            learner = framework.load(file.read())
-        return Subject(framework, spec.code, spec.flavour or spec.framework, learner, spec)
+def _given(spec: Train, handle: Handle) -> Subject | None:
+    if spec.code is None or spec.framework is None:
+        return None
+    framework = plugins.framework(spec.framework)
+    with handle.blobs.open(spec.code) as file:
+        learner = framework.load(file.read())
+    return Subject(framework, spec.code, spec.flavour or spec.framework, learner, spec)
+
+
+def _picked(spec: Train, reader: Reader, handle: Handle) -> Subject:
     picked = defaults.pick(spec, reader)
     handle.say(f"no model was given: {picked.words}")
     framework = plugins.framework(picked.framework)

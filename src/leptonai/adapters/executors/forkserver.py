@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from leptonai.adapters.executors import child, family
-from leptonai.core import stages
+from leptonai.core import plugins, stages
 from leptonai.core.nouns import Limits
 
 LOG = "output.log"
@@ -294,6 +294,7 @@ def main(sock_number: int, flavour: str) -> None:
     """Load what the flavour needs, then serve."""
     gc.disable()
     preload([*stages.FLAVOURS[flavour][0], *ours()])
+    plugins.load_ahead()
     gc.collect()
     gc.freeze()  # or the first collection in a child would touch, and so copy, every page
     child.adopt_orphans()
