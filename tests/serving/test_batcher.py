@@ -153,3 +153,27 @@ async def test_inputs_that_cannot_be_joined_are_computed_alone() -> None:
     found = await asyncio.gather(*(item.future for item in items))
     assert [one["y"].tolist() for one in found] == [[2.0], [3.0], [4.0]]
     await batcher.close()
+
+
+async def test_a_quick_model_is_computed_on_the_loop_with_all_that_arrived_together() -> None:
+    threads: list[str] = []
+    sizes: list[int] = []
+
+    def quick(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        threads.append(threading.current_thread().name)
+        sizes.append(len(inputs["x"]))
+        if (inputs["x"] == 13).any():
+            time.sleep(0.05)
+        return {"y": inputs["x"] * 2}
+
+    batcher = Batcher("m", quick, cost=0.0, batch_rows=8)
+    items = [batcher.submit(x(float(i)), 1) for i in range(10)]
+    assert sizes == []  # not before this turn of the loop is over
+    found = await asyncio.gather(*(item.future for item in items))
+    assert [one["y"].tolist() for one in found] == [[2.0 * i] for i in range(10)]
+    assert (sizes, set(threads)) == ([8, 2], {threading.main_thread().name})
+    await batcher.submit(x(13.0), 1).future  # a slow one: the next is for the thread
+    await batcher.submit(x(*range(20)), 20).future
+    assert threads[-1] == "model m"
+    assert sizes[-3:] == [8, 8, 4]
+    await batcher.close()

@@ -1,7 +1,7 @@
 """ONNX Runtime on the processor: computes the `model.onnx` of a bundle."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -57,6 +57,7 @@ class _Input(NamedTuple):
     name: str
     dtype: Any
     shape: tuple[int | None, ...]  # None: any length
+    plain: bool  # only the batch, which comes first, is of any length
 
 
 class OnnxModel:
@@ -74,12 +75,10 @@ class OnnxModel:
         """
         if self._session is None:
             raise Invalid("the model is closed")
-        for name in inputs.keys() - self._inputs.keys():
-            raise _wrong("input", name, f"the model's inputs are {', '.join(self._inputs)}")
-        for known in self._inputs.values():
-            if known.name not in inputs:
-                raise _wrong("input", known.name, "it is missing")
-            _check(known, inputs[known.name])
+        if inputs.keys() != self._inputs.keys():
+            self._refuse(inputs)
+        for name, known in self._inputs.items():
+            _check(known, inputs[name])
         for name in outputs:
             if name not in self._outputs:
                 raise _wrong("output", name, f"the model's outputs are {', '.join(self._outputs)}")
@@ -89,6 +88,12 @@ class OnnxModel:
         except Exception as error:  # as in `load`
             raise Invalid(f"the model could not compute this batch: {_reason(error)}") from error
 
+    def _refuse(self, inputs: Mapping[str, Any]) -> NoReturn:
+        for name in inputs.keys() - self._inputs.keys():
+            raise _wrong("input", name, f"the model's inputs are {', '.join(self._inputs)}")
+        missing = next(name for name in self._inputs if name not in inputs)
+        raise _wrong("input", missing, "it is missing")
+
     def close(self) -> None:
         """Free the session; a second call does nothing."""
         self._session = None
@@ -97,20 +102,24 @@ class OnnxModel:
 def _input(node: Any) -> _Input:
     if node.type not in _DTYPES:
         raise Unsupported(f"{FILE}: input {node.name!r} is of type {node.type}, which cannot be served")
-    return _Input(node.name, _DTYPES[node.type], tuple(d if isinstance(d, int) else None for d in node.shape))
+    shape = tuple(d if isinstance(d, int) else None for d in node.shape)
+    return _Input(node.name, np.dtype(_DTYPES[node.type]), shape, shape[:1] == (None,) and None not in shape[1:])
 
 
 def _check(known: _Input, value: Any) -> None:
     if not isinstance(value, np.ndarray) or value.dtype != known.dtype:
         found = value.dtype.name if isinstance(value, np.ndarray) else type(value).__name__
-        raise _wrong("input", known.name, f"it must be an array of {np.dtype(known.dtype).name}, not {found}")
-    fits = len(value.shape) == len(known.shape) and all(
-        want in (None, got) for want, got in zip(known.shape, value.shape, strict=True)
-    )
+        raise _wrong("input", known.name, f"it must be an array of {known.dtype.name}, not {found}")
+    if known.plain:
+        fits = value.ndim == len(known.shape) and value.shape[1:] == known.shape[1:]
+    else:
+        fits = value.ndim == len(known.shape) and all(
+            want in (None, got) for want, got in zip(known.shape, value.shape, strict=True)
+        )
     if not fits:
         want = ", ".join("any" if d is None else str(d) for d in known.shape)
         raise _wrong("input", known.name, f"it must have the shape ({want}), not {value.shape}")
-    if known.dtype is np.object_ and not set(map(type, value.ravel())) <= {str}:
+    if known.dtype.kind == "O" and not set(map(type, value.ravel())) <= {str}:
         raise _wrong("input", known.name, "it must hold text only")
 
 

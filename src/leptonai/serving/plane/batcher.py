@@ -1,7 +1,8 @@
 """Requests that wait while the model is busy are computed together.
 
 There is no timed window: as soon as the model is free it takes what is queued (drain), so a lone request never waits.
-The model is computed in one thread; the event loop stays free to read and write.
+A model is computed in a thread of its own, so that the event loop stays free to read and write. One that needs less than
+what handing it to a thread costs is computed on the loop, together with all that arrived in the same turn of it.
 """
 
 import asyncio
@@ -14,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import Busy, LeptonError, Unavailable
+
+QUICK_SECONDS = 0.0005  # about ten times what a hand-over to a thread and back costs
 
 _LATE = Unavailable("the deadline passed in the queue")
 
@@ -41,14 +44,25 @@ class Batcher:
     """The queue of one model. Made and used on an event loop; `compute` runs in a thread of its own."""
 
     def __init__(
-        self, name: str, compute: Compute, *, queue_limit: int = 1024, batch_rows: int = 256, seconds: float = 60.0
+        self,
+        name: str,
+        compute: Compute,
+        *,
+        queue_limit: int = 1024,
+        batch_rows: int = 256,
+        seconds: float = 60.0,
+        cost: float | None = None,
     ):
+        """`cost`: seconds that a small batch takes; None for a model that may wait, which is never computed on the loop."""
         self.depth = 0  # requests that are queued or being computed
         self._name = name
         self._compute = compute
         self._queue_limit = queue_limit
         self._batch_rows = batch_rows
         self._seconds = seconds
+        self._cost = cost
+        self._arrived: list[Item] = []  # in this turn of the loop
+        self._threaded = 0  # items that the thread has
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self._idle = asyncio.Event()
@@ -67,8 +81,35 @@ class Batcher:
         item.timer = self._loop.call_later(self._seconds, self._late, item)
         self.depth += 1
         self._idle.clear()
-        self._queue.put(item)
+        if not self._arrived:
+            self._loop.call_soon(self._dispatch)
+        self._arrived.append(item)
         return item
+
+    def _dispatch(self) -> None:
+        """Compute what arrived in this turn here, as long as that is quick; give the rest to the thread."""
+        items, self._arrived = self._arrived, []
+        while items and self._cost is not None and self._cost < QUICK_SECONDS and not self._threaded:
+            count = rows = 0
+            while count < len(items) and (count == 0 or rows + items[count].rows <= self._batch_rows):
+                rows += items[count].rows
+                count += 1
+            if rows > self._batch_rows:
+                break
+            batch, items = items[:count], items[count:]
+            self._finish(batch, self._timed(batch))
+        self._threaded += len(items)
+        for item in items:
+            self._queue.put(item)
+
+    def _timed(self, items: Sequence[Item]) -> list[dict[str, Any] | Exception]:
+        start = time.perf_counter()
+        for item in items:
+            item.taken = start
+        outcomes = self._outcomes(items)
+        if self._cost is not None:
+            self._cost += 0.2 * (time.perf_counter() - start - self._cost)
+        return outcomes
 
     async def drain(self) -> None:
         """Return when every request that was accepted has its answer."""
@@ -108,11 +149,9 @@ class Batcher:
             late = [item for item in items if item.deadline <= now]
             if late:  # they were told already
                 items = [item for item in items if item.deadline > now]
-            for item in items:
-                item.taken = now
-            outcomes = self._outcomes(items)
+            outcomes = self._timed(items)
             try:
-                self._loop.call_soon_threadsafe(self._finish, items + late, outcomes + [_LATE] * len(late))
+                self._loop.call_soon_threadsafe(self._took, items + late, outcomes + [_LATE] * len(late))
             except RuntimeError:  # the loop is closed, nobody waits any more
                 return
 
@@ -176,6 +215,10 @@ class Batcher:
             return error
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the request gets an answer all the same
             return Unavailable(f"{self._name} could not compute: {type(error).__name__}")
+
+    def _took(self, items: Sequence[Item], outcomes: Sequence[dict[str, Any] | Exception]) -> None:
+        self._threaded -= len(items)
+        self._finish(items, outcomes)
 
     def _finish(self, items: Sequence[Item], outcomes: Sequence[dict[str, Any] | Exception]) -> None:
         now = time.perf_counter()

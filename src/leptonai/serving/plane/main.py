@@ -42,6 +42,7 @@ async def serve(listen: socket.socket, control: socket.socket) -> None:
             log_config=None,
             log_level="error",
             access_log=False,
+            proxy_headers=False,
             server_header=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_SECONDS,

@@ -24,6 +24,8 @@ WAIT_SECONDS = 20.0
 class NativeModel:
     """A `LoadedModel` on the other side of a socket. One call at a time."""
 
+    waits = True  # for another process: never to be computed on an event loop
+
     def __init__(self, path: str, signature: Signature):
         self._path = path
         self._outputs = [spec.name for spec in signature.outputs]

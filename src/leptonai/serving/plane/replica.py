@@ -14,13 +14,13 @@ from leptonai.serving.plane.batcher import Batcher, Item
 from leptonai.serving.plane.columns import Answers, Columns
 from leptonai.serving.plane.values import DATATYPES
 
-WARM_ROWS = (1, 2, 8)
+WARM_ROWS = (1, 2, 8, 8)
 
 
 class Replica:
     """A model that answers. `uses` counts the requests that hold it, so that it is closed under none of them."""
 
-    def __init__(self, model: Model, loaded: LoadedModel, seconds: float):
+    def __init__(self, model: Model, loaded: LoadedModel, seconds: float, cost: float):
         self.model = model
         self.load_seconds = seconds
         self.uses = 0
@@ -28,7 +28,8 @@ class Replica:
         self.answers = Answers(model.signature)
         self._loaded = loaded
         self._unused = asyncio.Event()
-        self._batcher = Batcher(f"model {model.name}/{model.version}", loaded.predict)
+        waits = getattr(loaded, "waits", False)
+        self._batcher = Batcher(f"model {model.name}/{model.version}", loaded.predict, cost=None if waits else cost)
 
     @classmethod
     async def open(cls, model: Model, load: Callable[[], LoadedModel]) -> "Replica":
@@ -36,11 +37,11 @@ class Replica:
         start = time.perf_counter()
         loaded = await asyncio.to_thread(load)
         try:
-            await asyncio.to_thread(warm, model.signature, loaded)
+            cost = await asyncio.to_thread(warm, model.signature, loaded)
         except BaseException:
             loaded.close()
             raise
-        return cls(model, loaded, time.perf_counter() - start)
+        return cls(model, loaded, time.perf_counter() - start, cost)
 
     @property
     def depth(self) -> int:
@@ -75,19 +76,26 @@ class Replica:
         await asyncio.to_thread(self._loaded.close)
 
 
-def warm(signature: Signature, loaded: LoadedModel) -> None:
-    """Compute batches of several sizes. Raises `Invalid` when the model does not do what its signature says."""
+def warm(signature: Signature, loaded: LoadedModel) -> float:
+    """Compute batches of several sizes, and return the seconds that the last, a small one, took.
+
+    Raises `Invalid` when the model does not do what its signature says.
+    """
+    cost = 0.0
     for rows in WARM_ROWS:
+        start = time.perf_counter()
         try:
             outputs = loaded.predict({spec.name: example(spec, rows) for spec in signature.inputs})
         except LeptonError as error:
             raise Invalid(f"it cannot compute a batch of {rows}: {error.message}") from error
+        cost = time.perf_counter() - start
         for spec in signature.outputs:
             if spec.name not in outputs:
                 raise Invalid(f"its signature names the output {spec.name!r}, which the model does not give")
             found = outputs[spec.name]
             if found.shape[:1] != (rows,):
                 raise Invalid(f"output {spec.name!r} has the shape {found.shape} for a batch of {rows} rows")
+    return cost
 
 
 def example(spec: TensorSpec, rows: int) -> Any:

@@ -51,8 +51,11 @@ def array(values: list[Any], datatype: str, missing: Any = ...) -> Any:
         made[:] = values
         return made
     try:
-        with np.errstate(over="ignore"):
-            made = np.array(values, kind.numpy if datatype != "UINT8" else np.int64)
+        if datatype == "FP32":
+            with np.errstate(over="ignore"):
+                made = np.array(values, np.float32)
+        else:
+            made = np.array(values, np.int64 if datatype == "UINT8" else kind.numpy)
     except OverflowError:
         _refuse(values, kind, missing, _fits_int64 if datatype in ("INT64", "UINT8") else _fits_float)
         raise
@@ -60,7 +63,7 @@ def array(values: list[Any], datatype: str, missing: Any = ...) -> Any:
         if len(made) and (made.min() < 0 or made.max() > 255):
             _refuse(values, kind, missing, lambda value: 0 <= value <= 255)
         return made.astype(np.uint8)
-    if made.dtype.kind == "f" and np.isinf(made).any():
+    if datatype == "FP32" and np.isinf(made).any():  # beyond float64 it is no JSON
         _refuse(values, kind, missing, lambda value: abs(value) <= float(np.finfo(kind.numpy).max))
     return made
 
