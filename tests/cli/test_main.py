@@ -62,6 +62,14 @@ def test_every_change_has_a_dry_run(path: tuple[str, ...]) -> None:
         assert "--output" in flags
 
 
+def test_a_noun_alone_shows_its_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["dataset"]):
+        assert main.run_command(arguments) == 2
+        out, err = capsys.readouterr()
+        assert "Usage: lepton" in out + err
+        assert "lepton: \n" not in err
+
+
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.run_command(["--help"]) == 0
     out = capsys.readouterr().out

@@ -42,7 +42,7 @@ def create(
     ] = None,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILES…", help="CSV (also .gz), Parquet, NPZ, or a folder of images by class."),
+        typer.Argument(metavar="FILE", help="CSV (also .gz), Parquet, NPZ, or a folder of images by class."),
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Column to predict; default: label, target or y, else the last. '' for none.")

@@ -6,7 +6,6 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from importlib.util import find_spec
 from typing import Literal, NamedTuple
 
@@ -62,6 +61,8 @@ def _installation() -> Iterator[Finding]:
 
 
 def _version(module: str) -> str:
+    from importlib import metadata
+
     for name in (module, f"{module}-cpu"):
         try:
             return metadata.version(name)

@@ -104,6 +104,8 @@ def run_command(arguments: list[str]) -> int:
         errors.say(error)
         return errors.FAILED
     except typer.TyperException as error:
+        if not error.format_message():  # a noun without a verb: its help was shown
+            return error.exit_code
         print(f"lepton: {error.format_message()}", file=sys.stderr)
         context = getattr(error, "ctx", None)
         if context is not None:
