@@ -5,7 +5,6 @@ import sys
 from leptonai.core.errors import LeptonError
 
 FAILED = 1
-USAGE = 2
 
 
 def say(error: LeptonError) -> None:
