@@ -199,3 +199,21 @@ def test_an_agent_reads_what_its_site_serves(place: Place) -> None:
     assert place.ask("GET", f"/blobs/{other}/key", "agent").status_code == 403
     edge = place.key("site:agent:edge", name="edge")
     assert place.ask("GET", f"/blobs/{blob}/key", edge).status_code == 403
+
+
+def test_the_token_of_a_run_follows_what_its_spec_names_to_where_that_came_from(place: Place) -> None:
+    trained = run(stage="train", spec={"data": "datasets:/x@v1"})
+    exported = run(stage="export", spec={"run": trained.id})
+    stranger = run(stage="train", spec={})
+    place.context.catalog.add(trained, exported, stranger)
+    made = run(stage="evaluate", spec={"deep": [{"run": exported.id}]}, state="running", token=hash_of("secret"))
+    place.context.catalog.add(made)
+    token = f"lrt_{made.id}~secret"
+    found = {
+        one.id: place.ask("GET", f"/runs/{one.id}", token).status_code for one in (exported, trained, stranger, made)
+    }
+    assert found == {exported.id: 200, trained.id: 200, stranger.id: 403, made.id: 200}
+
+
+def hash_of(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,5 +1,6 @@
 """What the server offers to a stage's verbs (`core.stages.Desk`)."""
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -9,6 +10,7 @@ from leptonai.core.refs import DatasetRef, ModelRef
 from leptonai.server.context import Context
 
 R = TypeVar("R", bound=Record)
+_ID = re.compile(r"(ds|model)_[0-9a-z]{26}")
 
 
 class ServerDesk:
@@ -24,11 +26,13 @@ class ServerDesk:
 
     def get(self, kind: type[R], id: str) -> R:
         """See `Catalog.get`."""
+        if not id.isprintable() or len(id) > 250:  # no id is, and not every database takes it
+            raise NotFound(f"there is no {kind.kind} {id[:80]!r}")
         return self._context.catalog.get(kind, id)
 
     def dataset(self, ref: str) -> Dataset:
         """Return the version that a reference (or an id) names."""
-        if ref.startswith("ds_"):
+        if _ID.fullmatch(ref):
             return self.get(Dataset, ref)
         wanted = DatasetRef.parse(ref)
         where: dict[str, Any] = {"name": wanted.name}
@@ -42,7 +46,7 @@ class ServerDesk:
 
     def model(self, ref: str) -> Model:
         """Return the Model that a reference (or an id) names."""
-        if ref.startswith("model_"):
+        if _ID.fullmatch(ref):
             return self.get(Model, ref)
         wanted = ModelRef.parse(ref)
         if wanted.alias is not None:

@@ -5,6 +5,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -13,6 +14,7 @@ from leptonai import __version__
 from leptonai.core.errors import Conflict, DiskFull, Unavailable
 
 _LOOK_SECONDS = 0.25
+_GLANCE_SECONDS = 0.3  # a client that looks whether a server runs holds the lock for a moment
 
 
 @contextlib.contextmanager
@@ -27,8 +29,11 @@ def hold(home: Path) -> Iterator[None]:
             f"the home folder {home} cannot be used: {error.strerror}; set LEPTONAI_HOME to one that can"
         ) from error
     with lock:
-        if not _try_lock(lock):
-            raise Conflict(_runs_already(home))
+        until = time.monotonic() + _GLANCE_SECONDS
+        while not _try_lock(lock):
+            if time.monotonic() > until:
+                raise Conflict(_runs_already(home))
+            time.sleep(0.01)
         (home / "server.json").unlink(missing_ok=True)  # of a server that was killed
         try:
             yield

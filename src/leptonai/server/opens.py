@@ -4,6 +4,8 @@ The process of a Run may touch what its spec names and what it made itself; an a
 what it stored itself, and what Runs of a kind made that it may read.
 """
 
+import contextlib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,6 +16,7 @@ from leptonai.server.auth import Caller
 from leptonai.server.context import Context
 
 _PAGE = 500
+_RUN = re.compile(r"run_[0-9a-z]{26}")
 
 
 def report(who: Caller, run: Run) -> None:
@@ -25,13 +28,23 @@ def report(who: Caller, run: Run) -> None:
         who.need_site(run.site)
 
 
-def see(who: Caller, run: Run) -> None:
-    """Raise `Denied` unless he may read this Run: its own process, those whose specs name it, its Site's agent, a key."""
+def see(who: Caller, here: Context, run: Run) -> None:
+    """Raise `Denied` unless he may read this Run: its own process, its Site's agent, a key.
+
+    So may the process of a Run whose spec names it, or names one whose spec names it: what measures a published model reads
+    how it was exported and how it was trained.
+    """
     if who.run is not None:
-        kin = {who.run.id, who.run.parent, *_words(who.run.spec)}
-        if run.id not in kin and run.parent != who.run.id:
-            raise _not_named(who, f"run {run.id}")
-    elif who.sites and "*" not in who.sites:
+        named = _runs_in(who.run.spec)
+        kin = {who.run.id, who.run.parent, *named}
+        if run.id in kin or run.parent == who.run.id:
+            return
+        for id in named:
+            with contextlib.suppress(NotFound):
+                if run.id in _runs_in(here.catalog.get(Run, id).spec):
+                    return
+        raise _not_named(who, f"run {run.id}")
+    if who.sites and "*" not in who.sites:
         who.need_site(run.site)
 
 
@@ -112,6 +125,10 @@ def _words(value: Any) -> Iterable[str]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _words(item)
+
+
+def _runs_in(spec: Any) -> set[str]:
+    return {word for word in _words(spec) if _RUN.fullmatch(word)}
 
 
 def _not_named(who: Caller, thing: str) -> Denied:

@@ -117,7 +117,7 @@ def list_runs(
 def get_run(id: str, here: Here, who: Who) -> Response:
     """Return a Run."""
     run = here.catalog.get(Run, id)
-    opens.see(who, run)
+    opens.see(who, here, run)
     return one(run)
 
 
@@ -158,7 +158,7 @@ def events(
     limit: Annotated[int, Query(ge=1, le=5000)] = 1000,
 ) -> Response:
     """Return what happened in a Run, or stream it while it happens."""
-    opens.see(who, here.catalog.get(Run, id))
+    opens.see(who, here, here.catalog.get(Run, id))
     wanted = tuple(word.strip() for word in streams.split(",") if word.strip())
     if unknown := set(wanted) - set(_STREAMS):
         right = f"some of {', '.join(_STREAMS)}"

@@ -1,0 +1,65 @@
+"""Two servers on one database: what one does, callers of the other see within a second."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.server.conftest import Place
+
+from leptonai.sdk.http import Http
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Place, Place]]:
+    with contextlib.closing(Place(tmp_path / "home")) as one, contextlib.closing(Place(tmp_path / "home")) as two:
+        yield one, two
+
+
+def test_work_that_came_by_one_is_claimed_by_the_other(pair: tuple[Place, Place]) -> None:
+    one, two = pair
+    claims: list[dict[str, Any]] = []
+    thread = threading.Thread(target=lambda: claims.append(two.claim(20)))
+    thread.start()
+    time.sleep(0.2)
+    made, start = one.submit(), time.perf_counter()
+    thread.join(20)
+    assert time.perf_counter() - start < 3  # looked at every 0.5 s; the rest is for a busy machine
+    assert claims[0]["run"]["id"] == made["id"]
+    http = Http(one.url, one.context.local_token)
+    stream = http.events(f"/runs/{made['id']}/events")
+    body = {"epoch": 1, "events": [{"stream": "log", "body": {"line": "from the other"}}]}
+    assert two.ask("POST", f"/runs/{made['id']}/events", claims[0]["token"], json=body).is_success
+    assert next(stream)[1]["body"] == {"line": "from the other"}
+    stream.close()
+    http.close()
+
+
+def test_a_key_that_one_revoked_fails_at_the_other_within_a_second(pair: tuple[Place, Place]) -> None:
+    one, two = pair
+    secret = one.key("run:read")
+    assert two.ask("GET", "/runs", secret).status_code == 200
+    assert one.ask("DELETE", "/keys/somebody").status_code == 204
+    time.sleep(0.9)
+    assert two.ask("GET", "/runs", secret).status_code == 401
+
+
+def test_the_same_request_to_both_has_one_effect(pair: tuple[Place, Place]) -> None:
+    one, two = pair
+    spec = {"name": "x", "files": [{"name": "a", "size": 1, "parts": [one.upload(b"a\n1\n")]}]}
+    found: list[str] = []
+
+    def ask(place: Place) -> None:
+        answer = place.ask("POST", "/runs", json={"stage": "import", "spec": spec}, headers={"idempotency-key": "k"})
+        found.append(answer.json()["id"])
+
+    threads = [threading.Thread(target=ask, args=(place,)) for place in (one, two) * 4]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert len(set(found)) == 1
