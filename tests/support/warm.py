@@ -11,8 +11,9 @@ from leptonai.core import settings
 
 
 def libraries() -> None:
-    """Use PyTorch and scikit-learn once."""
+    """Use PyTorch, scikit-learn, TensorBoard's file and Keras once."""
     import sklearn.ensemble  # noqa: F401
+    import tensorboardX.record_writer  # noqa: F401
     import torch
 
     parameter = torch.nn.Parameter(torch.zeros(1))

@@ -46,7 +46,7 @@ class _Seen:
     values: set[Any] = field(default_factory=set)
 
     def add_numbers(self, values: Array) -> None:
-        numbers = np.asarray(values, dtype=np.float64)
+        numbers = numbers_of(values)
         known = numbers[~np.isnan(numbers)]
         self.missing += len(numbers) - len(known)
         finite = known[np.isfinite(known)]
@@ -70,6 +70,18 @@ class _Seen:
     def std(self) -> float:
         std = math.sqrt(self.m2 / self.count) if self.count else 0.0
         return std if std > 0 and math.isfinite(std) else 1.0
+
+
+_NO_TIME = np.iinfo(np.int64).min  # how a Reader writes a missing datetime
+
+
+def numbers_of(values: Any) -> Array:
+    """Return scalars as float64, NaN where one is missing."""
+    given = np.asarray(values)
+    numbers: Array = given.astype(np.float64)
+    if given.dtype == np.int64:
+        numbers[given == _NO_TIME] = np.nan
+    return numbers
 
 
 def _is_missing(value: object) -> bool:
@@ -233,9 +245,10 @@ def _integers(values: Array, column: str) -> Array:
 
 
 def _scaled(feature: FeatureCode, values: Any, out: Array) -> None:
-    scaled = (np.asarray(values, dtype=np.float64) - feature.mean) / feature.std
+    scaled = (numbers_of(values) - feature.mean) / feature.std
     scaled[np.isnan(scaled)] = 0.0
-    out[:, 0] = scaled
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, as in the graph
+        out[:, 0] = scaled
 
 
 def _raw(feature: FeatureCode, values: Any, out: Array) -> None:

@@ -66,9 +66,12 @@ class Rows:
             yield from _ahead(self._read(size, order, start))
             return
         for at in range(start, self.count, size):
-            rows: Any = slice(at, at + size) if order is None else order[at : at + size]
-            x = self._x[rows]
-            yield self._encoded(x) if self._late else x, self._y[rows]
+            if order is None:
+                x, y = self._x[at : at + size], self._y[at : at + size]
+            else:  # `take` copies whole rows; indexing goes value by value
+                rows = order[at : at + size]
+                x, y = self._x.take(rows, axis=0), self._y.take(rows, axis=0)
+            yield self._encoded(x) if self._late else x, y
 
     def all(self) -> tuple[Array, Array]:
         """Return all rows at once, for a model that learns in one fit."""

@@ -20,7 +20,7 @@ _OWN = "leptonai"
 
 def by_value(packed: object, what: str) -> bytes:
     """Pickle with all code of the user's by value. Raises `Invalid` that names what cannot travel."""
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     with _users_code(cloudpickle):
         try:

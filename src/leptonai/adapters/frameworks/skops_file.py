@@ -14,7 +14,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # where the time of a zip file begins
 
 def write(estimator: Any) -> bytes:
     """Return a fitted estimator as a skops file."""
-    from skops import io as skops
+    from skops import io as skops  # type: ignore[import-untyped]
 
     return _settled(skops.dumps(estimator))
 
