@@ -28,9 +28,9 @@ API = "/api/v1"
 class Place:
     """The server, and what tests ask of it."""
 
-    def __init__(self, home: Path, routes: list[Route] | None = None):
+    def __init__(self, home: Path, routes: list[Route] | None = None, database: str | None = None):
         self.home = home
-        self.context = open_context(home, None, None, 30.0)
+        self.context = open_context(home, database, None, 30.0)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=30.0)

@@ -9,13 +9,23 @@ from typing import Any
 
 import pytest
 from tests.server.conftest import Place
+from tests.server.test_names import NAMES
+from tests.support.postgres import Postgres, postgres
 
 from leptonai.sdk.http import Http
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Place, Place]]:
-    with contextlib.closing(Place(tmp_path / "home")) as one, contextlib.closing(Place(tmp_path / "home")) as two:
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with postgres(tmp_path_factory.mktemp("postgres")) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Place, Place]]:
+    url = request.getfixturevalue("database").database() if request.param == "postgresql" else None
+    home = tmp_path / "home"
+    with contextlib.closing(Place(home, database=url)) as one, contextlib.closing(Place(home, database=url)) as two:
         yield one, two
 
 
@@ -63,3 +73,20 @@ def test_the_same_request_to_both_has_one_effect(pair: tuple[Place, Place]) -> N
         thread.join()
     assert len(found) == 8
     assert len(set(found)) == 1
+
+
+def test_odd_names_never_reach_postgresql(tmp_path: Path, database: Postgres) -> None:
+    with contextlib.closing(Place(tmp_path / "home", database=database.database())) as place:
+        _try_names(place)
+
+
+def _try_names(place: Place) -> None:
+    for name in NAMES:
+        for path in ("/runs", "/audit", "/services"):
+            assert place.ask("GET", path, params={"name": name}).status_code in (200, 422), name
+        for body in (
+            {"stage": "train", "spec": {"data": name}}, {"stage": "predict", "spec": {"run": name, "data": "x"}},
+            {"stage": "train", "spec": {"data": "x", "code": name, "framework": "torch"}},
+        ):  # fmt: skip
+            answer = place.ask("POST", "/runs", json=body)
+            assert 400 <= answer.status_code < 500, (body, answer.text)
