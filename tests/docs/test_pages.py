@@ -26,7 +26,7 @@ from pathlib import Path
 import keras
 Path("data").mkdir()
 for name in ("train", "test"):
-    Path(f"data/{name}.csv").write_text("word,label\\n" + "\\n".join(f"{i % 50},{i % 7}" for i in range(60)) + "\\n")
+    Path(f"data/{name}.csv").write_text("word,label\\n" + "\\n".join(f"{i % 50},{i % 7 / 7}" for i in range(60)) + "\\n")
 """
 
 
@@ -43,6 +43,9 @@ def script(page: Path) -> str | None:
             )
         elif found["kind"] not in {"text", "bash"}:
             raise AssertionError(f"{page.name}: a {found['kind']} block is neither run nor marked text")
+    if any("subprocess" in part for part in parts):
+        # One server for all commands of the page, as `lepton up` gives; else each would start one and stop it.
+        parts.insert(0, "from leptonai.sdk import client\nclient.current().http\n")
     return "\n".join(parts) if parts else None
 
 
