@@ -8,88 +8,76 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from leptonai.core.nouns import Column, FeatureType
-from leptonai.data.tables import BlockType
+from leptonai.data.blocks import as_array
 
-_TOP = 20  # categories whose counts are kept, unless the column is the target
+_TOP = 20  # categories whose counts are kept; of the target all are
 _SAMPLE = 4096  # images and tensors that mean and deviation are taken from
+_QUANTILES = {"min": 0.0, "25%": 0.25, "50%": 0.5, "75%": 0.75, "max": 1.0}
 
 
 def describe(name: str, values: pa.ChunkedArray, kind: FeatureType, *, is_target: bool) -> Column:
-    """Return a column with its statistics."""
-    if kind in {FeatureType.IMAGE, FeatureType.TENSOR}:
-        return _block(name, values, kind)
-    count = len(values)
-    stats: dict[str, Any] = {"count": count, "missing": values.null_count}
+    """Return a column of single values, in the form `columns.cast` gives it, with its statistics."""
+    stats: dict[str, Any] = {"count": len(values), "missing": values.null_count}
     categories: tuple[str | int, ...] = ()
+    dtype = {FeatureType.NUMBER: "float64", FeatureType.BOOLEAN: "bool", FeatureType.DATETIME: "int64"}.get(kind, "str")
     if kind in {FeatureType.NUMBER, FeatureType.INTEGER}:
         stats |= _numbers(values)
+        if kind is FeatureType.INTEGER:
+            dtype = "float64" if stats["missing"] else "int64"  # NumPy's whole numbers know no missing one
     elif kind is FeatureType.DATETIME:
         bounds = pc.min_max(values).as_py()
-        stats |= {edge: None if bounds[edge] is None else bounds[edge].isoformat() for edge in ("min", "max")}
+        stats |= {edge: bounds[edge] and bounds[edge].isoformat() for edge in ("min", "max")}
+    elif kind is FeatureType.TEXT:
+        lengths = pc.utf8_length(values)
+        stats["unique"] = pc.count_distinct(values).as_py()
+        stats |= {"mean_length": pc.mean(lengths).as_py(), "max_length": pc.max(lengths).as_py()}
     else:
-        tally = {
-            item["values"]: item["counts"] for item in pc.value_counts(values).to_pylist() if item["values"] is not None
-        }
+        tally = {pair["values"]: pair["counts"] for pair in pc.value_counts(values.drop_null()).to_pylist()}
         stats["unique"] = len(tally)
-        if kind is not FeatureType.TEXT:
-            categories = tuple(sorted(tally))
-            kept = sorted(tally, key=lambda value: (-tally[value], str(value)))
-            # As pairs: JSON would turn whole numbers and booleans that are keys into text.
-            stats["counts"] = [[value, tally[value]] for value in (categories if is_target else kept[:_TOP])]
-        else:
-            lengths = pc.utf8_length(values)
-            stats |= {"mean_length": pc.mean(lengths).as_py(), "max_length": pc.max(lengths).as_py()}
-    dtype = "str" if pa.types.is_large_string(values.type) else str(values.type.to_pandas_dtype()().dtype) if not pa.types.is_timestamp(values.type) else "int64"  # fmt: skip
-    nullable = values.null_count > 0 or (kind is FeatureType.NUMBER and stats.get("missing", 0) > 0)
-    if kind is FeatureType.INTEGER and nullable:
-        dtype = "float64"
-    return Column(name=name, type=kind, dtype=dtype, nullable=nullable, categories=categories, stats=stats)
+        categories = tuple(sorted(int(value) if isinstance(value, bool) else value for value in tally))
+        often = sorted(tally, key=lambda value: (-tally[value], str(value)))
+        # As pairs: JSON would turn whole numbers and truth values that are keys into text.
+        stats["counts"] = [[value, tally[value]] for value in (sorted(tally) if is_target else often[:_TOP])]
+        if kind is FeatureType.CATEGORY and pa.types.is_integer(values.type):
+            dtype = "int64"
+    return Column(name=name, type=kind, dtype=dtype, nullable=stats["missing"] > 0, categories=categories, stats=stats)
 
 
 def _numbers(values: pa.ChunkedArray) -> dict[str, Any]:
-    array = values.to_numpy().astype("float64")
-    missing = int(np.isnan(array).sum())
-    array = array[np.isfinite(array)]
-    if not len(array):
-        return {"missing": missing}
-    low, quarter, half, three, high = (float(q) for q in np.quantile(array, (0, 0.25, 0.5, 0.75, 1)))
-    found = {
-        "mean": float(array.mean()),
-        "std": float(array.std()),
-        "min": low,
-        "25%": quarter,
-        "50%": half,
-        "75%": three,
-        "max": high,
-    }
-    unique = pc.count_distinct(values).as_py()
-    return {"missing": missing, "unique": unique, **{key: _finite(value) for key, value in found.items()}}
+    """Return statistics of the finite values; all of them come from one sorted copy."""
+    numbers = pc.cast(values, pa.float64(), safe=False).to_numpy()
+    known = numbers[~np.isnan(numbers)]
+    found: dict[str, Any] = {"missing": len(numbers) - len(known)}
+    finite = np.sort(known[np.isfinite(known)])
+    if len(finite) < len(known):
+        found["infinite"] = len(known) - len(finite)
+    if not len(finite):
+        return found
+    with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float64 is left out
+        found |= {"mean": finite_or_none(finite.mean()), "std": finite_or_none(finite.std())}
+    found |= {word: _quantile(finite, share) for word, share in _QUANTILES.items()}
+    found["unique"] = 1 + int(np.count_nonzero(finite[1:] != finite[:-1]))
+    return found
 
 
-def _block(name: str, values: pa.ChunkedArray, kind: FeatureType) -> Column:
-    block: BlockType = values.type
-    sample = as_array(values.slice(0, _SAMPLE), block.dtype, block.shape).astype("float64")
-    stats = {
-        "count": len(values), "missing": 0, "mean": _finite(sample.mean()), "std": _finite(sample.std()),
-        "min": _finite(sample.min()), "max": _finite(sample.max()),
-    }  # fmt: skip
-    return Column(name=name, type=kind, shape=block.shape, dtype=block.dtype, stats=stats)
+def _quantile(ordered: np.ndarray, share: float) -> float | None:
+    """Return a quantile of sorted values, linear between neighbours (Hyndman and Fan 1996, type 7)."""
+    place = share * (len(ordered) - 1)
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return finite_or_none(float(ordered[low]) + (place - low) * (float(ordered[high]) - float(ordered[low])))
 
 
-def as_array(values: pa.ChunkedArray | pa.Array, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Return fixed-size binary (or a block column) as one array (rows, *shape), copying only where it lies in pieces."""
-    chunks = values.chunks if isinstance(values, pa.ChunkedArray) else [values]
-    size = int(np.dtype(dtype).itemsize * np.prod(shape))
-    found = []
-    for chunk in chunks:
-        storage = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        data = np.frombuffer(storage.buffers()[1], np.uint8, count=len(storage) * size, offset=storage.offset * size)
-        found.append(data.view(dtype).reshape(len(storage), *shape))
-    if not found:
-        return np.empty((0, *shape), dtype)
-    return found[0] if len(found) == 1 else np.concatenate(found)
+def describe_block(name: str, values: pa.ChunkedArray, dtype: str, shape: tuple[int, ...], kind: FeatureType) -> Column:
+    """Return a column of images or tensors; mean and deviation are those of its first 4,096 values."""
+    sample = as_array(values.slice(0, _SAMPLE), dtype, shape).astype("float64")
+    known = sample[np.isfinite(sample)]
+    measured = {"mean": known.mean(), "std": known.std(), "min": known.min(), "max": known.max()} if len(known) else {}
+    stats = {"count": len(values), "missing": 0, **{word: finite_or_none(value) for word, value in measured.items()}}
+    return Column(name=name, type=kind, shape=shape, dtype=dtype, stats=stats)
 
 
-def _finite(value: Any) -> float | None:
+def finite_or_none(value: Any) -> float | None:
+    """Return a number that JSON can hold."""
     number = float(value)
     return number if math.isfinite(number) else None

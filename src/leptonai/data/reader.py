@@ -5,99 +5,98 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import psutil
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Column, Dataset, FeatureType
 from leptonai.core.refs import Split
 from leptonai.core.stages import Handle
-from leptonai.data.describe import as_array
-from leptonai.data.shards import BLOCKS, read_shard
 from leptonai.data.split import rows_of
+from leptonai.data.stored import Batch, StoredRows
 
 _STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
+_WORD_BYTES = 80  # about what a piece of text takes in memory
+_SHARE = 0.5  # of the memory that is free, for what is kept
+
+
+def open_dataset(dataset: Dataset, splits: Sequence[Split], handle: Handle) -> "DatasetReader":
+    """Open a dataset version, or a part of it."""
+    limit = handle.run.limits.memory_mb
+    free = psutil.virtual_memory().available
+    return DatasetReader(dataset, splits, handle, int(_SHARE * min(free, limit << 20 if limit else free)))
 
 
 class DatasetReader:
-    """Reads columns when they are first asked for, all of their shards at once, and keeps them in memory."""
+    """Reads columns when they are first asked for and keeps them, while they fit into `memory` bytes; else shard by shard.
 
-    def __init__(self, dataset: Dataset, splits: Sequence[Split], handle: Handle):
+    Shard by shard, an order that jumps between shards is slow, since each batch opens many of them.
+    """
+
+    def __init__(self, dataset: Dataset, splits: Sequence[Split], handle: Handle, memory: int):
         self.dataset = dataset
         self.columns: tuple[Column, ...] = dataset.columns
         self.target = dataset.target
-        self._raw = handle.raw
+        self._by_name = {column.name: column for column in dataset.columns}
         with handle.blobs.open(dataset.manifest) as file:
-            self._manifest = json.loads(file.read())
-        self._all: dict[str, np.ndarray] = {}
-        self._rows: np.ndarray | None = None
-        self._kept: dict[str, np.ndarray] = {}
-        if splits:
-            by_class = self.target is not None and self._column(self.target).type in _STRATA
-            self._rows = rows_of(splits, dataset.rows, self._whole(str(self.target)) if by_class else None)
+            shards = json.loads(file.read())["shards"]
+        self._memory = memory
+        self._stored = StoredRows(dataset.columns, shards, handle.raw, memory)
+        self._kept: Batch = {}
+        self._rows = self._chosen(splits) if splits else None  # numbers in the version, ascending; None: all
         self.rows = dataset.rows if self._rows is None else len(self._rows)
 
-    def _column(self, name: str) -> Column:
-        for column in self.columns:
-            if column.name == name:
-                return column
-        names = ", ".join(column.name for column in self.columns)
-        raise Invalid(
-            f"dataset {self.dataset.name} has no column {name!r}: its columns are {names}",
-            errors=[FieldError(name, names)],
-        )
+    def _chosen(self, splits: Sequence[Split]) -> np.ndarray:
+        strata = self.target is not None and self._by_name[self.target].type in _STRATA
+        if self.target is None or not strata or not any(split.stratify for split in splits):
+            return rows_of(splits, self.dataset.rows, None)
+        classes = self._stored.read([self.target], None)[self.target]
+        return rows_of(splits, self.dataset.rows, classes)
 
-    def _load(self, names: Sequence[str]) -> None:
-        missing = [name for name in dict.fromkeys(names) if name not in self._all]
-        if not missing:
-            return
-        columns = [self._column(name) for name in missing]
-        parts = [read_shard(shard, self._raw, missing) for shard in self._manifest["shards"]]
-        table = pa.concat_tables(parts)
-        for column in columns:
-            self._all[column.name] = _array(table[column.name], column)
-
-    def _whole(self, name: str) -> np.ndarray:
-        self._load([name])
-        return self._all[name]
-
-    def _part(self, name: str) -> np.ndarray:
-        if name not in self._kept:
-            whole = self._whole(name)
-            self._kept[name] = whole if self._rows is None else whole[self._rows]
-            if self._rows is not None and name != self.target:
-                del self._all[name]  # the part is enough; the rest would only hold memory
-        return self._kept[name]
-
-    def read(self, columns: tuple[str, ...] | None = None) -> dict[str, Any]:
-        """Return all rows."""
-        names = columns or tuple(column.name for column in self.columns)
-        self._load([name for name in names if name not in self._kept])
-        return {name: self._part(name) for name in names}
+    def read(self, columns: tuple[str, ...] | None = None) -> Batch:
+        """Return all rows. Raises `Invalid` for a column that is not there, `Corrupt` when a shard was altered."""
+        names = self._names(columns)
+        if wanted := [name for name in names if name not in self._kept]:
+            self._kept |= self._stored.read(wanted, self._rows)
+        found = {name: self._kept[name] for name in names}
+        if self._bytes(self._kept) > self._memory:
+            self._kept = {}
+        return found
 
     def batches(
         self, size: int, *, columns: tuple[str, ...] | None = None, order: Any = None, start: int = 0
-    ) -> Iterator[dict[str, Any]]:
+    ) -> Iterator[Batch]:
         """Yield batches of `size` rows, from row `start` of the order on."""
-        data = self.read(columns)
+        names = self._names(columns)
+        whole = self.read(names) if self._bytes(names) <= self._memory else None
         count = self.rows if order is None else len(order)
         for at in range(start, count, size):
             rows = slice(at, min(at + size, count)) if order is None else order[at : at + size]
-            yield {name: values[rows] for name, values in data.items()}
+            if whole is not None:
+                yield {name: values[rows] for name, values in whole.items()}
+            else:
+                yield self._stored.gather(names, self._numbers(rows))
 
+    def _names(self, columns: tuple[str, ...] | None) -> tuple[str, ...]:
+        for name in columns or ():
+            if name not in self._by_name:
+                known = ", ".join(list(self._by_name)[:30])
+                raise Invalid(
+                    f"dataset {self.dataset.name} has no column {name!r}: its columns are {known}",
+                    errors=[FieldError(name, f"one of {known}")],
+                )
+        return tuple(self._by_name) if columns is None else tuple(dict.fromkeys(columns))
 
-def _array(values: pa.ChunkedArray, column: Column) -> np.ndarray:
-    if column.type in BLOCKS:
-        return as_array(values, column.dtype, column.shape)
-    if column.type is FeatureType.DATETIME:
-        ticks = values.cast(pa.int64())
-        return np.asarray(ticks.fill_null(np.iinfo(np.int64).min).to_numpy(), np.int64)
-    if column.type is FeatureType.BOOLEAN and values.null_count == 0:
-        return np.asarray(values.to_numpy(), bool)
-    if column.type is FeatureType.NUMBER or (column.type is FeatureType.INTEGER and values.null_count):
-        return np.asarray(values.cast(pa.float64()).to_numpy(), np.float64)
-    return np.asarray(values.to_numpy())
+    def _bytes(self, names: Sequence[str] | Batch) -> int:
+        """Return about how much memory columns of the part take."""
+        width = 0
+        for name in names:
+            column = self._by_name[name]
+            each = _WORD_BYTES if column.dtype == "str" else np.dtype(column.dtype).itemsize
+            width += each * int(np.prod(column.shape))
+        return width * self.rows
 
-
-def open_dataset(dataset: Dataset, splits: Sequence[Split], handle: Handle) -> DatasetReader:
-    """Open a dataset version, or a part of it."""
-    return DatasetReader(dataset, splits, handle)
+    def _numbers(self, rows: Any) -> np.ndarray:
+        """Return the numbers, in the version, of rows of the part."""
+        if self._rows is not None:
+            return np.asarray(self._rows[rows])
+        return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else np.asarray(rows)

@@ -3,27 +3,42 @@
 from collections.abc import Mapping
 from typing import Any
 
-from leptonai.core.nouns import Column, Dataset, Run
+from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.nouns import Blob, Column, Dataset, Run
 from leptonai.core.stages import Changes, Desk, Plan
 from leptonai.data.spec import Import
 
+_ALL = 10_000  # more versions of one name than anybody has
+_PAGE = 500
+
 
 def prepare_import(spec: Import, desk: Desk) -> Plan:
-    """Plan an import: its process may open the uploaded parts, and nothing else."""
-    del desk
+    """Plan an import: its process may open the uploaded parts, and nothing else. Raises `Invalid` for a part that is not there."""
     opens = tuple(dict.fromkeys(part for file in spec.files for part in file.parts))
+    for start in range(0, len(opens), _PAGE):
+        page = opens[start : start + _PAGE]
+        known = {blob.id for blob in desk.find(Blob, {"id": page}, limit=_PAGE)}
+        if gone := next((part for part in page if part not in known), None):
+            file = next(file.name for file in spec.files if gone in file.parts)
+            raise Invalid(
+                f"{file}: its part {gone[:16]} is not on the server: upload the file again",
+                errors=[FieldError("files", "parts that were uploaded")],
+            )
     return Plan(spec.model_dump(mode="json"), opens, "data", spec.name)
 
 
 def settle_import(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:
-    """Add the version that an import made; the same content again is the version that is there already."""
-    versions: list[Dataset] = desk.find(Dataset, {"name": result["name"]}, limit=1)
-    same = desk.find(Dataset, {"name": result["name"], "digest": result["digest"]}, limit=1)
-    if same:
+    """Add the version that an import made; the same content again is the version that is there already.
+
+    Who asked finds it by name and digest, which the result of the Run holds. Two imports that end at once take the same
+    number: the database lets one of them through, and the other asks again.
+    """
+    versions: list[Dataset] = desk.find(Dataset, {"name": result["name"]}, limit=_ALL)
+    if any(version.digest == result["digest"] for version in versions):
         return Changes()
     dataset = Dataset.new(
         name=result["name"],
-        version=versions[0].version + 1 if versions else 1,
+        version=max((version.version for version in versions), default=0) + 1,
         digest=result["digest"],
         rows=result["rows"],
         bytes=result["bytes"],

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -12,120 +13,156 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Column, FeatureType
 from leptonai.core.stages import Handle
 from leptonai.data import images
-from leptonai.data.columns import cast, choose_target, feature_type
-from leptonai.data.describe import as_array, describe
-from leptonai.data.shards import write_shards
-from leptonai.data.spec import Import, SourceFile
-from leptonai.data.tables import BlockType, join, read_table
+from leptonai.data.blocks import as_array, block, is_image, layout
+from leptonai.data.columns import cast, choose_target, feature_type, missing
+from leptonai.data.describe import describe, describe_block
+from leptonai.data.parts import contents
+from leptonai.data.shards import BLOCKS, write_shards
+from leptonai.data.spec import Import
+from leptonai.data.tables import Origin, join, read_table
 
 FORMAT = 1
 PREVIEW_ROWS = 20
+_PREVIEW_VALUES = 4096  # of one image or tensor; larger ones are only named
+_LISTED = 1000  # files that the record names
 
 
 def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
     """Make a dataset version; return what `data.verbs.settle_import` needs. Raises `Invalid` that names file, row and column."""
-    table, source = _read(spec, handle)
+    table, origin = _read(spec, handle)
     target = choose_target(table.column_names, spec.target)
-    if unknown := [name for name in spec.types if name not in table.column_names]:
-        raise Invalid(
-            f"types names a column {unknown[0]!r}, which is not there: the columns are {', '.join(table.column_names)}",
-            errors=[FieldError(f"types.{unknown[0]}", "a column of the files")],
-        )
-    handle.say(f"{table.num_rows:,} rows, {table.num_columns} columns, target {target or 'none'}")
+    _check_types(spec.types, table.column_names)
     columns, values = [], {}
     for name in table.column_names:
-        kind = _kind(table[name], spec.types.get(name), is_target=name == target)
-        values[name] = table[name] if isinstance(table[name].type, BlockType) else cast(name, table[name], kind)
-        columns.append(describe(name, values[name], kind, is_target=name == target))
+        column, values[name] = _column(table, name, spec.types.get(name), origin, is_target=name == target)
+        columns.append(column)
+        table = table.drop_columns([name])  # what is converted needs no second copy
     if target is not None:
-        _check_target(target, values[target])
-    table = pa.table(values)
-    handle.progress(0, table.num_rows, "rows")
-    shards = write_shards(table, columns, spec.shard_rows, handle.raw)
-    handle.progress(table.num_rows, table.num_rows, "rows")
-    digest = _digest(columns, target, shards)
-    manifest = {
-        "format": FORMAT,
+        _check_target(target, values[target], origin)
+    handle.say(_summary(columns, target, sum(origin.rows)))
+    return _stored(spec, columns, target, pa.table(values), handle)
+
+
+def _stored(spec: Import, columns: list[Column], target: str | None, table: pa.Table, handle: Handle) -> dict[str, Any]:
+    rows = table.num_rows
+    shards = write_shards(table, columns, spec.shard_rows, handle.raw, lambda done: handle.progress(done, rows, "rows"))
+    facts = {
+        "digest": _digest(columns, target, shards),
         "columns": [column.model_dump(mode="json") for column in columns],
         "target": target,
-        "shards": shards,
-        "digest": digest,
-        "preview": _preview(table.slice(0, PREVIEW_ROWS), columns),
-        "source": source,
+        "source": _source(spec, len(spec.files)),
     }
-    stored = handle.blobs.write([json.dumps(manifest).encode()])
+    preview = _preview(table.slice(0, PREVIEW_ROWS), columns)
+    manifest = {"format": FORMAT, **facts, "shards": shards, "preview": preview}
+    stored = handle.blobs.write([json.dumps(manifest, allow_nan=False).encode()])
     return {
+        **facts,
         "name": spec.name,
-        "digest": digest,
-        "rows": table.num_rows,
+        "rows": rows,
         "bytes": sum(shard["bytes"] for shard in shards),
-        "columns": manifest["columns"],
-        "target": target,
         "manifest": stored.id,
         "shards": [shard["blob"] for shard in shards],
-        "source": source,
     }
 
 
-def _read(spec: Import, handle: Handle) -> tuple[pa.Table, dict[str, Any]]:
+def _source(spec: Import, count: int) -> dict[str, Any]:
+    listed = [{"name": file.name, "size": file.size} for file in spec.files[:_LISTED]]
+    resized = {"image_size": list(spec.image_size)} if spec.image_size is not None else {}
+    return {"files": listed, "count": count, **resized}
+
+
+def _read(spec: Import, handle: Handle) -> tuple[pa.Table, Origin]:
+    names = tuple(file.name for file in spec.files)
+    found = contents(spec.files, handle.blobs, lambda done: handle.progress(done, len(names), "files"))
+    if _are_images(spec):
+        table = images.read_images(((file.name, file.label or "", data) for file, data in found), spec.image_size)
+        return table, Origin(names, (1,) * len(names))
+    tables = [read_table(file.name, data, spec.types) for file, data in found]
+    origin = Origin(names, tuple(table.num_rows for table in tables))
+    return (tables[0] if len(tables) == 1 else join(origin, tables)), origin
+
+
+def _are_images(spec: Import) -> bool:
+    """Whether the files are images by class. Raises `Invalid` when they are of several kinds."""
     pictures = [file for file in spec.files if file.name.lower().endswith(images.ENDINGS)]
-    labelled = [file for file in spec.files if file.label is not None]
-    listed = [{"name": file.name, "size": file.size} for file in spec.files[:1000]]
-    if pictures or labelled:
-        if tables := [file for file in spec.files if file not in pictures and file.label is None]:
-            raise Invalid(f"{tables[0].name} is not an image, and the other files are: make one dataset of each kind")
-        if odd := [file for file in spec.files if file.label is None]:
+    by_class = [file for file in spec.files if file.label is not None]
+    if not pictures and not by_class:
+        if spec.image_size is not None:
             raise Invalid(
-                f"{odd[0].name} lies in no class folder: images come as a folder with a folder for each class"
+                "image_size is given, and there are no images: leave it out",
+                errors=[FieldError("image_size", "only with images")],
             )
-        table, facts = images.read_images(_bytes(spec.files, handle), spec.image_size)
-        return table, {"files": listed, **facts}
-    if spec.image_size is not None:
-        raise Invalid("image_size is given, and there are no images", errors=[FieldError("image_size", "leave it out")])
-    tables = [read_table(name, data) for name, _, data in _bytes(spec.files, handle)]
-    names = [file.name for file in spec.files]
-    return (tables[0] if len(tables) == 1 else join(names, tables)), {"files": listed}
-
-
-def _bytes(files: tuple[SourceFile, ...], handle: Handle) -> Iterator[tuple[str, str, bytes]]:
-    """Yield name, label and bytes of each file. Small files share parts: the last part read is kept."""
-    kept: tuple[str, bytes] = ("", b"")
-    for number, file in enumerate(files):
-        pieces = []
-        for part in file.parts:
-            if part != kept[0]:
-                with handle.blobs.open(part) as opened:
-                    kept = (part, opened.read())
-            pieces.append(kept[1])
-        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        yield file.name, file.label or "", data[file.offset : file.offset + file.size]
-        if number % 200 == 0:
-            handle.progress(number, len(files), "files")
-
-
-def _kind(values: pa.ChunkedArray, given: FeatureType | None, *, is_target: bool) -> FeatureType:
-    if isinstance(values.type, BlockType):
-        return FeatureType.IMAGE if values.type.dtype == "uint8" else FeatureType.TENSOR
-    if given is not None:
-        return given
-    return feature_type(values, is_target=is_target)
-
-
-def _check_target(target: str, values: pa.ChunkedArray) -> None:
-    if isinstance(values.type, BlockType):
-        return
-    empty = pc.is_null(values, nan_is_null=pa.types.is_floating(values.type))
-    count = pc.sum(empty).as_py() or 0
-    if count:
-        row = pc.index(empty, True).as_py() + 1
-        rows = "1 row" if count == 1 else f"{count:,} rows"
+        return False
+    mixed = next((file for file in spec.files if file.label is None and file not in pictures), None)
+    if mixed is not None:
+        other = (pictures or by_class)[0].name
         raise Invalid(
-            f"the target {target!r} is empty in {rows}, first in row {row:,}: fill in or leave out those rows, or name another target",
-            errors=[FieldError(f"{target} row {row}", "a value")],
+            f"{mixed.name} is a table and {other} is an image: make one dataset of each kind",
+            errors=[FieldError(mixed.name, "files of one kind")],
         )
+    alone = next((file for file in spec.files if file.label is None), None)
+    if alone is not None:
+        raise Invalid(
+            f"{alone.name} lies in no class folder: give a folder that has a folder for each class",
+            errors=[FieldError(alone.name, "in a class folder")],
+        )
+    return True
+
+
+def _check_types(types: Mapping[str, FeatureType], names: list[str]) -> None:
+    for name in types:
+        if name not in names:
+            listed = ", ".join(names[:30])
+            raise Invalid(
+                f"types names a column {name!r}, which is not there: the columns are {listed}",
+                errors=[FieldError(f"types.{name}", f"one of {listed}")],
+            )
+
+
+def _column(
+    table: pa.Table, name: str, given: FeatureType | None, origin: Origin, *, is_target: bool
+) -> tuple[Column, pa.ChunkedArray]:
+    """Return a column as it is described and as it is stored."""
+    values = table[name]
+    found = layout(table.schema.field(name))
+    if found is None:
+        kind = given or feature_type(values, is_target=is_target)
+        values = cast(name, values, kind, origin)
+        return describe(name, values, kind, is_target=is_target), values
+    dtype, shape = found
+    natural = FeatureType.IMAGE if is_image(dtype, shape) else FeatureType.TENSOR
+    if given not in (None, natural, FeatureType.TENSOR):
+        raise Invalid(
+            f"column {name!r} holds arrays of shape {'x'.join(map(str, shape))}, which cannot be {given} values: leave out "
+            f"types={{{name!r}: {given!r}}}",
+            errors=[FieldError(f"types.{name}", str(natural))],
+        )
+    if given is FeatureType.TENSOR and natural is FeatureType.IMAGE:
+        field, array = block(name, as_array(values, dtype, shape).astype("float32"))
+        values, dtype = pa.chunked_array([array], field.type), "float32"
+        natural = FeatureType.TENSOR
+    return describe_block(name, values, dtype, shape, natural), values
+
+
+def _check_target(target: str, values: pa.ChunkedArray, origin: Origin) -> None:
+    empty = missing(values)
+    if count := pc.sum(empty).as_py():
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        place = origin.place(pc.index(empty, True).as_py())
+        raise Invalid(
+            f"the target {target!r} is empty in {rows}, first in {place}: fill in or leave out those rows, or name another "
+            "target (target=…)",
+            errors=[FieldError(f"{place}, {target}", "a value")],
+        )
+
+
+def _summary(columns: list[Column], target: str | None, rows: int) -> str:
+    kind = next((f" ({column.type})" for column in columns if column.name == target), "")
+    return f"{rows:,} rows, {len(columns)} columns, target: {target or 'none'}{kind}"
 
 
 def _digest(columns: list[Column], target: str | None, shards: list[dict[str, Any]]) -> str:
+    """Return the digest of the content: what the columns are, and what the rows hold; not of how they are encrypted."""
     content = {
         "columns": [[c.name, c.type.value, c.dtype, list(c.shape)] for c in columns],
         "target": target,
@@ -137,12 +174,20 @@ def _digest(columns: list[Column], target: str | None, shards: list[dict[str, An
 def _preview(table: pa.Table, columns: list[Column]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
     for column in columns:
-        if column.type in {FeatureType.IMAGE, FeatureType.TENSOR}:
+        if column.type in BLOCKS:
             for row, array in zip(rows, as_array(table[column.name], column.dtype, column.shape), strict=True):
-                row[column.name] = (
-                    array.tolist() if array.size <= 4096 else f"<{column.type} {'x'.join(map(str, column.shape))}>"
-                )
-            continue
-        for row, value in zip(rows, table[column.name].to_pylist(), strict=True):
-            row[column.name] = value.isoformat() if hasattr(value, "isoformat") else None if value != value else value
+                named = f"<{column.type} {'x'.join(map(str, column.shape))}>"
+                row[column.name] = _plain(array.tolist()) if array.size <= _PREVIEW_VALUES else named
+        else:
+            for row, value in zip(rows, table[column.name].to_pylist(), strict=True):
+                row[column.name] = _plain(value)
     return rows
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that JSON has: dates as text; what is no finite number as nothing."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value.isoformat() if hasattr(value, "isoformat") else value
