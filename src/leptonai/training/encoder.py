@@ -32,6 +32,7 @@ class Options:
     images: Literal["channels_first", "channels_last", "flat"] = "channels_last"
     dtype: Literal["float32", "int64"] = "float32"
     where: str = "the dataset"  # for messages
+    values: bool = False  # the model learns values: whole numbers that could be classes are none
 
 
 @dataclass
@@ -91,6 +92,9 @@ def _is_missing(value: object) -> bool:
 def fit(reader: Reader, features: Sequence[str] | None, target: str | None, options: Options) -> Encoding:
     """Look at the training part once and fix how rows are encoded. Raises `Invalid` or `Unsupported`, naming the column."""
     goal, chosen = pick(reader.columns, target or reader.target, features, options.where)
+    if options.values and goal.type == FeatureType.CATEGORY and goal.dtype == "int64":
+        # The loss, or the estimator, says that these whole numbers are amounts and no names.
+        goal = goal.model_copy(update={"type": FeatureType.INTEGER})
     layout = layout_of(chosen, options.images)
     if not reader.rows:
         raise Invalid(f"{options.where} has no rows to learn from")

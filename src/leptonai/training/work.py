@@ -29,6 +29,15 @@ _LIBRARIES = {
 }
 
 
+# Losses of values, by their names in Keras and PyTorch, without case, signs and the word "loss".
+_VALUE_LOSSES = frozenset(
+    {
+        "mse", "meansquarederror", "mae", "meanabsoluteerror", "l1", "smoothl1", "huber", "logcosh", "mape",
+        "meanabsolutepercentageerror", "msle", "meansquaredlogarithmicerror",
+    }
+)  # fmt: skip
+
+
 class Subject(NamedTuple):
     """The model of a Run: whose it is, its code, and the Learner made of it."""
 
@@ -48,7 +57,7 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     saved = checkpoint.last(handle)
     subject = given or _picked(spec, reader, handle)
     spec, learner, traits = subject.spec, subject.learner, trainee.Traits.of(subject.learner)
-    encoding = saved.encoding if saved else _encoding(spec, reader, traits)
+    encoding = saved.encoding if saved else _encoding(subject, reader, traits)
     rows = Rows(reader, encoding, traits.entries)
     validation = _validation(spec, encoding, traits, handle)
     _begin(learner, rows, encoding, spec)
@@ -79,13 +88,21 @@ def _picked(spec: Train, reader: Reader, handle: Handle) -> Subject:
     return Subject(framework, code, packed.flavour, framework.load(packed.code), picked.spec)
 
 
-def _encoding(spec: Train, reader: Reader, traits: trainee.Traits) -> Encoding:
+def _learns_values(subject: Subject) -> bool:
+    """Whether the loss, or the estimator, is one for values and not for classes."""
+    loss = "".join(filter(str.isalnum, str(subject.spec.compiled.get("loss", "")).lower())).removesuffix("loss")
+    return loss in _VALUE_LOSSES or getattr(subject.learner, "regresses", False)
+
+
+def _encoding(subject: Subject, reader: Reader, traits: trainee.Traits) -> Encoding:
+    spec = subject.spec
     options = encoder.Options(
         category_encoding=spec.category_encoding,
         scale=spec.scale,
         images=traits.layout,
         dtype=traits.input_dtype,
         where=spec.data,
+        values=_learns_values(subject),
     )
     return encoder.fit(reader, spec.features, spec.target, options)
 

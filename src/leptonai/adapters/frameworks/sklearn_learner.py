@@ -40,6 +40,13 @@ class SklearnLearner:
         ]
         return int(sum(np.size(part) for part in parts if not hasattr(part, "nnz")))
 
+    @property
+    def regresses(self) -> bool:
+        """Whether it predicts values, so that whole numbers are amounts and not the names of classes."""
+        from sklearn.base import is_regressor
+
+        return bool(is_regressor(self.model))
+
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. Estimators without a random state of their own draw from NumPy's, which is seeded here."""
         from sklearn.base import is_classifier, is_regressor
