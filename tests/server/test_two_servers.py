@@ -40,7 +40,7 @@ def test_work_that_came_by_one_is_claimed_by_the_other(pair: tuple[Place, Place]
     assert time.perf_counter() - start < 3  # looked at every 0.5 s; the rest is for a busy machine
     assert claims[0]["run"]["id"] == made["id"]
     http = Http(one.url, one.context.local_token)
-    stream = http.events(f"/runs/{made['id']}/events")
+    stream = http.events(f"/runs/{made['id']}/events", {"streams": "log"})
     body = {"epoch": 1, "events": [{"stream": "log", "body": {"line": "from the other"}}]}
     assert two.ask("POST", f"/runs/{made['id']}/events", claims[0]["token"], json=body).is_success
     assert next(stream)[1]["body"] == {"line": "from the other"}

@@ -101,13 +101,13 @@ def _owner(here: Context, blob: str) -> str | None:
 
 def _served(here: Context, who: Caller, blob: str) -> bool:
     """Whether a Service at one of the agent's Sites needs this blob."""
-    opens, blobs = load("leptonai.serving.verbs:opens"), load("leptonai.serving.verbs:blobs")
+    opens = load("leptonai.serving.verbs:opens")
     after = None
     while page := here.catalog.find(Service, {} if "*" in who.sites else {"site": tuple(who.sites)}, after=after):
         for service in page:
             for id in opens(service):
                 try:
-                    if blob in blobs(here.catalog.get(Model, id)):
+                    if blob in here.catalog.get(Model, id).files.values():
                         return True
                 except NotFound:
                     continue
