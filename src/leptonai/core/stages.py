@@ -75,14 +75,17 @@ READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle) -> Rea
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
 
 # Which libraries a fork server loads before the Runs of a flavour start. One that is not installed is left out.
+# OpenMP threads that spin while they wait starve those of the next Run: two trainings on two cores then take eight times
+# as long, each. torch._dynamo: the first optimiser imports it anyway, which takes a second.
 FLAVOURS: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     "data": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "polars", "httpx", "PIL.Image"), {}),
     "sklearn": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "sklearn.ensemble", "sklearn.linear_model",
-                 "sklearn.pipeline", "skl2onnx", "onnxruntime", "cloudpickle"), {}),
+                 "sklearn.pipeline", "skl2onnx", "onnxruntime", "cloudpickle", "skops.io", "tensorboardX.record_writer"),
+                {"OMP_WAIT_POLICY": "PASSIVE"}),
     "torch": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "torch", "keras", "onnxruntime", "cloudpickle",
-               "sklearn.metrics"), {"KERAS_BACKEND": "torch"}),
+               "sklearn.metrics", "torch._dynamo", "tensorboardX.record_writer"), {"KERAS_BACKEND": "torch", "OMP_WAIT_POLICY": "PASSIVE"}),
     "tensorflow": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "tensorflow", "keras", "onnxruntime",
-                    "cloudpickle", "sklearn.metrics"), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}),
+                    "cloudpickle", "sklearn.metrics", "tensorboardX.record_writer"), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}),
     "jax": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "jax", "keras", "onnxruntime", "cloudpickle",
              "sklearn.metrics"), {"KERAS_BACKEND": "jax"}),
 }  # fmt: skip
