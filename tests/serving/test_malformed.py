@@ -142,6 +142,11 @@ def test_headers_that_are_too_large(served: Plane) -> None:
     assert served.client.get("/v2").status_code == 200
 
 
+def test_a_request_without_a_host(served: Plane) -> None:
+    assert raw(served, b"GET /v2 HTTP/1.1\r\n\r\n", wait=1).startswith(b"HTTP/1.1 400")
+    assert raw(served, b"GET /v2 HTTP/1.0\r\n\r\n", wait=1).startswith(b"HTTP/1.1 200")
+
+
 def test_two_lengths_of_one_body_are_refused(served: Plane) -> None:
     head = b"POST /services/adder/predict HTTP/1.1\r\nhost: localhost\r\n"
     both = raw(served, head + b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", wait=2)

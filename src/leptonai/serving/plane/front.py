@@ -67,11 +67,12 @@ class Answer(NamedTuple):
 class Call:
     """One request while it is worked on."""
 
-    __slots__ = ("headers", "method", "parts", "receive", "route", "start")
+    __slots__ = ("headers", "method", "parts", "receive", "route", "start", "version")
 
     def __init__(self, scope: Scope, receive: Receive):
         self.start = time.perf_counter()
         self.method: str = scope["method"]
+        self.version: str = scope["http_version"]
         self.parts: list[str] = scope["path"].split("/")[1:]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.receive = receive
@@ -129,7 +130,10 @@ class Front:
             series.stages["total"].observe(time.perf_counter() - call.start)
 
     async def _answer(self, call: Call) -> Answer:
-        if self._local and not _LOCAL.fullmatch(call.headers.get(b"host", b"localhost")):
+        host = call.headers.get(b"host")
+        if host is None and call.version == "1.1":
+            raise Refused(400, "the request has no Host header")
+        if self._local and host is not None and not _LOCAL.fullmatch(host):
             raise Refused(421, "this plane listens on the loopback address: call it as localhost or 127.0.0.1")
         match call.parts:
             case ["services", name, "predict"]:

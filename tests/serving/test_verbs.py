@@ -1,0 +1,101 @@
+"""Deploy and delete, on a real catalog."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.support import bundles
+
+from leptonai.core.errors import Conflict, NotFound, Unsupported
+from leptonai.core.nouns import Alias, Model, Service, ServiceStatus, Site
+from leptonai.core.stages import Changes
+from leptonai.core.states import ServiceState
+from leptonai.server.context import Context, open_context
+from leptonai.server.desk import ServerDesk
+from leptonai.serving import verbs
+from leptonai.serving.spec import Deploy
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[Context]:
+    made = open_context(tmp_path, None, None, 30.0)
+    made.catalog.add(Site.new(name="edge"))
+    yield made
+    made.close()
+
+
+def kept(here: Context, version: int, **change: object) -> Model:
+    model = bundles.adder(version)[0].model_copy(update=change)
+    here.catalog.add(model)
+    return model
+
+
+def deploy(here: Context, model: str, site: str = "home") -> Service:
+    changes = verbs.deploy(Deploy(name="sum", model=model, site=site), ServerDesk(here, "ann"))
+    write(here, changes)
+    (found,) = here.catalog.find(Service, {"name": "sum"})
+    return found
+
+
+def write(here: Context, changes: Changes) -> None:
+    here.catalog.change(*changes.change, add=changes.add, drop=changes.drop)
+
+
+@pytest.mark.parametrize("ref", ["id", "models:/adder/1", "adder/1", "adder", "adder@champion"])
+def test_a_model_may_be_named_in_any_way(here: Context, ref: str) -> None:
+    model = kept(here, 1)
+    here.catalog.add(Alias.new(name="adder", alias="champion", model=model.id))
+    service = deploy(here, model.id if ref == "id" else ref)
+    assert [variant.model for variant in service.variants] == [model.id]
+    assert (service.by, service.site, service.status.state, service.status.rev) == (
+        "ann",
+        "home",
+        "starting",
+        service.rev,
+    )
+
+
+def test_a_service_moves_and_what_answers_goes_on(here: Context) -> None:
+    one, two = kept(here, 1), kept(here, 2)
+    service = deploy(here, one.id)
+    status = ServiceStatus(
+        state=ServiceState.READY, rev=service.rev, live=(one.id,), url="http://127.0.0.1:1/services/sum/predict"
+    )
+    here.catalog.change(service.model_copy(update={"status": status}))
+    moved = deploy(here, two.id)
+    assert moved.variants[0].model == two.id
+    assert moved.status == status.model_copy(update={"state": ServiceState.UPDATING, "rev": moved.rev})
+    assert verbs.opens(moved) == (two.id, one.id)
+    assert verbs.opens(deploy(here, one.id)) == (one.id,)
+
+
+def test_the_same_again_is_another_deploy(here: Context) -> None:
+    model = kept(here, 1)
+    first, second = deploy(here, model.id), deploy(here, model.id)
+    assert second.status.rev == second.rev > first.status.rev
+    assert second.id == first.id
+
+
+def test_what_cannot_be_deployed(here: Context) -> None:
+    model, empty = kept(here, 1), kept(here, 2, files={})
+    with pytest.raises(NotFound, match=r"nowhere.*edge, home"):
+        deploy(here, model.id, "nowhere")
+    with pytest.raises(NotFound):
+        deploy(here, "none/3")
+    with pytest.raises(Unsupported, match="adder/2 has no file"):
+        deploy(here, empty.id)
+    deploy(here, model.id)
+    with pytest.raises(Conflict, match="is at site home"):
+        deploy(here, model.id, "edge")
+
+
+def test_delete(here: Context) -> None:
+    service = deploy(here, kept(here, 1).id)
+    write(here, verbs.delete(service))
+    assert here.catalog.find(Service) == []
+
+
+def test_blobs_that_a_site_needs(here: Context) -> None:
+    assert verbs.blobs(kept(here, 1, files={"model.onnx": "a", "code": "b", "card.md": "c"})) == ("a",)
+    native = kept(here, 2, files={"code": "b", "model.skops": "d", "fitted.json": "e"})
+    assert set(verbs.blobs(native)) == {"b", "d", "e"}
