@@ -42,7 +42,10 @@ def test_from_submit_to_a_dataset(place: Place) -> None:
 def test_a_bad_ask_names_the_field(place: Place) -> None:
     for body, field in (
         ({"stage": "bake", "spec": {}}, "stage"),
-        ({"stage": "import", "spec": {"name": "x", "files": []}}, "spec.files"),
+        (
+            {"stage": "import", "spec": {"name": "x", "files": [{"name": "a", "size": -1, "parts": []}]}},
+            "spec.files.0.size",
+        ),
         ({"stage": "import", "spec": {"name": "../x", "files": [], "colour": 1}}, "spec.name"),
         ({"stage": "import", "spec": {}, "max_attempts": 0}, "max_attempts"),
         ({"stage": "import", "spec": {}, "limits": {"memory": 1}}, "limits.memory"),

@@ -132,7 +132,11 @@ def invalid(found: Sequence[Any], what: str = "") -> Invalid:
     fields = []
     for item in found:
         place = ".".join(str(part) for part in item["loc"] if part not in {"body", "query", "path", "header"})
-        message = "there is no such field here" if item["type"] == "extra_forbidden" else str(item["msg"])
+        message = (
+            "there is no such field here"
+            if item["type"] == "extra_forbidden"
+            else str(item["msg"]).removeprefix("Value error, ")
+        )
         fields.append(FieldError(".".join(filter(None, (what, place))) or "body", message))
     return Invalid(f"{fields[0].field}: {fields[0].message}" if fields else "the request is not valid", errors=fields)
 
