@@ -41,7 +41,9 @@ def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
 def _trained(run_id: str, desk: Desk) -> Run:
     run: Run = desk.get(Run, run_id)
     if run.stage != "train":
-        raise Invalid(f"run: {run_id} is a {run.stage} Run, not a train Run", errors=[FieldError("run", "a train Run")])
+        raise Invalid(
+            f"run: {run_id} is of stage {run.stage}, not a train Run", errors=[FieldError("run", "a train Run")]
+        )
     if run.state is not RunState.SUCCEEDED or run.result is None:
         raise Invalid(
             f"run: train Run {run_id} is {run.state}; only one that succeeded can be measured",

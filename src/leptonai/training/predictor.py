@@ -68,7 +68,7 @@ def from_files(code: bytes, weights: bytes, fitted: Mapping[str, Any]) -> Predic
 def open_predictor(run: Run, handle: Handle) -> Predictor:
     """Open what a training Run learnt. Raises `Invalid` when it learnt nothing."""
     if run.stage != "train" or not run.result:
-        raise Invalid(f"run {run.id} is a {run.stage} Run that {run.state}: name a train Run that succeeded")
+        raise Invalid(f"run {run.id} is of stage {run.stage} and {run.state}: name a train Run that succeeded")
     fitted = Fitted.model_validate(run.result)
     with handle.blobs.open(fitted.code) as code, handle.blobs.open(fitted.weights) as weights:
         return from_files(code.read(), weights.read(), run.result)

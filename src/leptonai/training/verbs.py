@@ -73,7 +73,7 @@ def learnt(run_id: str, desk: Desk, field: str = "run") -> Fitted:
     run = desk.get(Run, run_id)
     if run.stage != "train":
         raise Invalid(
-            f"{field}: {run_id} is a {run.stage} Run, not a train Run", errors=[FieldError(field, "a train Run")]
+            f"{field}: {run_id} is of stage {run.stage}, not a train Run", errors=[FieldError(field, "a train Run")]
         )
     if run.state is not RunState.SUCCEEDED or run.result is None:
         raise Invalid(
@@ -87,7 +87,7 @@ def _measured(spec: Export, desk: Desk) -> None:
     run = desk.get(Run, spec.evaluation or "")
     if run.stage != "evaluate" or run.state is not RunState.SUCCEEDED:
         raise Invalid(
-            f"evaluation: {run.id} is a {run.stage} Run that is {run.state}; name an evaluate Run that succeeded",
+            f"evaluation: {run.id} is of stage {run.stage} and {run.state}; name an evaluate Run that succeeded",
             errors=[FieldError("evaluation", "an evaluate Run that succeeded")],
         )
     if run.spec.get("run") != spec.run:
