@@ -3,7 +3,9 @@
 import csv
 import gzip
 import io
+import itertools
 import re
+import time
 from typing import Any
 
 import numpy as np
@@ -135,6 +137,7 @@ def test_what_the_user_says_of_a_column_holds(files: Importer) -> None:
         ("t.csv", GOOD, {"image_size": (8, 8)}, ["image_size", "no images"]),
         ("t.txt", GOOD, {}, ["t.txt", ".csv", ".parquet"]),
     ],
+    ids=itertools.count(),
 )  # fmt: skip
 def test_bad_files_are_named_in_one_sentence(
     name: str, text: str | bytes, options: dict[str, Any], words: list[str], files: Importer
@@ -184,8 +187,9 @@ def test_a_word_for_missing_that_comes_late_is_no_change_of_type(
         assert rows["b"][-1] is None
 
 
-def test_a_value_longer_than_a_block(files: Importer) -> None:
-    long = "x" * (9 << 20)
+def test_a_value_longer_than_a_block(files: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csv_table, "_BLOCK", 1 << 16)
+    long = "x" * (1 << 18)
     for quote in ("", '"'):
         rows = files.read({"t.csv": f"a,b,y\n1,{quote}{long}{quote},1.5\n2,short,2\n"}, name=f"long{len(quote)}")
         assert rows["b"].tolist() == [long, "short"]
@@ -213,6 +217,21 @@ def test_a_small_file_cannot_unpack_to_a_huge_one(files: Importer, monkeypatch: 
     monkeypatch.setattr(tables, "MAX_SMALL", 1 << 20)
     with pytest.raises(TooLarge, match="bomb"):
         files.result({"bomb.csv.gz": gzip.compress(b"a,b\n" + b"0,0\n" * (1 << 20))})
+
+
+@pytest.mark.slow
+def test_a_million_rows(files: Importer) -> None:
+    rows = [f"{i},{i * 0.25},{i % 97},{i % 2}" for i in range(900_000)]
+    late = "id,share,age,label\n" + "\n".join(rows) + "\n900000,0.5,forty,1\n" + "\n".join(rows[:99_999]) + "\n"
+    start = time.monotonic()
+    with pytest.raises(Invalid, match=r"late\.csv, row 900,001: column 'age' holds 'forty'"):
+        files.result({"late.csv": late})
+    with pytest.raises(Invalid, match=r"late\.csv, row 900,001: it has 3 values, and the header has 4"):
+        files.result({"late.csv": late.replace(",forty,", ",")})
+    found = files.read({"late.csv": late.replace("forty", "40")})
+    assert len(found["id"]) == 1_000_000
+    assert found["age"][900_000] == 40
+    assert time.monotonic() - start < 120
 
 
 cells = st.one_of(

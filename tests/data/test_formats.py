@@ -1,6 +1,7 @@
 """Parquet, NPZ and images: what is read, and what is said of those that cannot be."""
 
 import io
+import itertools
 import struct
 import zipfile
 import zlib
@@ -74,6 +75,7 @@ def test_parquet_keeps_what_its_types_say(files: Importer) -> None:
         (parquet(a=pa.array([1], pa.time64("us")), b=[1]), ["t.parquet", "'a'", "time"]),
         (parquet(a=pa.array([2**63], pa.uint64()), b=[1]), ["t.parquet, row 1", "'a'", "9223372036854775808"]),
     ],
+    ids=itertools.count(),
 )
 def test_bad_parquet(data: bytes, words: list[str], files: Importer) -> None:
     with pytest.raises(Invalid) as caught:
@@ -85,6 +87,21 @@ def test_parquet_that_claims_too_much(files: Importer, monkeypatch: pytest.Monke
     monkeypatch.setattr(parquet_file, "MAX_CELLS", 10)
     with pytest.raises(TooLarge, match="claims 20 values"):
         files.result({"t.parquet": parquet(a=range(10), b=range(10))})
+
+
+def test_categories_from_types_that_are_none(files: Importer) -> None:
+    data = parquet(
+        f=[1.0, None, float("nan"), 2.0],
+        g=[0.5, float("nan"), 1.0, 1.0],
+        b=[True, None, False, True],
+        s=list("1213"),
+        y=[0, 1, 0, 1],
+    )
+    rows = files.read({"t.parquet": data}, types=dict.fromkeys("fgbs", "category"))
+    assert rows["f"].tolist() == [1, None, None, 2]
+    assert rows["g"].tolist() == ["0.5", None, "1", "1"]
+    assert rows["b"].tolist() == ["true", None, "false", "true"]
+    assert rows["s"].tolist() == ["1", "2", "1", "3"]
 
 
 def test_npz_arrays_are_columns(files: Importer) -> None:
@@ -150,6 +167,7 @@ class Evil:
         (zipped("../../x.txt", b"hello"), ["a.npz", "x.txt", "no array"]),
         (npz(x=np.zeros(9))[:-30], ["a.npz", "not an NPZ file"]),
     ],
+    ids=itertools.count(),
 )
 def test_bad_npz(data: bytes, words: list[str], files: Importer) -> None:
     with pytest.raises(Invalid) as caught:
@@ -227,8 +245,16 @@ def test_images_of_other_sizes_are_resized_when_asked(files: Importer) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"this is no image", picture(GREY)[:-25], b"GIF89a", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", b"\xff\xd8\xff\xe0"]
-)  # fmt: skip
+    "data",
+    [
+        b"this is no image",
+        picture(GREY)[:-25],
+        b"GIF89a",
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
+        b"\xff\xd8\xff\xe0",
+    ],
+    ids=itertools.count(),
+)
 def test_what_is_no_image_is_named(data: bytes, files: Importer) -> None:
     with pytest.raises(Invalid, match=r"dog/2 is not an image that can be read: take it out of the folder") as caught:
         files.result(folder(files, cat__1=picture(GREY), dog__1=picture(GREY), dog__2=data))

@@ -148,7 +148,7 @@ def test_a_plan_opens_the_parts_and_nothing_else(files: Importer) -> None:
     assert plan.opens == (*one.parts, *two.parts)
     assert (plan.flavour, plan.name) == ("data", "n")
     Desk.more = ()
-    with pytest.raises(Invalid, match=r"b\.csv: its part \w{16} is not on the server"):
+    with pytest.raises(Invalid, match=r"b\.csv: part \w{16} is not on the server"):
         verbs.prepare_import(spec, Desk())  # type: ignore[arg-type]
 
 

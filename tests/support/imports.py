@@ -1,7 +1,7 @@
 """Files become a dataset version and are read again: the whole data stage on real stores, without a server."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,10 @@ class Importer:
     def open(self, dataset: Dataset, *splits: Split, memory: int = 1 << 30) -> DatasetReader:
         """Open a version, or a part of it, with so much memory."""
         return DatasetReader(dataset, splits, self.handle, memory)
+
+    def folder_of(self, blob: str) -> Iterator[Path]:
+        """Yield the files that hold a blob."""
+        return self.handle.folder.rglob(f"*{blob[4:]}")
 
     def read(self, files: Sequence[SourceFile] | Mapping[str, bytes | str], **options: Any) -> dict[str, Any]:
         """Import files and return all rows."""

@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from typing import Literal, Self
 from urllib.parse import parse_qsl, urlencode
 
+from pydantic import Field
+
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import NAME_PATTERN, Frozen
 
@@ -32,8 +34,8 @@ class Split(Frozen):
     """One part of a seeded split. Rows are chosen by the target's classes when `stratify` holds."""
 
     part: Literal["train", "test"]
-    train_size: float
-    seed: int = 0
+    train_size: float = Field(gt=0, lt=1)  # the share of the rows
+    seed: int = Field(default=0, ge=0, lt=2**63)
     stratify: bool = True
 
 

@@ -103,10 +103,10 @@ _WORDS: Mapping[FeatureType, str] = {
 def cast(name: str, values: pa.ChunkedArray, kind: FeatureType, origin: Origin) -> pa.ChunkedArray:
     """Return the column in the one form that its type is stored in: float64, int64, bool, timestamp in microseconds, text.
 
-    Categories are int64 where all of them are whole numbers, else text. Raises `Invalid` naming the first row that does not fit.
+    Categories are int64 where all of them are whole numbers (and not text in a format that knows types), else text. Raises `Invalid` naming the first row that does not fit.
     """
     if kind is FeatureType.CATEGORY:
-        return _categories(name, values)
+        return _categories(name, _coded(values) if origin.wrote_text else values)
     if kind not in _ARROW:
         raise Invalid(
             f"column {name!r} holds single values, which cannot be {kind} values: leave out types={{{name!r}: {kind.value!r}}}",
@@ -127,15 +127,25 @@ def cast(name: str, values: pa.ChunkedArray, kind: FeatureType, origin: Origin) 
         ) from error
 
 
+def _coded(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return text that is plain whole numbers as numbers; codes such as 007 stay as they are written."""
+    if not pa.types.is_large_string(values.type):
+        return values
+    known = pc.unique(values).drop_null()
+    whole = len(known) and pc.all(pc.match_substring_regex(known, _PLAIN_WHOLE)).as_py()
+    return pc.cast(values, pa.int64()) if whole else values
+
+
 def _categories(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    found = values
-    if not pa.types.is_integer(values.type):
-        found = pc.cast(values, _TEXT) if not pa.types.is_boolean(values.type) else pc.if_else(values, "true", "false")
-        found = pc.cast(found, _TEXT)
-        known = pc.unique(found).drop_null()
-        if len(known) and pc.all(pc.match_substring_regex(known, _PLAIN_WHOLE)).as_py():
-            found = pc.cast(found, pa.int64())
-    found = pc.cast(found, pa.int64()) if pa.types.is_integer(found.type) else found
+    if pa.types.is_floating(values.type):
+        known = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
+        try:
+            values = pc.cast(known, pa.int64())
+        except pa.ArrowInvalid:
+            values = known
+    if pa.types.is_boolean(values.type):
+        values = pc.if_else(values, pa.scalar("true", _TEXT), pa.scalar("false", _TEXT))
+    found = pc.cast(values, pa.int64() if pa.types.is_integer(values.type) else _TEXT)
     distinct = pc.count_distinct(found).as_py()
     if distinct > MAX_CATEGORIES:
         raise Invalid(

@@ -2,9 +2,28 @@
 
 from collections.abc import Callable, Iterator, Sequence
 
-from leptonai.core.errors import Corrupt
+from pydantic import TypeAdapter, ValidationError
+
+from leptonai.core.errors import Corrupt, Invalid
 from leptonai.core.ports import Store
-from leptonai.data.spec import SourceFile
+from leptonai.data.spec import Import, SourceFile
+
+_FILES = TypeAdapter(tuple[SourceFile, ...])
+
+
+def listed(spec: Import, blobs: Store) -> tuple[SourceFile, ...]:
+    """Return the files to import, from the spec or from its index. Raises `Invalid`."""
+    if spec.index is None:
+        return spec.files
+    with blobs.open(spec.index) as file:
+        data = file.read()
+    try:
+        files = _FILES.validate_json(data)
+    except ValidationError as error:
+        raise Invalid(f"the index of the files is not a list of files: {error.errors()[0]['msg']}") from error
+    if not files:
+        raise Invalid("the index of the files lists no file: name at least one")
+    return files
 
 
 def contents(

@@ -1,6 +1,8 @@
 """What you ask of the data stage."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 
 from leptonai.core.nouns import FeatureType, Frozen, Name
 
@@ -19,8 +21,18 @@ class Import(Frozen):
     """Make a dataset version of files: CSV (also gzipped), Parquet, NPZ, or images in a folder for each class."""
 
     name: Name
-    files: tuple[SourceFile, ...] = Field(min_length=1)
+    files: tuple[SourceFile, ...] = ()
+    index: str | None = None  # in place of `files` where they are many: a sealed blob that holds them as a JSON list...
+    parts: tuple[str, ...] = ()  # ...and the blobs that they lie in
     target: str | None = None  # None: a column named label, target or y, else the last one; "" for none
     types: dict[str, FeatureType] = Field(default_factory=dict)  # overrides of what is inferred
     image_size: tuple[int, int] | None = None  # (height, width): resize images to it
     shard_rows: int = Field(default=65_536, ge=1)
+
+    @model_validator(mode="after")
+    def _one_list(self) -> Self:
+        if bool(self.files) == (self.index is not None):
+            raise ValueError("give files, or an index of files: one of them")
+        if self.parts and self.index is None:
+            raise ValueError("parts come with an index")
+        return self

@@ -20,6 +20,7 @@ from leptonai.data.parquet_file import read_parquet
 MAX_RATIO = 200  # of a compressed file, and at least...
 MAX_SMALL = 256 << 20  # ...this much is allowed whatever the ratio
 ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npz")
+_TEXTS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _ALIKE = "files of one dataset need the same columns"
 
 
@@ -28,6 +29,11 @@ class Origin(NamedTuple):
 
     files: tuple[str, ...]
     rows: tuple[int, ...]  # of each file
+
+    @property
+    def wrote_text(self) -> bool:
+        """Whether a file writes all values as text, so that text need not have been meant."""
+        return any(name.lower().endswith(_TEXTS) for name in self.files)
 
     def place(self, row: int) -> str:
         """Return file and number, from 1, of a row that is counted from 0 over all files."""

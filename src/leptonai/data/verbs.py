@@ -14,14 +14,15 @@ _PAGE = 500
 
 def prepare_import(spec: Import, desk: Desk) -> Plan:
     """Plan an import: its process may open the uploaded parts, and nothing else. Raises `Invalid` for a part that is not there."""
-    opens = tuple(dict.fromkeys(part for file in spec.files for part in file.parts))
+    listed = ((spec.index,) if spec.index is not None else ()) + spec.parts
+    opens = tuple(dict.fromkeys([*listed, *(part for file in spec.files for part in file.parts)]))
     for start in range(0, len(opens), _PAGE):
         page = opens[start : start + _PAGE]
         known = {blob.id for blob in desk.find(Blob, {"id": page}, limit=_PAGE)}
         if gone := next((part for part in page if part not in known), None):
-            file = next(file.name for file in spec.files if gone in file.parts)
+            file = next((file.name for file in spec.files if gone in file.parts), "the files")
             raise Invalid(
-                f"{file}: its part {gone[:16]} is not on the server: upload the file again",
+                f"{file}: part {gone[:16]} is not on the server: upload it again",
                 errors=[FieldError("files", "parts that were uploaded")],
             )
     return Plan(spec.model_dump(mode="json"), opens, "data", spec.name)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -16,9 +16,9 @@ from leptonai.data import images
 from leptonai.data.blocks import as_array, block, is_image, layout
 from leptonai.data.columns import cast, choose_target, feature_type, missing
 from leptonai.data.describe import describe, describe_block
-from leptonai.data.parts import contents
+from leptonai.data.parts import contents, listed
 from leptonai.data.shards import BLOCKS, write_shards
-from leptonai.data.spec import Import
+from leptonai.data.spec import Import, SourceFile
 from leptonai.data.tables import Origin, join, read_table
 
 FORMAT = 1
@@ -29,7 +29,8 @@ _LISTED = 1000  # files that the record names
 
 def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
     """Make a dataset version; return what `data.verbs.settle_import` needs. Raises `Invalid` that names file, row and column."""
-    table, origin = _read(spec, handle)
+    files = listed(spec, handle.blobs)
+    table, origin = _read(files, spec, handle)
     target = choose_target(table.column_names, spec.target)
     _check_types(spec.types, table.column_names)
     columns, values = [], {}
@@ -40,24 +41,26 @@ def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
     if target is not None:
         _check_target(target, values[target], origin)
     handle.say(_summary(columns, target, sum(origin.rows)))
-    return _stored(spec, columns, target, pa.table(values), handle)
+    made = _stored(columns, target, pa.table(values), spec.shard_rows, _source(files, spec), handle)
+    return {**made, "name": spec.name}
 
 
-def _stored(spec: Import, columns: list[Column], target: str | None, table: pa.Table, handle: Handle) -> dict[str, Any]:
+def _stored(
+    columns: list[Column], target: str | None, table: pa.Table, each: int, source: dict[str, Any], handle: Handle
+) -> dict[str, Any]:
     rows = table.num_rows
-    shards = write_shards(table, columns, spec.shard_rows, handle.raw, lambda done: handle.progress(done, rows, "rows"))
+    shards = write_shards(table, columns, each, handle.raw, lambda done: handle.progress(done, rows, "rows"))
     facts = {
         "digest": _digest(columns, target, shards),
         "columns": [column.model_dump(mode="json") for column in columns],
         "target": target,
-        "source": _source(spec, len(spec.files)),
+        "source": source,
     }
     preview = _preview(table.slice(0, PREVIEW_ROWS), columns)
     manifest = {"format": FORMAT, **facts, "shards": shards, "preview": preview}
     stored = handle.blobs.write([json.dumps(manifest, allow_nan=False).encode()])
     return {
         **facts,
-        "name": spec.name,
         "rows": rows,
         "bytes": sum(shard["bytes"] for shard in shards),
         "manifest": stored.id,
@@ -65,16 +68,16 @@ def _stored(spec: Import, columns: list[Column], target: str | None, table: pa.T
     }
 
 
-def _source(spec: Import, count: int) -> dict[str, Any]:
-    listed = [{"name": file.name, "size": file.size} for file in spec.files[:_LISTED]]
+def _source(files: Sequence[SourceFile], spec: Import) -> dict[str, Any]:
+    named = [{"name": file.name, "size": file.size} for file in files[:_LISTED]]
     resized = {"image_size": list(spec.image_size)} if spec.image_size is not None else {}
-    return {"files": listed, "count": count, **resized}
+    return {"files": named, "count": len(files), **resized}
 
 
-def _read(spec: Import, handle: Handle) -> tuple[pa.Table, Origin]:
-    names = tuple(file.name for file in spec.files)
-    found = contents(spec.files, handle.blobs, lambda done: handle.progress(done, len(names), "files"))
-    if _are_images(spec):
+def _read(files: Sequence[SourceFile], spec: Import, handle: Handle) -> tuple[pa.Table, Origin]:
+    names = tuple(file.name for file in files)
+    found = contents(files, handle.blobs, lambda done: handle.progress(done, len(names), "files"))
+    if _are_images(files, spec.image_size):
         table = images.read_images(((file.name, file.label or "", data) for file, data in found), spec.image_size)
         return table, Origin(names, (1,) * len(names))
     tables = [read_table(file.name, data, spec.types) for file, data in found]
@@ -82,25 +85,25 @@ def _read(spec: Import, handle: Handle) -> tuple[pa.Table, Origin]:
     return (tables[0] if len(tables) == 1 else join(origin, tables)), origin
 
 
-def _are_images(spec: Import) -> bool:
+def _are_images(files: Sequence[SourceFile], image_size: tuple[int, int] | None) -> bool:
     """Whether the files are images by class. Raises `Invalid` when they are of several kinds."""
-    pictures = [file for file in spec.files if file.name.lower().endswith(images.ENDINGS)]
-    by_class = [file for file in spec.files if file.label is not None]
+    pictures = [file for file in files if file.name.lower().endswith(images.ENDINGS)]
+    by_class = [file for file in files if file.label is not None]
     if not pictures and not by_class:
-        if spec.image_size is not None:
+        if image_size is not None:
             raise Invalid(
                 "image_size is given, and there are no images: leave it out",
                 errors=[FieldError("image_size", "only with images")],
             )
         return False
-    mixed = next((file for file in spec.files if file.label is None and file not in pictures), None)
+    mixed = next((f for f in files if f.label is None and not f.name.lower().endswith(images.ENDINGS)), None)
     if mixed is not None:
         other = (pictures or by_class)[0].name
         raise Invalid(
             f"{mixed.name} is a table and {other} is an image: make one dataset of each kind",
             errors=[FieldError(mixed.name, "files of one kind")],
         )
-    alone = next((file for file in spec.files if file.label is None), None)
+    alone = next((file for file in files if file.label is None), None)
     if alone is not None:
         raise Invalid(
             f"{alone.name} lies in no class folder: give a folder that has a folder for each class",

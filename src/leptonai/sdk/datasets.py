@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
-from leptonai.core.errors import Unsupported
+from leptonai.core.errors import FieldError, Invalid, NotFound, Unsupported
 from leptonai.core.nouns import Column, FeatureType
 from leptonai.core.nouns import Dataset as DatasetRecord
+from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, Split, check_name, part_sizes
 from leptonai.data.spec import Import
 from leptonai.sdk import client, runs, show
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from leptonai.sdk.client import Client
 
+_HEAD = 20  # rows that an import keeps to be looked at
 _STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
 
 
@@ -94,7 +96,10 @@ class Dataset:
         )
 
     def head(self, n: int = 5) -> "Rows":
-        """Return the first rows, as a list of dicts that shows itself as a table. At most 20."""
+        """Return the first rows, at most 20, as a list of dicts that shows itself as a table."""
+        if not 1 <= n <= _HEAD:
+            right = f"1 to {_HEAD}"
+            raise Invalid(f"head shows {right} rows, not {n}", errors=[FieldError("n", right)])
         if self._splits:
             raise Unsupported(
                 f"head shows rows of the whole version: use leptonai.get_dataset('{self.name}@v{self.version}').head()"
@@ -217,6 +222,7 @@ def _order(value: object) -> tuple[int, object]:
     return (0, value) if isinstance(value, (bool, int)) else (1, str(value))
 
 
+@overload
 def create_dataset(
     name: str,
     files: "str | Path | Sequence[str | Path]",
@@ -224,29 +230,60 @@ def create_dataset(
     target: str | None = None,
     types: Mapping[str, str] | None = None,
     image_size: tuple[int, int] | None = None,
-) -> Dataset:
+    wait: Literal[True] = True,
+) -> Dataset: ...
+
+
+@overload
+def create_dataset(
+    name: str,
+    files: "str | Path | Sequence[str | Path]",
+    *,
+    target: str | None = None,
+    types: Mapping[str, str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    wait: Literal[False],
+) -> "runs.Run": ...
+
+
+def create_dataset(
+    name: str,
+    files: "str | Path | Sequence[str | Path]",
+    *,
+    target: str | None = None,
+    types: Mapping[str, str] | None = None,
+    image_size: tuple[int, int] | None = None,
+    wait: bool = True,
+) -> "Dataset | runs.Run":
     """Make a dataset version of files: CSV (also .gz), Parquet, NPZ, or a folder of images with a folder for each class.
 
     Several files become one table, in their order. `target`: the column to predict; default: one named label, target or y,
     else the last; "" for none. `types` overrides what is inferred, such as ``{"postcode": "category"}``. `image_size`
-    (height, width) resizes images. The same content again is the version that is there already. Raises `Invalid` that names
-    the file, the row and the column.
+    (height, width) resizes images. The same content again is the version that is there already. With ``wait=False`` the
+    import goes on by itself, and its Run is returned as soon as the files are sent. An upload that was cut goes on where it
+    stopped when it is called again. Raises `Invalid` that names the file, the row and the column.
     """
     check_name(name)
     chosen = sources(files)
     document = {"name": name, "target": target, "types": dict(types or {}), "image_size": image_size}
     # Before anything travels: a wrong option should not cost an upload.
-    check(
-        Import, {**document, "files": [{"name": s.name, "size": 0, "parts": ()} for s in chosen[:1]]}, "create_dataset"
-    )
+    check(Import, {**document, "files": [{"name": "first", "size": 0, "parts": ()}]}, "create_dataset")
     via = client.current()
-    sent_files = upload(via.http, chosen, f"upload {name}")
-    spec = check(Import, {**document, "files": sent_files}, "create_dataset")
+    spec = check(Import, {**document, **upload(via.http, chosen, f"upload {name}")}, "create_dataset")
     record = runs.submit(via.http, "import", sent(spec), name=name)
-    record = runs.follow(via.http, record.id, title=f"import {name}")
-    result = record.result or {}
-    page = via.http.call("GET", "/datasets", params={"name": name, "digest": result["digest"], "limit": 1})
-    return Dataset(DatasetRecord.model_validate(page["items"][0]), via)
+    if not wait:
+        return runs.Run(record, via)
+    return _made(via, runs.follow(via.http, record.id, title=f"import {name}"))
+
+
+def _made(via: "Client", run: RunRecord) -> Dataset:
+    """Return the version that an import made, or found to be there already: its result holds name and digest."""
+    result = run.result or {}
+    asked = {"name": result["name"], "digest": result["digest"], "limit": 1}
+    found = via.http.call("GET", "/datasets", params=asked)["items"]
+    if not found:
+        raise NotFound(f"the version of {result['name']} that run {run.id} made is deleted already")
+    return Dataset(DatasetRecord.model_validate(found[0]), via)
 
 
 def get_dataset(ref: str) -> Dataset:
