@@ -16,7 +16,12 @@ R = TypeVar("R", bound=Record)
 
 
 class Catalog(Protocol):
-    """Where records are kept. Thread-safe. Each method is one transaction, durable when it returns."""
+    """Where records are kept. Thread-safe. Each method is one transaction, durable when it returns.
+
+    Each move of a Run (added, a new state, a new epoch) is an event of its stream "state", written in the transaction of the
+    move: ``{"state": "running", "epoch": 2}``. What no database can hold (a NUL or half a surrogate pair in a field that is
+    found by, or over 1,000 bytes there) is refused as `Invalid` when it is written, and is not found when it is looked for.
+    """
 
     def add(self, *records: Record) -> None:
         """Add all of the records or none. Raises `Conflict` when an id or a `unique` tuple exists."""

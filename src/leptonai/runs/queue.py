@@ -56,7 +56,10 @@ class Queue:
     # ----------------------------------------------------------------------------------------------- by people
 
     def submit(self, asked: Asked, plan: Plan, receipt: Callable[[Run], Receipt] | None = None) -> Run:
-        """Queue a Run. A `receipt` is added in the same transaction, so that a repeated request has one effect."""
+        """Queue a Run. A `receipt` is added in the same transaction, so that a repeated request has one effect.
+
+        Raises `NotFound` or `Conflict` when there is no such parent, or it was cancelled.
+        """
         run = Run.new(
             name=asked.name or plan.name,
             stage=asked.stage,
@@ -70,8 +73,24 @@ class Queue:
             by=asked.by,
         )
         more: tuple[Record, ...] = (receipt(run),) if receipt is not None else ()
-        self._catalog.add(run, _audit("run.submit", run.id, asked.by, stage=asked.stage), *more)
-        return run
+        added = (run, _audit("run.submit", run.id, asked.by, stage=asked.stage), *more)
+        for turn in range(_TURNS):
+            try:
+                # A parent that is alive is written too: it cannot be cancelled between this look and the child's birth.
+                self._catalog.change(*self._living(asked.parent), add=added)
+            except Stale:
+                _pause(turn)
+                continue
+            return run
+        raise Busy(f"run {asked.parent} changes too fast: try again", retry_after=1.0)
+
+    def _living(self, parent: str | None) -> list[Run]:
+        if parent is None:
+            return []
+        found = self._catalog.get(Run, parent)
+        if found.state in {RunState.STOPPING, RunState.CANCELLED}:
+            raise Conflict(f"run {parent} was cancelled and takes no more children: submit this one without a parent")
+        return [] if found.state.ended else [found]
 
     def retry(self, id: str, by: str = "") -> Run:
         """Queue a new Run with the same spec. Raises `Conflict` when the first has not ended."""
@@ -83,8 +102,6 @@ class Queue:
 
     def cancel(self, id: str, by: str = "") -> Run:
         """Cancel a Run and its children: at once where it waits, else its agent is told to stop it."""
-        for child in self._children(id):
-            self.cancel(child.id, by)
 
         def move(run: Run) -> Run | None:
             if run.state.ended or run.state is RunState.STOPPING:
@@ -95,7 +112,10 @@ class Queue:
                 )
             return _moved(run, RunState.STOPPING)
 
-        return self._change(id, move, lambda run: [_audit("run.cancel", id, by, state=str(run.state))])
+        cancelled = self._change(id, move, lambda run: [_audit("run.cancel", id, by, state=str(run.state))])
+        for child in self._children(id):  # after it: from now on it takes no more
+            self.cancel(child.id, by)
+        return cancelled
 
     def _children(self, id: str) -> list[Run]:
         found: list[Run] = []

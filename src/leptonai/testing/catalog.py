@@ -5,11 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from leptonai.core.errors import Conflict, Fenced, NotFound, Stale
-from leptonai.core.nouns import Alias, Audit, Event, Key, Run, Site, utcnow
+from leptonai.core.errors import Conflict, Fenced, Invalid, NotFound, Stale
+from leptonai.core.nouns import Alias, Audit, Dataset, Event, Key, Run, Site, utcnow
 from leptonai.core.ports import Catalog
 from leptonai.core.states import RunState
 
+MINE = ("metric", "log", "progress")  # the streams that only `append` writes
 ODD = "O'Hara \"; DROP TABLE run; -- é 漢 🙂"
 
 
@@ -144,7 +145,7 @@ class CatalogContract:
         assert claimed is not None
         lines = [Event(stream="log", body={"line": str(i)}) for i in range(5)]
         last = catalog.append(claimed.id, 1, [*lines, Event(stream="metric", body={"step": 1, "loss": 0.5})])
-        found = catalog.series(claimed.id)
+        found = catalog.series(claimed.id, streams=MINE)
         assert [e.seq for e in found] == sorted({e.seq for e in found})
         assert found[-1].seq == last
         assert found[:5] == [line.model_copy(update={"seq": e.seq}) for line, e in zip(lines, found, strict=False)]
@@ -156,4 +157,59 @@ class CatalogContract:
         catalog.change(claimed.model_copy(update={"state": RunState.SUCCEEDED}))
         with pytest.raises(Fenced):
             catalog.append(claimed.id, 1, lines)
-        assert len(catalog.series(claimed.id)) == 6
+        assert len(catalog.series(claimed.id, streams=MINE)) == 6
+
+    def test_each_move_of_a_run_is_in_its_series(self, catalog: Catalog) -> None:
+        record = run(spec={"odd": f"{ODD}\0"})
+        catalog.add(record)
+        now = utcnow()
+        first = catalog.claim("home", "a", 1, now, "t")
+        assert first is not None
+        catalog.change(first.model_copy(update={"checkpoint": {"w": "b"}}))
+        catalog.append(record.id, 1, [Event(stream="log", body={"line": "\0"})])
+        again = catalog.claim("home", "b", 1, now + timedelta(hours=1), "u")
+        assert again is not None
+        ended = again.model_copy(update={"state": RunState.SUCCEEDED})
+        catalog.change(ended)
+        with pytest.raises(Conflict):
+            catalog.change(ended.model_copy(update={"rev": ended.rev + 1, "state": RunState.FAILED}))
+        found = catalog.series(record.id)
+        assert [e.stream for e in found] == ["state", "state", "log", "state", "state"]
+        moves = [e for e in found if e.stream == "state"]
+        assert [(e.body["state"], e.body["epoch"]) for e in moves] == [
+            ("queued", 0),
+            ("running", 1),
+            ("running", 2),
+            ("succeeded", 2),
+        ]
+        assert all(abs(e.time - now) < timedelta(minutes=5) for e in moves)
+
+    def test_a_move_that_was_refused_is_in_no_series(self, catalog: Catalog) -> None:
+        one, two = run(), run()
+        catalog.add(one, two)
+        catalog.change(two)
+        with pytest.raises(Stale):
+            catalog.change(one.model_copy(update={"state": RunState.CANCELLED}), two)
+        assert [e.body["state"] for e in catalog.series(one.id)] == ["queued"]
+
+    @pytest.mark.parametrize("text", ["a\0b", "\ud800", "x" * 5000, "x" * 1_000_000])
+    def test_what_no_database_can_hold_is_refused_and_not_found(self, catalog: Catalog, text: str) -> None:
+        for fields in ({"name": text}, {"parent": text}, {"id": text}):
+            with pytest.raises(Invalid):
+                catalog.add(run().model_copy(update=fields))
+        with pytest.raises(Invalid):
+            catalog.add(run(spec={"x": "\ud800"}))
+        catalog.add(run())
+        with pytest.raises(NotFound):
+            catalog.get(Run, text)
+        with pytest.raises(NotFound):
+            catalog.append(text, 0, [])
+        with pytest.raises(Invalid):
+            catalog.find(Run, after=text)
+        assert catalog.find(Run, {"name": text}) == []
+        assert len(catalog.find(Run, {"state": (text, "queued")})) == 1
+        assert catalog.series(text) == []
+
+    @pytest.mark.parametrize("version", [0, 2**31, 2**70, -(2**40), "1", True])
+    def test_a_number_that_no_record_has(self, catalog: Catalog, version: object) -> None:
+        assert catalog.find(Dataset, {"version": version}) == []

@@ -8,29 +8,36 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, exc, text
 from sqlalchemy.engine import make_url
 
-from leptonai.core.errors import Busy, Conflict, DiskFull, Invalid, MissingExtra, Unavailable
+from leptonai.core.errors import Busy, Conflict, Corrupt, DiskFull, Invalid, MissingExtra, Unavailable
 
-HEAD = "0001"  # the newest migration; opening a catalog that has it never imports Alembic, which is slow
+HEAD = "0002"  # the newest migration; opening a catalog that has it never imports Alembic, which is slow
 _FIRST_SAFE_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a database when the write-ahead log is reset
 _LOCK = 0x1E970  # PostgreSQL advisory lock that one opening catalog holds while it migrates
+_BUSY_MS = 10_000  # how long a write waits for another one before it is refused
 _DISK_FULL = ("disk is full", "disk full", "no space left", "could not extend file")
+_BUSY = ("locked", "busy", "deadlock", "too many clients", "too many connections", "remaining connection slots")
+_CORRUPT = ("malformed", "not a database", "checksum", "invalid page")
 
 
 def open_engine(url: str) -> Engine:
     """Return an engine for ``sqlite:///path`` or ``postgresql://…``, its tables up to date.
 
-    Raises `Invalid` for a URL that is none, `Unavailable` when the database cannot be reached.
+    Raises `Invalid` for a URL that is none, `Unavailable` when the database cannot be reached or used, `Corrupt` when what is
+    there is no database. A message never shows the URL: it may hold a password.
     """
     try:
         parsed = make_url(url)
-    except exc.ArgumentError as error:
+    except (exc.ArgumentError, ValueError) as error:
         raise Invalid(
-            f"the database URL is not one: use sqlite:///path or postgresql://user@host/name, not {url!r}"
+            "the database URL is not one: use sqlite:///path or postgresql://user:password@host:port/name"
         ) from error
     engine = _sqlite(url) if parsed.get_backend_name() == "sqlite" else _postgres(url)
     try:
         with translated():
             _upgrade(engine)
+    except exc.ProgrammingError as error:  # an option of the URL that is none; a right that the user lacks
+        engine.dispose()
+        raise Unavailable(f"the database cannot be used: {_first_line(error)}") from error
     except BaseException:
         engine.dispose()
         raise
@@ -55,12 +62,19 @@ def _sqlite(url: str) -> Engine:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Unavailable(f"the folder of the catalog {path} cannot be made: {error.strerror}") from error
-    engine = create_engine(url, module=dbapi2, pool_size=8, max_overflow=24, connect_args={"check_same_thread": False})
+    engine = create_engine(
+        url,
+        module=dbapi2,
+        pool_size=8,
+        max_overflow=24,
+        connect_args={"check_same_thread": False},
+        hide_parameters=True,  # what is kept is nobody's business in a log
+    )
 
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _: Any) -> None:
         connection.isolation_level = None  # transactions begin when `begin` below says so
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+        for pragma in (f"busy_timeout={_BUSY_MS}", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")
@@ -74,7 +88,7 @@ def _sqlite(url: str) -> Engine:
 def _postgres(url: str) -> Engine:
     name = make_url(url).set(drivername="postgresql+psycopg")
     try:
-        return create_engine(name, pool_size=8, max_overflow=24, pool_pre_ping=True)
+        return create_engine(name, pool_size=8, max_overflow=24, pool_pre_ping=True, hide_parameters=True)
     except ImportError as error:
         raise MissingExtra(
             "PostgreSQL needs psycopg: install it with  pip install 'lepton-ai-sdk[postgres]'"
@@ -140,13 +154,21 @@ def translated() -> Iterator[None]:
             raise DiskFull(
                 "the disk of the catalog is full: nothing was changed; free some space and try again"
             ) from error
-        if "locked" in said or "busy" in said or "deadlock" in said:
+        if any(word in said for word in _CORRUPT):
+            raise Corrupt(
+                f"the catalog is damaged ({_first_line(error)}): restore it from a backup; nothing was changed"
+            ) from error
+        if any(word in said for word in _BUSY):
             raise Busy("the catalog is busy: try again", retry_after=1.0) from error
         if error.connection_invalidated or isinstance(error, exc.OperationalError):
-            raise Unavailable(f"the database cannot be used: {str(error.orig).strip().splitlines()[0]}") from error
+            raise Unavailable(f"the database cannot be used: {_first_line(error)}") from error
         raise
     except exc.TimeoutError as error:
         raise Busy("the catalog is busy: try again", retry_after=1.0) from error
+
+
+def _first_line(error: exc.DBAPIError) -> str:
+    return str(error.orig).strip().partition("\n")[0]
 
 
 def _conflict(said: str) -> str:

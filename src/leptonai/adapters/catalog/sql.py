@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, and_, delete, insert, select, update
 
 from leptonai.adapters.catalog.engines import open_engine, translated
-from leptonai.adapters.catalog.tables import EVENTS, TABLES, values
+from leptonai.adapters.catalog.tables import EVENTS, TABLES, can_hold, dump, plain, values
 from leptonai.core.errors import Fenced, Invalid, NotFound, Stale
 from leptonai.core.nouns import Event, Record, Run, utcnow
 from leptonai.core.states import RunState
@@ -44,9 +44,10 @@ class SqlCatalog:
 
     def get(self, kind: type[R], id: str) -> R:
         """Return the record."""
-        table = TABLES[kind]
-        with self._read() as connection:
-            body = connection.execute(select(table.c.body).where(table.c.id == id)).scalar()
+        table, body = TABLES[kind], None
+        if can_hold("id", id):
+            with self._read() as connection:
+                body = connection.execute(select(table.c.body).where(table.c.id == id)).scalar()
         if body is None:
             raise NotFound(f"there is no {kind.kind} {id[:120]!r}")
         return kind.model_validate_json(body)
@@ -67,11 +68,17 @@ class SqlCatalog:
             if name not in kind.indexed and name != "id":
                 raise Invalid(f"a {kind.kind} cannot be found by {name!r}; use {', '.join(kind.indexed)}")
             column = table.c[name]
-            if isinstance(value, tuple):
-                query = query.where(column.in_([_plain(v) for v in value]))
-            else:
-                query = query.where(column.is_(None) if value is None else column == _plain(value))
+            if value is None:
+                query = query.where(column.is_(None))
+                continue
+            any_of = value if isinstance(value, tuple) else (value,)
+            found = [plain(name, one) for one in any_of if can_hold(name, one)]
+            if not found:
+                return []
+            query = query.where(column.in_(found) if isinstance(value, tuple) else column == found[0])
         if after is not None:
+            if not can_hold("id", after):
+                raise Invalid("a page goes on after the id of a record: that is none")
             query = query.where(table.c.id > after if oldest_first else table.c.id < after)
         with self._read() as connection:
             return [kind.model_validate_json(body) for body in connection.execute(query).scalars()]
@@ -109,6 +116,9 @@ class SqlCatalog:
 
     def append(self, run: str, epoch: int, events: Sequence[Event]) -> int:
         """Append events to a Run that is in this epoch and has not ended."""
+        rows = [{"run": run, "stream": event.stream, "body": dump(event, exclude={"seq"})} for event in events]
+        if not can_hold("id", run):
+            raise NotFound(f"there is no run {run[:120]!r}")
         with self._write() as connection:
             query = select(_RUN.c.epoch, _RUN.c.state).where(_RUN.c.id == run)
             found = connection.execute(query.with_for_update()).one_or_none()
@@ -117,14 +127,15 @@ class SqlCatalog:
             if found.epoch != epoch or RunState(found.state).ended:
                 raise Fenced(f"the Run {run} is no longer this attempt's: it has ended, or another attempt has it")
             last = 0
-            for event in events:
-                row = {"run": run, "stream": event.stream, "body": event.model_dump_json(exclude={"seq"})}
+            for row in rows:
                 key = connection.execute(insert(EVENTS).values(row)).inserted_primary_key
                 last = int(key[0]) if key is not None else last
             return last
 
     def series(self, run: str, *, after: int = 0, streams: Sequence[str] = (), limit: int = 1000) -> list[Event]:
         """Return events after `after`, oldest first."""
+        if not can_hold("id", run):
+            return []
         query = (
             select(EVENTS.c.seq, EVENTS.c.body)
             .where(EVENTS.c.run == run, EVENTS.c.seq > after)
@@ -136,10 +147,6 @@ class SqlCatalog:
         with self._read() as connection:
             rows = connection.execute(query).all()
         return [Event.model_validate_json(row.body).model_copy(update={"seq": row.seq}) for row in rows]
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, int) else str(value)
 
 
 def _insert(connection: Connection, records: Sequence[Record]) -> None:
@@ -164,9 +171,7 @@ def _replace(connection: Connection, record: R) -> R:
 def _next(connection: Connection, site: str, now: datetime) -> Run | None:
     at = now.astimezone(UTC).timestamp()
     here = _RUN.c.site == site
-    waiting = (
-        select(_RUN.c.body).where(here, _RUN.c.state == RunState.QUEUED.value).order_by(_RUN.c.id).limit(1)
-    )
+    waiting = select(_RUN.c.body).where(here, _RUN.c.state == RunState.QUEUED.value).order_by(_RUN.c.id).limit(1)
     lost = (
         select(_RUN.c.body)
         .where(and_(here, _RUN.c.state == RunState.RUNNING.value, _RUN.c.lease < at))
