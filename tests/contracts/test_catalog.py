@@ -12,7 +12,6 @@ from leptonai.core import plugins
 from leptonai.core.ports import Catalog
 from leptonai.testing.catalog import CatalogContract
 
-
 OPENER = """
 import alembic.command, sys
 from leptonai.core import plugins

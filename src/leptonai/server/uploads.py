@@ -15,7 +15,6 @@ from leptonai.core.errors import Busy, FieldError, Invalid, LeptonError
 from leptonai.core.ports import StoredBlob
 from leptonai.server import strict
 
-PART_BYTES = 64 << 20  # what clients send at most in one part of a file
 MAX_BYTES = 16 << 30  # of one blob, such as a model's weights
 AT_ONCE = 16
 _PIECE = 1 << 20
