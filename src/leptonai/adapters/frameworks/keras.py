@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from leptonai.adapters.frameworks import packing
-from leptonai.core.errors import FieldError, Invalid, Unavailable, Unsupported
+from leptonai.core.errors import Unavailable, Unsupported
 from leptonai.core.ports import Learner, Packed, Route
 
 
@@ -23,24 +23,24 @@ class KerasFramework:
         """See the port. The model's description travels with its weights, if it has any, and the user's own code."""
         import keras
 
-        from leptonai.adapters.frameworks.keras_parts import compiled_with, custom_objects, no_needless_import
+        from leptonai.adapters.frameworks.keras_config import describe
+        from leptonai.adapters.frameworks.keras_parts import (
+            compiled_with,
+            custom_objects,
+            described,
+            no_needless_import,
+        )
 
-        try:
-            with no_needless_import():
-                options = compiled_with(model, compiled)
-                config = keras.saving.serialize_keras_object(model)
-        except (NotImplementedError, TypeError, ValueError) as error:
-            raise Invalid(
-                f"{type(model).__name__} cannot be written down, so that it can be made again in a Run: give its class, and "
-                f"the classes of its layers, a get_config method ({' '.join(str(error).split())[:200]})",
-                errors=[FieldError("model", "needs get_config")],
-            ) from error
-        config.pop("compile_config", None)
+        with no_needless_import():
+            given = compiled_with(model, compiled)
+            options = {name: described(value) for name, value in given.items()}
+            custom = custom_objects(model, given, (options,))
+            config = describe(model, custom)
         weights = [keras.ops.convert_to_numpy(v) for v in model.weights] if model.built else []
         parts = {
             "backend": keras.config.backend(),
             "config": config,
-            "custom": custom_objects(model, (config, options)),
+            "custom": custom,
             "weights": weights,
             "compile": options,
         }

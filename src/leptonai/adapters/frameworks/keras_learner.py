@@ -79,7 +79,7 @@ class KerasLearner:
         check_outputs(self._outputs, np.shape(y), task, classes, "index" if kind == "sparse" else kind)
         self.activation = _activation(self.model.loss, several) if task == "classification" else "value"
         with _refused(np.shape(x)):
-            self.model.test_on_batch(x, self._target(y))  # makes loss and metrics, and shows whether they fit
+            self.model.test_on_batch(*self._tensors(x, y))  # makes loss and metrics, and shows whether they fit
             self.model.optimizer.build(self.model.trainable_variables)
         type(self.model).reset_metrics(self.model)
         self._about = {"rows": [int(n) for n in np.shape(x)[1:]], "dtype": str(x.dtype)}
@@ -101,6 +101,10 @@ class KerasLearner:
         if keras.config.backend() == "torch" and self.model.training != training:
             self.model.train(training)  # for layers that are written in PyTorch
 
+    def _tensors(self, x: Any, y: Any) -> tuple[Any, Any]:
+        # Losses and metrics of the user's own are given tensors, as by Keras's fit.
+        return keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(self._target(y))
+
     def _target(self, y: Any) -> Any:
         if self._task == "classification":
             if self._one_hot:
@@ -113,12 +117,12 @@ class KerasLearner:
     def step(self, x: Any, y: Any) -> None:
         """See the port."""
         self._mode(training=True)
-        self.last_loss = float(self.model.train_on_batch(x, self._target(y), return_dict=True)["loss"])
+        self.last_loss = float(self.model.train_on_batch(*self._tensors(x, y), return_dict=True)["loss"])
 
     def measure(self, x: Any, y: Any) -> None:
         """See the port."""
         self._mode(training=False)
-        self.model.test_on_batch(x, self._target(y))
+        self.model.test_on_batch(*self._tensors(x, y))
 
     def metrics(self) -> dict[str, float]:
         """See the port."""

@@ -13,6 +13,7 @@ from leptonai.adapters.frameworks.packing import unknown
 from leptonai.core.errors import FieldError, Invalid
 
 _AUTO = ("accuracy", "acc", "crossentropy", "ce")  # Keras picks by the shapes
+_SHORT = ("mse", "mae", "mape", "msle", "bce", "cce", "kld")  # names that Keras knows and does not list
 _OPTIONS = ("optimizer", "loss", "metrics")
 
 
@@ -34,7 +35,7 @@ def no_needless_import() -> Iterator[None]:
 
 
 def compiled_with(model: Any, compiled: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what to compile with: what leptonai was given, else what the Keras model was. Raises `Invalid`."""
+    """Return what to compile with, as objects: what leptonai was given, else what the Keras model was. Raises `Invalid`."""
     for name in compiled:
         if name not in _OPTIONS:
             raise Invalid(f"compile: {name!r} is not known", errors=[FieldError(name, f"one of {', '.join(_OPTIONS)}")])
@@ -47,7 +48,7 @@ def compiled_with(model: Any, compiled: Mapping[str, Any]) -> dict[str, Any]:
         )
     found.update({name: value for name, value in compiled.items() if value is not None})
     _check(found)
-    return {name: _config(value) for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _check(found: Mapping[str, Any]) -> None:
@@ -69,6 +70,7 @@ def _known(kind: str, name: str, module: Any, bases: tuple[type, ...], more: Ite
             for word in dir(module)
             if inspect.isfunction(made := getattr(module, word)) or (inspect.isclass(made) and issubclass(made, bases))
         ]
+        short = [word for word in _SHORT if kind != "optimizer" and _gives(module, word)]
         hidden = {
             "get",
             "serialize",
@@ -80,7 +82,14 @@ def _known(kind: str, name: str, module: Any, bases: tuple[type, ...], more: Ite
             "Metric",
             "lossscaleoptimizer",
         }
-        raise unknown(kind, name, [*(word for word in names if word not in hidden), *more]) from error
+        raise unknown(kind, name, [*(word for word in names if word not in hidden), *short, *more]) from error
+
+
+def _gives(module: Any, word: str) -> bool:
+    try:
+        return module.get(word) is not None
+    except (ValueError, TypeError):
+        return False
 
 
 def _strings(metrics: Any) -> Iterator[str]:
@@ -91,19 +100,19 @@ def _strings(metrics: Any) -> Iterator[str]:
             yield from _strings(metric)
 
 
-def _config(value: Any) -> Any:
+def described(value: Any) -> Any:
     """Describe Keras's own objects by their configuration (they hold variables); leave the rest as it is."""
     if isinstance(value, (keras.optimizers.Optimizer, keras.losses.Loss, keras.metrics.Metric)):
         return {"__keras__": keras.saving.serialize_keras_object(value)}
     if isinstance(value, dict):
-        return {name: _config(part) for name, part in value.items()}
+        return {name: described(part) for name, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_config(part) for part in value]
+        return [described(part) for part in value]
     return value
 
 
 def made(value: Any) -> Any:
-    """Make again what `compiled_with` described."""
+    """Make again what `described` described."""
     if isinstance(value, dict):
         if "__keras__" in value:
             return keras.saving.deserialize_keras_object(value["__keras__"], safe_mode=False)
@@ -111,15 +120,26 @@ def made(value: Any) -> Any:
     return [made(part) for part in value] if isinstance(value, list) else value
 
 
-def custom_objects(model: Any, described: Iterable[Any]) -> dict[str, Any]:
+def custom_objects(model: Any, options: Mapping[str, Any], descriptions: Iterable[Any]) -> dict[str, Any]:
     """Return the classes and functions that are not Keras's own, by every name that a description may call them."""
     found: dict[str, Any] = {}
-    for part in model._flatten_layers():
+    for part in (*model._flatten_layers(), *_objects(options)):
         _note(found, type(part))
-    for description in described:
+    for description in descriptions:
         for module, name in _named(description):
             _note(found, getattr(sys.modules.get(module), name, None))
     return found
+
+
+def _objects(value: Any) -> Iterator[Any]:
+    """Yield the objects of Keras's kinds in what a model is compiled with; classes made inside a function have no module."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _objects(part)
+    elif isinstance(value, (keras.optimizers.Optimizer, keras.losses.Loss, keras.metrics.Metric)):
+        yield value
 
 
 def _note(found: dict[str, Any], made: Any) -> None:

@@ -21,7 +21,7 @@ class SklearnFramework:
 
     def pack(self, model: Any, compiled: Mapping[str, Any]) -> Packed:
         """See the port. The estimator travels unfitted; metrics can be named, the optimiser and the loss are its own."""
-        from sklearn.base import clone
+        from sklearn.base import clone, is_classifier, is_regressor
 
         from leptonai.adapters.frameworks import sklearn_metrics
 
@@ -31,7 +31,8 @@ class SklearnFramework:
                     f"{type(model).__name__} brings its own {name}: leave {name}= out of compile, and set its parameters",
                     errors=[FieldError(name, "not for scikit-learn")],
                 )
-        if not hasattr(model, "fit") or not hasattr(model, "predict"):
+        # Some, such as a stack of others, have `predict` only once they are fitted.
+        if not (is_classifier(model) or is_regressor(model) or hasattr(model, "predict")):
             raise Invalid(
                 f"{type(model).__name__} cannot predict: give a classifier, a regressor, or a pipeline that ends in one"
             )
