@@ -1,6 +1,7 @@
 """Modules that are loaded by name are invisible to the import linter, so each kind of process is started and asked."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -11,8 +12,11 @@ DATABASE = ("sqlalchemy", "alembic", "sqlite3", "pysqlite3", "psycopg")
 
 def modules_after(code: str) -> set[str]:
     """Run code in a fresh Python and return the modules it loaded."""
+    # Measuring coverage would itself load what it measures.
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     done = subprocess.run(
         [sys.executable, "-c", f"{code}\nimport sys, json; print(json.dumps(sorted(sys.modules)))"],
+        env=plain,
         capture_output=True,
         text=True,
         check=True,
