@@ -1,13 +1,15 @@
 """The run engine, move by move, on a real catalog with a clock that the test moves."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from leptonai.core import plugins
-from leptonai.core.errors import Conflict, Fenced, Invalid
+from leptonai.core.errors import Busy, Conflict, Fenced, Invalid, NotFound
 from leptonai.core.nouns import Audit, Event, Run, Site, utcnow
 from leptonai.core.ports import Catalog
 from leptonai.core.stages import Changes, Plan
@@ -126,6 +128,61 @@ def test_cancel_reaches_children_and_what_runs(queue: Queue) -> None:
     assert ended.state is RunState.CANCELLED
     assert ended.error is not None
     assert ended.error["code"] == "run_cancelled"
+
+
+def test_a_cancelled_run_takes_no_more_children(queue: Queue, catalog: Catalog) -> None:
+    parent = submit(queue)
+    queue.claim("home", "a")
+    first = submit(queue, parent=parent.id)
+    queue.cancel(parent.id)
+    for _ in range(2):  # while its process has not heard of it yet, and after it ended
+        with pytest.raises(Conflict, match="takes no more children"):
+            submit(queue, parent=parent.id)
+        queue.finish(parent.id, 1, RunState.CANCELLED)
+    assert [run.id for run in catalog.find(Run, {"parent": parent.id})] == [first.id]
+    with pytest.raises(NotFound):
+        submit(queue, parent="run_none")
+
+
+def test_a_run_that_ended_well_may_get_children(queue: Queue) -> None:
+    parent = submit(queue)
+    queue.claim("home", "a")
+    queue.finish(parent.id, 1, RunState.SUCCEEDED)
+    assert submit(queue, parent=parent.id).parent == parent.id
+
+
+def test_no_child_slips_past_a_cancel(queue: Queue, catalog: Catalog) -> None:
+    parent = submit(queue)
+    queue.claim("home", "a")
+
+    def bear(_: int) -> bool:
+        try:
+            submit(queue, parent=parent.id)
+        except (Conflict, Busy):
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        born = [pool.submit(bear, i) for i in range(12)]
+        time.sleep(0.03)
+        queue.cancel(parent.id)
+        assert sum(one.result() for one in born) == len(catalog.find(Run, {"parent": parent.id}))
+    assert {run.state for run in catalog.find(Run, {"parent": parent.id})} <= {RunState.CANCELLED}
+
+
+def test_listeners_see_every_move(queue: Queue, catalog: Catalog, clock: Clock) -> None:
+    run = submit(queue)
+    queue.claim("home", "a")
+    queue.finish(run.id, 1, RunState.FAILED, retry=True)
+    queue.claim("home", "a")
+    clock.on(31)
+    queue.claim("home", "b")
+    queue.cancel(run.id)
+    queue.finish(run.id, 3, RunState.CANCELLED)
+    moves = [(e.body["state"], e.body["epoch"]) for e in catalog.series(run.id, streams=("state",))]
+    assert moves == [
+        ("queued", 0), ("running", 1), ("queued", 1), ("running", 2), ("running", 3), ("stopping", 3), ("cancelled", 3),
+    ]  # fmt: skip
 
 
 def test_what_nobody_will_end_expires(queue: Queue, clock: Clock, catalog: Catalog) -> None:
