@@ -87,6 +87,7 @@ def test_a_killed_keras_training_on_tensorflow_ends_with_the_same_bits(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("kind", "backend"), [("torch", "torch"), ("keras", "torch"), ("keras", "tensorflow")])
 def test_killed_many_times(tmp_path: Path, kind: str, backend: str) -> None:
     compare(tmp_path, kind, backend, kills=12, how=signal.SIGKILL, seed=5)
