@@ -31,6 +31,9 @@ def up(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond this machine without TLS: keys travel in the clear.")
     ] = False,
+    no_agent: Annotated[
+        bool, typer.Option("--no-agent", help="Answer only: another server on this database does the work.")
+    ] = False,
 ) -> None:
     """Start the server of this machine and keep it until Ctrl-C.
 
@@ -43,6 +46,7 @@ def up(
     if running is not None:
         raise Conflict(f"a server of {home} runs already: {running['url']} (process {running['pid']})")
     arguments = ["--home", str(home), "--host", host, "--port", str(port), *(["--insecure"] if insecure else [])]
+    arguments += ["--no-agent"] if no_agent else []
     for flag, path in (("--tls-certificate", tls_certificate), ("--tls-key", tls_key)):
         arguments += [flag, str(path)] if path is not None else []
     server = Server(home, arguments)
