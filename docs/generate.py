@@ -31,6 +31,8 @@ def error_codes() -> str:
 
     rows = []
     for kind in walk(errors.LeptonError):
+        if kind.__module__ != errors.__name__:
+            continue  # it never leaves its module
         status = next((STATUS[base] for base in kind.__mro__ if base in STATUS), "")
         rows.append(f"| `{kind.code}` | `{kind.__name__}` | {status} | {(kind.__doc__ or '').strip()} |")
     return "\n".join(["| Code | Class | HTTP | Meaning |", "|---|---|---|---|", *rows])

@@ -14,14 +14,18 @@ if TYPE_CHECKING:
     from leptonai.sdk.datasets import Dataset as Dataset
     from leptonai.sdk.datasets import create_dataset as create_dataset
     from leptonai.sdk.datasets import get_dataset as get_dataset
+    from leptonai.sdk.datasets import list_datasets as list_datasets
     from leptonai.sdk.models import EarlyStopping as EarlyStopping
     from leptonai.sdk.models import Model as Model
     from leptonai.sdk.registry import ModelVersion as ModelVersion
     from leptonai.sdk.registry import get_model as get_model
+    from leptonai.sdk.registry import list_models as list_models
     from leptonai.sdk.runs import Run as Run
     from leptonai.sdk.runs import get_run as get_run
+    from leptonai.sdk.runs import list_runs as list_runs
     from leptonai.sdk.services import Service as Service
     from leptonai.sdk.services import get_service as get_service
+    from leptonai.sdk.services import list_services as list_services
 
 __version__ = "0.1.0"
 
@@ -44,6 +48,10 @@ _HOMES = {
     "get_model": "registry",
     "get_run": "runs",
     "get_service": "services",
+    "list_datasets": "datasets",
+    "list_models": "registry",
+    "list_runs": "runs",
+    "list_services": "services",
 }
 
 __all__ = [
@@ -65,6 +73,10 @@ __all__ = [
     "get_service",
     "host",
     "layers",
+    "list_datasets",
+    "list_models",
+    "list_runs",
+    "list_services",
 ]
 
 

@@ -84,7 +84,9 @@ def test_a_full_disk_in_the_middle_of_a_training(small_disk: Path, tmp_path: Pat
 
         def __init__(self) -> None:
             super().__init__()
-            self.net = nn.Sequential(nn.Linear(2, 1500), nn.ReLU(), nn.Linear(1500, 1500), nn.ReLU(), nn.Linear(1500, 2))
+            self.net = nn.Sequential(
+                nn.Linear(2, 1500), nn.ReLU(), nn.Linear(1500, 1500), nn.ReLU(), nn.Linear(1500, 2)
+            )
 
         def forward(self, x: object) -> object:
             return self.net(x)
