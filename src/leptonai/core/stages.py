@@ -75,19 +75,27 @@ READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle) -> Rea
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
 
 # Which libraries a fork server loads before the Runs of a flavour start. One that is not installed is left out.
-# OpenMP threads that spin while they wait starve those of the next Run: two trainings on two cores then take eight times
-# as long, each. torch._dynamo: the first optimiser imports it anyway, which takes a second.
+# torch._dynamo: the first optimiser imports it anyway, which takes a second.
+# OpenMP threads that spin for long while they wait starve those of the next Run: two trainings on two cores then take ten
+# times as long, each. Threads that never spin take a sixth longer when a Run is alone. So they spin for microseconds.
+# glibc gives large pieces of memory back to the system at once, and takes new ones in the next batch: two million page
+# faults in an epoch, a quarter of its time. 32 MiB is the most it takes as the size from which a piece is mapped alone.
+_LEARNING = {
+    "GOMP_SPINCOUNT": "10000",
+    "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
+}
 FLAVOURS: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     "data": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "polars", "httpx", "PIL.Image"), {}),
     "sklearn": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "sklearn.ensemble", "sklearn.linear_model",
                  "sklearn.pipeline", "skl2onnx", "onnxruntime", "cloudpickle", "skops.io", "tensorboardX.record_writer"),
-                {"OMP_WAIT_POLICY": "PASSIVE"}),
+                _LEARNING),
     "torch": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "torch", "keras", "onnxruntime", "cloudpickle",
-               "sklearn.metrics", "torch._dynamo", "tensorboardX.record_writer"), {"KERAS_BACKEND": "torch", "OMP_WAIT_POLICY": "PASSIVE"}),
+               "sklearn.metrics", "torch._dynamo", "tensorboardX.record_writer"), {"KERAS_BACKEND": "torch", **_LEARNING}),
     "tensorflow": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "tensorflow", "keras", "onnxruntime",
-                    "cloudpickle", "sklearn.metrics", "tensorboardX.record_writer"), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}),
+                    "cloudpickle", "sklearn.metrics", "tensorboardX.record_writer"), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", **_LEARNING}),
     "jax": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "jax", "keras", "onnxruntime", "cloudpickle",
-             "sklearn.metrics"), {"KERAS_BACKEND": "jax"}),
+             "sklearn.metrics"), {"KERAS_BACKEND": "jax", **_LEARNING}),
 }  # fmt: skip
 
 
