@@ -30,10 +30,10 @@ def median_ratio(ours: list[float], theirs: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
 
 
-def process_seconds(*arguments: str, python: str = sys.executable) -> float:
+def process_seconds(*arguments: str, python: str = sys.executable, **environment: str) -> float:
     """Return how long a whole Python process takes."""
     start = time.perf_counter()
-    subprocess.run([python, *arguments], check=True, capture_output=True)
+    subprocess.run([python, *arguments], check=True, capture_output=True, env={**os.environ, **environment})
     return time.perf_counter() - start
 
 
