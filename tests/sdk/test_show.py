@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from leptonai.sdk import show
+from leptonai.sdk.datasets import Rows
 
 
 def test_nothing_is_drawn_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
@@ -73,3 +74,15 @@ def test_tables_take_text_as_it_is() -> None:
 def test_a_table_is_as_wide_as_it_needs_where_stdout_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     show.console().print(show.table(["a"], [["x" * 500]]))
     assert "x" * 500 in capsys.readouterr().out
+
+
+def test_a_wide_table_shows_the_columns_that_fit_and_says_how_many_do_not() -> None:
+    names = [f"feature_{i}" for i in range(30)] + ["label"]
+    shown = show.text(Rows([dict.fromkeys(names, 0.125)] * 3))
+    lines = shown.splitlines()
+    assert len(lines) == 7, shown
+    assert "feature_0" in lines[0]
+    assert lines[0].endswith("label")
+    hidden = 31 - len(lines[0].split())
+    assert lines[-1] == f"… {hidden} more columns before label"
+    assert max(map(len, lines)) <= 120

@@ -124,7 +124,7 @@ def head(
     from leptonai.sdk.datasets import get_dataset
 
     first = get_dataset(dataset).head(rows)
-    output.emit(as_, list(first), first.__rich__)
+    output.emit(as_, list(first), lambda: first)
 
 
 @app.command("describe")

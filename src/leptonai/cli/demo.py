@@ -226,16 +226,18 @@ def table(story: Story, folder: Path) -> None:
 def summary(story: Story, seconds: float, home: Path) -> None:
     """Show the last table, and where to look next."""
     grid = Table(title=f"From files to live endpoints in {seconds:.0f} s", title_justify="left")
-    for name in ("", "rows", "quality on unseen rows", "model", "p50", "p99", "endpoint"):
-        grid.add_column(name)
+    for name in ("", "rows", "quality on unseen rows", "model", "p50", "p99"):
+        grid.add_column(name, no_wrap=True)
     for name, chapter in story.chapters.items():
         quality = ", ".join(f"{k} {chapter[k]:.3f}" for k in ("roc_auc", "accuracy", "f1") if k in chapter)
         size = f"{chapter['bytes'] / 1024:.0f} KiB"
         grid.add_row(
-            name, str(chapter["rows"]), quality, size, f"{chapter['p50_ms']:.2f} ms", f"{chapter['p99_ms']:.2f} ms", chapter["url"]
+            name, str(chapter["rows"]), quality, size, f"{chapter['p50_ms']:.2f} ms", f"{chapter['p99_ms']:.2f} ms"
         )  # fmt: skip
     story.console.print()
     story.console.print(grid)
+    for name, chapter in story.chapters.items():
+        story.console.print(f" {name:7} {chapter['url']}")
     story.console.print(
         Panel(
             f"export LEPTONAI_HOME={home}\n"

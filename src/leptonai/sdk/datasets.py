@@ -15,6 +15,7 @@ from leptonai.sdk.specs import check, sent
 from leptonai.sdk.uploads import sources, upload
 
 if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
     from leptonai.sdk.client import Client
@@ -142,16 +143,17 @@ class Dataset:
 class Rows(list[dict[str, Any]]):
     """Rows as a list of dicts; at a prompt and in a notebook they show themselves as a table."""
 
-    def __rich__(self) -> "Table":
-        return show.table(list(self[0]) if self else [], [[_short(value) for value in row.values()] for row in self])
+    def _cells(self) -> tuple[list[str], list[list[object]]]:
+        return list(self[0]) if self else [], [[_short(value) for value in row.values()] for row in self]
+
+    def __rich_console__(self, _console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        yield from show.fitting(*self._cells(), options.max_width)
 
     def __repr__(self) -> str:
-        return show.text(self.__rich__())
+        return show.text(self)
 
     def _repr_html_(self) -> str:
-        return show.html_table(
-            list(self[0]) if self else [], [[_short(value) for value in row.values()] for row in self]
-        )
+        return show.html_table(*self._cells())
 
 
 class Description:

@@ -6,7 +6,7 @@ Data goes to stdout, progress to stderr, and none where nobody watches: stderr i
 import html
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from io import StringIO
 from types import TracebackType
@@ -103,6 +103,20 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> "Table":
     for line in lines:
         made.add_row(*(escape(number(value)) for value in line))
     return made
+
+
+def fitting(columns: Sequence[str], rows: Sequence[Sequence[object]], width: int) -> "Iterator[RenderableType]":
+    """Yield a table of the first columns that fit into `width` characters, and of the last; then how many are not shown."""
+    wide = [
+        max(map(len, (name, *(number(row[place]) for row in rows)))) + 3  # with the space between columns
+        for place, name in enumerate(columns)
+    ]
+    shown = list(range(len(columns)))
+    while len(shown) > 2 and sum(wide[place] for place in shown) > width:
+        del shown[-2]
+    yield table([columns[place] for place in shown], [[row[place] for place in shown] for row in rows])
+    if hidden := len(columns) - len(shown):
+        yield f"… {hidden} more columns before {columns[-1]}"
 
 
 def facts_table(facts: Mapping[str, object], title: str | None = None) -> "RenderableType":
