@@ -1,6 +1,6 @@
 """Datasets as user code holds them."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -15,7 +15,7 @@ from leptonai.sdk.specs import check, sent
 from leptonai.sdk.uploads import sources, upload
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.console import RenderableType
     from rich.table import Table
 
     from leptonai.sdk.client import Client
@@ -146,7 +146,7 @@ class Rows(list[dict[str, Any]]):
     def _cells(self) -> tuple[list[str], list[list[object]]]:
         return list(self[0]) if self else [], [[_short(value) for value in row.values()] for row in self]
 
-    def __rich_console__(self, _console: "Console", options: "ConsoleOptions") -> "RenderResult":
+    def __rich_console__(self, _console: Any, options: Any) -> "Iterator[RenderableType]":
         yield from show.fitting(*self._cells(), options.max_width)
 
     def __repr__(self) -> str:
