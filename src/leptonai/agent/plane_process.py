@@ -91,6 +91,10 @@ class PlaneProcess:
         lines = [{"service": service, "model": model, "variant": "stable"} for service, model in table]
         self._ask({"op": "route", "table": lines})
 
+    def keys(self, table: Sequence[Sequence[Any]]) -> None:
+        """Say which keys may call what: lines as `serving.plane.keys` reads them. Raises as `load` does."""
+        self._ask({"op": "keys", "table": [list(line) for line in table]})
+
     def close(self) -> None:
         """Let it finish what it accepted, then end it."""
         self._line.close()  # it ends when the line does
