@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from leptonai.core.errors import Busy, Invalid, Unavailable
-from leptonai.serving.plane.batcher import Batcher
+from leptonai.serving.plane.batcher import Batcher, Cost
 
 pytestmark = pytest.mark.anyio
 
@@ -166,14 +166,53 @@ async def test_a_quick_model_is_computed_on_the_loop_with_all_that_arrived_toget
             time.sleep(0.05)
         return {"y": inputs["x"] * 2}
 
-    batcher = Batcher("m", quick, cost=0.0, batch_rows=8)
+    batcher = Batcher("m", quick, cost=Cost(1, 1e-5), batch_rows=8)
     items = [batcher.submit(x(float(i)), 1) for i in range(10)]
     assert sizes == []  # not before this turn of the loop is over
     found = await asyncio.gather(*(item.future for item in items))
     assert [one["y"].tolist() for one in found] == [[2.0 * i] for i in range(10)]
     assert (sizes, set(threads)) == ([8, 2], {threading.main_thread().name})
-    await batcher.submit(x(13.0), 1).future  # a slow one: the next is for the thread
+    for _ in range(8):  # it has become slow: what comes then is for the thread
+        await batcher.submit(x(13.0), 1).future
     await batcher.submit(x(*range(20)), 20).future
     assert threads[-1] == "model m"
     assert sizes[-3:] == [8, 8, 4]
     await batcher.close()
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
+    def slow(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        time.sleep(0.02 * len(inputs["x"]))
+        return {"y": inputs["x"]}
+
+    batcher = Batcher("m", slow, cost=Cost(1, 0.02), batch_rows=4)
+    items = [batcher.submit(x(float(i)), 1) for i in range(10)]
+    start = time.perf_counter()
+    with pytest.raises(Busy, match=r"needs about 0\.\d+ s") as caught:
+        batcher.submit(x(1.0), 1, seconds=0.05)
+    assert time.perf_counter() - start < 0.02
+    assert caught.value.retry_after == 1.0
+    assert (await batcher.submit(x(1.0), 1, seconds=5.0).future)["y"].tolist() == [1.0]
+    assert len(await asyncio.gather(*(item.future for item in items))) == 10
+    await batcher.close()
+
+
+@pytest.mark.parametrize(("fixed", "each"), [(0.001, 0.0001), (0.0, 0.00005), (0.005, 0.0)])
+def test_the_cost_of_a_batch_is_learnt(fixed: float, each: float) -> None:
+    rng = np.random.default_rng(0)
+    cost = Cost(8, 0.01)
+    for _ in range(400):
+        rows = int(rng.integers(1, 65))
+        cost.learn(rows, (fixed + each * rows) * rng.normal(1.0, 0.05))
+    for rows in (1, 8, 64):
+        assert cost.of(rows) == pytest.approx(fixed + each * rows, rel=0.25)
+    assert cost.rows_within(0.004) >= 1
+
+
+def test_the_cost_of_batches_of_one_size_stays_what_it_is() -> None:
+    cost = Cost(8, 0.001)
+    for _ in range(1000):
+        cost.learn(1, 0.0005)
+    assert cost.of(1) == pytest.approx(0.0005, rel=0.05)
+    cost.learn(1, 60.0)  # the machine was asleep
+    assert cost.of(1) < 0.002

@@ -1,8 +1,10 @@
 """Requests that wait while the model is busy are computed together.
 
 There is no timed window: as soon as the model is free it takes what is queued (drain), so a lone request never waits.
-A model is computed in a thread of its own, so that the event loop stays free to read and write. One that needs less than
-what handing it to a thread costs is computed on the loop, together with all that arrived in the same turn of it.
+What a batch of n rows costs is learnt while it serves, as ``fixed + each * n`` seconds. A model whose batches are quick is
+computed on the event loop, together with all that arrived in the same turn of it, in batches that hold the loop up for a
+few milliseconds at most; one that is slow is computed in a thread of its own. A request whose deadline cannot be met, by what
+was learnt, is turned away at once.
 """
 
 import asyncio
@@ -16,32 +18,88 @@ import numpy as np
 
 from leptonai.core.errors import Busy, LeptonError, Unavailable
 
-QUICK_SECONDS = 0.0005  # about ten times what a hand-over to a thread and back costs
-
-_LATE = Unavailable("the deadline passed in the queue")
+HOLD_SECONDS = 0.004  # what a batch may take on the event loop, where it holds up reading and writing
+_MEMORY = 0.9  # the share of what was learnt that stays when a batch more is seen
+_SWEEPS = 20  # how often deadlines are looked at, within the time that a request has by default
 
 Compute = Callable[[Mapping[str, Any]], dict[str, Any]]
+Outcome = dict[str, Any] | Exception
+
+
+class Cost:
+    """What a batch costs: a line through (rows, seconds), fitted by least squares that forget. Used by one thread."""
+
+    def __init__(self, rows: int, seconds: float):
+        """Begin with one measured batch, as if half of it were fixed."""
+        self.fixed, self.each = seconds / 2, seconds / 2 / max(1, rows)
+        # Weighted sums of 1, n, t, n², n·t. The two first points say the same as the guess above.
+        points = ((rows, seconds), (4 * rows, self.of(4 * rows)))
+        self._sums = [sum(values) for values in zip(*((1.0, n, t, n * n, n * t) for n, t in points), strict=True)]
+
+    def of(self, rows: int) -> float:
+        """Return the seconds that a batch of so many rows takes."""
+        return self.fixed + self.each * rows
+
+    def rows_within(self, seconds: float) -> int:
+        """Return how many rows can be computed in that time; at least one."""
+        return max(1, int((seconds - self.fixed) / self.each)) if self.each > 0 else 1 << 30
+
+    def learn(self, rows: int, seconds: float) -> None:
+        """Take a batch into account. One that took very much longer than thought, as on a machine that paused, counts less."""
+        seconds = min(seconds, 16 * self.of(rows) + 1e-5)
+        new = (1.0, rows, seconds, rows * rows, rows * seconds)
+        w, n, t, nn, nt = self._sums = [_MEMORY * old + one for old, one in zip(self._sums, new, strict=True)]
+        spread = w * nn - n * n
+        mean = t / w
+        self.each = max(0.0, (w * nt - n * t) / spread) if spread > 0.01 * w * nn else mean / max(1.0, n / w) / 2
+        self.fixed = max(0.0, mean - self.each * n / w)
 
 
 class Item:
     """One request: its arrays, and when it was queued, taken and done (seconds of `time.perf_counter`)."""
 
-    __slots__ = ("batch", "deadline", "done", "first", "future", "inputs", "queued", "rows", "taken", "timer")
+    __slots__ = ("batch", "deadline", "done", "first", "inputs", "outcome", "queued", "rows", "taken", "then", "waiter")
 
-    def __init__(self, inputs: Mapping[str, Any], rows: int, deadline: float):
+    def __init__(self, inputs: Mapping[str, Any], rows: int, deadline: float, then: "Callable[[Item], None] | None"):
         self.inputs = inputs
         self.rows = rows
-        self.deadline = deadline
-        self.future: asyncio.Future[dict[str, Any]]
-        self.timer: asyncio.TimerHandle
         self.queued = time.perf_counter()
+        self.deadline = self.queued + deadline
+        self.then = then  # called once, on the event loop, when there is an outcome
+        self.outcome: Outcome | None = None
+        self.waiter: asyncio.Future[dict[str, Any]] | None = None
         self.taken = self.done = 0.0
         self.batch = 0  # rows it was computed with
         self.first = False  # of its batch, so that a batch is counted once
 
+    @property
+    def future(self) -> "asyncio.Future[dict[str, Any]]":
+        """The outcome, to be awaited."""
+        if self.waiter is None:
+            self.waiter = asyncio.get_running_loop().create_future()
+            if self.outcome is not None:
+                self._tell(self.waiter, self.outcome)
+        return self.waiter
+
+    def end(self, outcome: Outcome) -> None:
+        """Say what came of it; what is said later does not count."""
+        if self.outcome is None:
+            self.outcome = outcome
+            if self.waiter is not None and not self.waiter.done():
+                self._tell(self.waiter, outcome)
+            if self.then is not None:
+                self.then(self)
+
+    @staticmethod
+    def _tell(waiter: "asyncio.Future[dict[str, Any]]", outcome: Outcome) -> None:
+        if isinstance(outcome, Exception):
+            waiter.set_exception(outcome)
+        else:
+            waiter.set_result(outcome)
+
 
 class Batcher:
-    """The queue of one model. Made and used on an event loop; `compute` runs in a thread of its own."""
+    """The queue of one model. Made and used on an event loop; `compute` runs there or in a thread of its own."""
 
     def __init__(
         self,
@@ -51,9 +109,9 @@ class Batcher:
         queue_limit: int = 1024,
         batch_rows: int = 256,
         seconds: float = 60.0,
-        cost: float | None = None,
+        cost: Cost | None = None,
     ):
-        """`cost`: seconds that a small batch takes; None for a model that may wait, which is never computed on the loop."""
+        """`cost`: what batches were seen to take; None for a model that may wait, which is never computed on the loop."""
         self.depth = 0  # requests that are queued or being computed
         self._name = name
         self._compute = compute
@@ -63,24 +121,45 @@ class Batcher:
         self._cost = cost
         self._arrived: list[Item] = []  # in this turn of the loop
         self._threaded = 0  # items that the thread has
+        self._rows = 0  # of all that is at hand
+        self._pending: set[Item] = set()
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
+        self._sweep: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
         self._thread = threading.Thread(target=self._work, name=f"model {name}", daemon=True)
         self._thread.start()
 
-    def submit(self, inputs: Mapping[str, Any], rows: int) -> Item:
-        """Queue a request; await ``item.future``. Raises `Busy` at once when too many wait already."""
+    def submit(
+        self,
+        inputs: Mapping[str, Any],
+        rows: int,
+        then: Callable[[Item], None] | None = None,
+        seconds: float | None = None,
+    ) -> Item:
+        """Queue a request; `then` is called with it when there is an outcome, or await ``item.future``.
+
+        `seconds`: how long it may take. Raises `Busy` at once when too many wait already, or when it would be too late.
+        """
         if self.depth >= self._queue_limit:
             raise Busy(
                 f"{self._name} has {self.depth} requests waiting, which is its limit: try again", retry_after=1.0
             )
-        item = Item(inputs, rows, time.perf_counter() + self._seconds)
-        item.future = self._loop.create_future()
-        item.timer = self._loop.call_later(self._seconds, self._late, item)
+        allowed = self._seconds if seconds is None else min(seconds, self._seconds)
+        if self._cost is not None and (ahead := self._cost.each * (self._rows + rows) + self._cost.fixed) > allowed:
+            raise Busy(
+                f"{self._name} needs about {ahead:.3g} s for what waits before this request, which has {allowed:g} s: "
+                "try again",
+                retry_after=max(1.0, ahead - allowed),
+            )
+        item = Item(inputs, rows, allowed, then)
+        self._pending.add(item)
         self.depth += 1
-        self._idle.clear()
+        self._rows += rows
+        if self._sweep is None:
+            self._idle.clear()
+            self._sweep = self._loop.call_later(self._seconds / _SWEEPS, self._look_for_late)
         if not self._arrived:
             self._loop.call_soon(self._dispatch)
         self._arrived.append(item)
@@ -89,26 +168,30 @@ class Batcher:
     def _dispatch(self) -> None:
         """Compute what arrived in this turn here, as long as that is quick; give the rest to the thread."""
         items, self._arrived = self._arrived, []
-        while items and self._cost is not None and self._cost < QUICK_SECONDS and not self._threaded:
-            count = rows = 0
-            while count < len(items) and (count == 0 or rows + items[count].rows <= self._batch_rows):
+        cost = self._cost
+        while items and cost is not None and not self._threaded:
+            most = min(self._batch_rows, cost.rows_within(HOLD_SECONDS))
+            if cost.of(items[0].rows) > HOLD_SECONDS:
+                break
+            count, rows = 1, items[0].rows
+            while count < len(items) and rows + items[count].rows <= most:
                 rows += items[count].rows
                 count += 1
-            if rows > self._batch_rows:
-                break
             batch, items = items[:count], items[count:]
             self._finish(batch, self._timed(batch))
+        if not items:
+            return
         self._threaded += len(items)
         for item in items:
             self._queue.put(item)
 
-    def _timed(self, items: Sequence[Item]) -> list[dict[str, Any] | Exception]:
+    def _timed(self, items: Sequence[Item]) -> list[Outcome]:
         start = time.perf_counter()
         for item in items:
             item.taken = start
         outcomes = self._outcomes(items)
-        if self._cost is not None:
-            self._cost += 0.2 * (time.perf_counter() - start - self._cost)
+        if self._cost is not None and items:
+            self._cost.learn(items[0].batch, time.perf_counter() - start)
         return outcomes
 
     async def drain(self) -> None:
@@ -126,15 +209,25 @@ class Batcher:
         """Whether there is a thread that computes."""
         return self._thread.is_alive()
 
-    def _late(self, item: Item) -> None:
-        if not item.future.done():
-            where = "computing" if item.taken else "waiting in the queue"
-            item.future.set_exception(
-                Unavailable(
-                    f"{self._name} did not answer within {self._seconds:g} s; the time went by {where}",
-                    limit="deadline",
-                )
-            )
+    def _look_for_late(self) -> None:
+        now = time.perf_counter()
+        for item in [item for item in self._pending if item.deadline <= now]:
+            self._pending.discard(item)
+            item.end(self._late(item))
+        if self.depth:
+            soon = min((item.deadline for item in self._pending), default=now + self._seconds) - now
+            pause = min(max(soon, 0.005), self._seconds / _SWEEPS)
+            self._sweep = self._loop.call_later(pause, self._look_for_late)
+        else:
+            self._sweep = None
+            self._idle.set()
+
+    def _late(self, item: Item) -> Unavailable:
+        where = "computing" if item.taken else "waiting in the queue"
+        allowed = item.deadline - item.queued
+        return Unavailable(
+            f"{self._name} did not answer within {allowed:g} s; the time went by {where}", limit="deadline"
+        )
 
     # ------------------------------------------------------------------------------- in the model's thread
 
@@ -150,8 +243,9 @@ class Batcher:
             if late:  # they were told already
                 items = [item for item in items if item.deadline > now]
             outcomes = self._timed(items)
+            outcomes += [self._late(item) for item in late]
             try:
-                self._loop.call_soon_threadsafe(self._took, items + late, outcomes + [_LATE] * len(late))
+                self._loop.call_soon_threadsafe(self._took, items + late, outcomes)
             except RuntimeError:  # the loop is closed, nobody waits any more
                 return
 
@@ -172,7 +266,7 @@ class Batcher:
             rows += item.rows
         return items, None
 
-    def _outcomes(self, items: Sequence[Item]) -> list[dict[str, Any] | Exception]:
+    def _outcomes(self, items: Sequence[Item]) -> list[Outcome]:
         total = sum(item.rows for item in items)
         for item in items:
             item.batch = total
@@ -184,7 +278,7 @@ class Batcher:
                 return joined
         return [self._alone(item) for item in items]
 
-    def _joined(self, items: Sequence[Item], total: int) -> list[dict[str, Any] | Exception] | None:
+    def _joined(self, items: Sequence[Item], total: int) -> list[Outcome] | None:
         """Return the parts of one computation, or None when the batch failed: then each is tried alone."""
         try:
             names = items[0].inputs
@@ -193,14 +287,14 @@ class Batcher:
                 return None
         except Exception:  # noqa: BLE001 - whatever one request did must not harm its neighbours
             return None
-        parts: list[dict[str, Any] | Exception] = []
+        parts: list[Outcome] = []
         start = 0
         for item in items:
             parts.append({name: found[start : start + item.rows] for name, found in outputs.items()})
             start += item.rows
         return parts
 
-    def _alone(self, item: Item) -> dict[str, Any] | Exception:
+    def _alone(self, item: Item) -> Outcome:
         """Compute one request, a large one in slices, so that its rows bound no memory but its own."""
         size = self._batch_rows
         try:
@@ -216,21 +310,19 @@ class Batcher:
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the request gets an answer all the same
             return Unavailable(f"{self._name} could not compute: {type(error).__name__}")
 
-    def _took(self, items: Sequence[Item], outcomes: Sequence[dict[str, Any] | Exception]) -> None:
+    def _took(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
         self._threaded -= len(items)
         self._finish(items, outcomes)
 
-    def _finish(self, items: Sequence[Item], outcomes: Sequence[dict[str, Any] | Exception]) -> None:
+    def _finish(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
         now = time.perf_counter()
+        self.depth -= len(items)
         for item, outcome in zip(items, outcomes, strict=True):
             item.done = now
-            item.timer.cancel()
-            if item.future.done():  # its deadline passed, or its caller is gone
-                continue
-            if isinstance(outcome, Exception):
-                item.future.set_exception(outcome)
-            else:
-                item.future.set_result(outcome)
-        self.depth -= len(items)
-        if self.depth == 0:
+            self._rows -= item.rows
+            self._pending.discard(item)
+            item.end(outcome)
+        if self.depth == 0 and self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
             self._idle.set()

@@ -6,12 +6,11 @@ import contextlib
 import os
 import socket
 
-import uvicorn
 import uvloop
 
 from leptonai.serving.plane.control import Control
 from leptonai.serving.plane.front import Front
-from leptonai.serving.plane.guard import SWEEP_SECONDS, GuardedProtocol, sweep
+from leptonai.serving.plane.http import Server
 from leptonai.serving.plane.router import Router
 
 GRACE_SECONDS = 5
@@ -33,48 +32,19 @@ async def serve(listen: socket.socket, control: socket.socket) -> None:
     """Serve until the agent goes away or asks to end; then finish what was accepted."""
     router = Router()
     local = listen.getsockname()[0] in ("127.0.0.1", "::1")
-    server = uvicorn.Server(
-        uvicorn.Config(
-            Front(router, local=local),
-            http=GuardedProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
-    )
+    server = Server(Front(router, local=local))
     reader, writer = await asyncio.open_connection(sock=control)
-    told = asyncio.create_task(_until_end(Control(router, reader, writer), server))
-    swept = asyncio.create_task(_sweeping(server))
+    told = asyncio.create_task(Control(router, reader, writer).run())
     try:
         # Callers wait in the socket's backlog until it is known what answers here: after a restart nobody gets a "not found".
-        await asyncio.wait(
-            [told, known := asyncio.create_task(router.told.wait())], return_when=asyncio.FIRST_COMPLETED
-        )
+        known = asyncio.create_task(router.told.wait())
+        await asyncio.wait([told, known], return_when=asyncio.FIRST_COMPLETED)
         known.cancel()
-        await server.serve(sockets=[listen])
+        await server.start(listen)
+        await asyncio.wait([told])
+        await server.stop(GRACE_SECONDS)
     finally:
         told.cancel()
-        swept.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(router.close(), GRACE_SECONDS)
         writer.close()
-
-
-async def _until_end(control: Control, server: uvicorn.Server) -> None:
-    try:
-        await control.run()
-    finally:
-        server.should_exit = True
-
-
-async def _sweeping(server: uvicorn.Server) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(SWEEP_SECONDS)
-        sweep(server.server_state.connections, loop.time())

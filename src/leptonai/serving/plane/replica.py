@@ -10,8 +10,9 @@ import numpy as np
 from leptonai.core.errors import Invalid, LeptonError
 from leptonai.core.nouns import FeatureType, Model, Signature, TensorSpec
 from leptonai.core.ports import LoadedModel
-from leptonai.serving.plane.batcher import Batcher, Item
+from leptonai.serving.plane.batcher import Batcher, Cost, Item
 from leptonai.serving.plane.columns import Answers, Columns
+from leptonai.serving.plane.quick import Quick
 from leptonai.serving.plane.values import DATATYPES
 
 WARM_ROWS = (1, 2, 8, 8)
@@ -20,12 +21,13 @@ WARM_ROWS = (1, 2, 8, 8)
 class Replica:
     """A model that answers. `uses` counts the requests that hold it, so that it is closed under none of them."""
 
-    def __init__(self, model: Model, loaded: LoadedModel, seconds: float, cost: float):
+    def __init__(self, model: Model, loaded: LoadedModel, seconds: float, cost: Cost):
         self.model = model
         self.load_seconds = seconds
         self.uses = 0
         self.columns = Columns(model.signature)
         self.answers = Answers(model.signature)
+        self.quick = Quick(model.signature)
         self._loaded = loaded
         self._unused = asyncio.Event()
         waits = getattr(loaded, "waits", False)
@@ -53,9 +55,9 @@ class Replica:
         """Whether it can compute now."""
         return self._batcher.alive and getattr(self._loaded, "alive", True)
 
-    def submit(self, inputs: Mapping[str, Any]) -> Item:
-        """Queue one request. Raises `Busy`."""
-        return self._batcher.submit(inputs, len(next(iter(inputs.values()))))
+    def submit(self, inputs: Mapping[str, Any], then: Callable[[Item], None], seconds: float | None = None) -> Item:
+        """Queue one request; `then` is called when there is an outcome, after `seconds` at most. Raises `Busy`."""
+        return self._batcher.submit(inputs, len(next(iter(inputs.values()))), then, seconds)
 
     def hold(self) -> None:
         """Say that a request uses it."""
@@ -76,26 +78,26 @@ class Replica:
         await asyncio.to_thread(self._loaded.close)
 
 
-def warm(signature: Signature, loaded: LoadedModel) -> float:
-    """Compute batches of several sizes, and return the seconds that the last, a small one, took.
+def warm(signature: Signature, loaded: LoadedModel) -> Cost:
+    """Compute batches of several sizes, and return what the last, a small one, cost.
 
     Raises `Invalid` when the model does not do what its signature says.
     """
-    cost = 0.0
+    seconds = 0.0
     for rows in WARM_ROWS:
         start = time.perf_counter()
         try:
             outputs = loaded.predict({spec.name: example(spec, rows) for spec in signature.inputs})
         except LeptonError as error:
             raise Invalid(f"it cannot compute a batch of {rows}: {error.message}") from error
-        cost = time.perf_counter() - start
+        seconds = time.perf_counter() - start
         for spec in signature.outputs:
             if spec.name not in outputs:
                 raise Invalid(f"its signature names the output {spec.name!r}, which the model does not give")
             found = outputs[spec.name]
             if found.shape[:1] != (rows,):
                 raise Invalid(f"output {spec.name!r} has the shape {found.shape} for a batch of {rows} rows")
-    return cost
+    return Cost(WARM_ROWS[-1], seconds)
 
 
 def example(spec: TensorSpec, rows: int) -> Any:

@@ -9,6 +9,7 @@ from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
 from leptonai.serving.plane.metrics import Labels, Metrics, Series
 from leptonai.serving.plane.replica import Replica
+from leptonai.serving.plane.writer import Writer
 
 
 class Route(NamedTuple):
@@ -17,7 +18,8 @@ class Route(NamedTuple):
     service: str
     replica: Replica
     series: Series
-    headers: tuple[tuple[bytes, bytes], ...]
+    writer: Writer
+    head: bytes  # header lines as they stand on the wire
 
     @property
     def version(self) -> str:
@@ -99,8 +101,9 @@ class Router:
             "x-leptonai-version": labels.version,
             "x-leptonai-variant": labels.variant,
         }
-        headers = tuple((name.encode(), text.encode()) for name, text in said.items())
-        return Route(wanted.service, replica, self.metrics.of(labels), headers)
+        head = "".join(f"{name}: {text}\r\n" for name, text in said.items()).encode()
+        writer = Writer(wanted.service, str(model.version), model.signature)
+        return Route(wanted.service, replica, self.metrics.of(labels), writer, head)
 
     def _depths(self) -> Mapping[Labels, int]:
         return {_labels(route.replica.model): route.replica.depth for route in self._routes.values()}

@@ -1,0 +1,361 @@
+"""HTTP/1.1 as the plane speaks it: httptools parses, this answers, and no coroutine stands between the two.
+
+What a parser leaves open is settled here: the headers of a request must be complete within seconds and be small, its body must
+come at a least rate and have a largest size, idle connections are closed, and there are only so many of them. Requests on one
+connection are answered in their order, one at a time; what a client sends ahead waits in its own socket.
+"""
+
+import asyncio
+import itertools
+import re
+import secrets
+import time
+from collections import deque
+from typing import Any, NamedTuple, Protocol
+
+import httptools
+
+HEADER_SECONDS = 10.0
+BODY_SECONDS = 30.0
+BODY_RATE = 1024  # bytes a second that a slow body must keep after its first seconds
+IDLE_SECONDS = 75.0  # between two requests
+HEADER_LIMIT = 64 * 2**10
+BODY_LIMIT = 16 * 2**20
+CONNECTIONS = 4096
+AHEAD = 16  # requests that a client may send before it has read the answers
+SWEEP_SECONDS = 1.0
+
+_REASONS = {
+    200: b"OK", 204: b"No Content", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
+    405: b"Method Not Allowed", 408: b"Request Timeout", 413: b"Content Too Large", 415: b"Unsupported Media Type",
+    421: b"Misdirected Request", 422: b"Unprocessable Content", 429: b"Too Many Requests",
+    431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 503: b"Service Unavailable",
+    504: b"Gateway Timeout",
+}  # fmt: skip
+_STARTS = {status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()}
+_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
+_TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_ONCE = frozenset({b"host", b"content-type", b"authorization", b"inference-header-content-length", b"traceparent"})
+_BAD = b"content-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class Answer(NamedTuple):
+    """What is sent. `head`: header lines as they stand on the wire, each with its end."""
+
+    status: int
+    body: bytes
+    head: bytes = b"content-type: application/json\r\n"
+    close: bool = False  # the connection, after it
+
+
+class Call:
+    """One request that arrived whole."""
+
+    __slots__ = ("body", "connection", "headers", "keep", "method", "repeated", "start", "too_large", "url", "version")
+
+    def __init__(self, connection: "Connection"):
+        self.connection = connection
+        self.start = 0.0  # when it had arrived, of `time.perf_counter`
+        self.method = b""
+        self.url = b""
+        self.version = "1.1"
+        self.headers: dict[bytes, bytes] = {}  # names in lower case
+        self.repeated: bytes | None = None  # a header that may stand there once, and stood there twice
+        self.body = b""
+        self.too_large = False
+        self.keep = True
+
+    def answer(self, answer: Answer) -> None:
+        """Send the answer; to nobody, when the caller is gone."""
+        self.connection.send(self, answer)
+
+
+class Handler(Protocol):
+    """What answers: calls `call.answer` once, now or later."""
+
+    def handle(self, call: Call) -> None:
+        """Take one request."""
+
+
+class Server:
+    """The connections of one listening socket."""
+
+    def __init__(self, handler: Handler, *, body_limit: int = BODY_LIMIT, connections: int = CONNECTIONS):
+        self.handler = handler
+        self.body_limit = body_limit
+        self.limit = connections
+        self.connections: set[Connection] = set()
+        self.stopping = False
+        self.loop = asyncio.get_running_loop()
+        self._prefix = secrets.token_hex(6)
+        self._count = itertools.count(1)
+        self._listener: asyncio.Server | None = None
+        self._swept: asyncio.Task[None] | None = None
+
+    async def start(self, listen: Any) -> None:
+        """Accept connections on a socket that listens already."""
+        self._listener = await self.loop.create_server(lambda: Connection(self), sock=listen, backlog=2048)
+        self._swept = asyncio.create_task(self._sweeping())
+
+    async def stop(self, grace: float) -> None:
+        """Accept no more, finish what was accepted, and close what is left after the grace (seconds)."""
+        self.stopping = True
+        if self._swept is not None:
+            self._swept.cancel()
+        if self._listener is not None:
+            self._listener.close()
+        until = time.monotonic() + grace
+        for connection in tuple(self.connections):
+            connection.close_if_idle()
+        while self.connections and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        for connection in tuple(self.connections):
+            connection.abort()
+
+    def new_id(self) -> bytes:
+        """Return an id for a request that came without one."""
+        return f"{self._prefix}-{next(self._count):x}".encode()
+
+    async def _sweeping(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            now = self.loop.time()
+            for connection in tuple(self.connections):
+                connection.look(now)
+
+
+class Connection(asyncio.Protocol):
+    """One client."""
+
+    __slots__ = (
+        "_body_bytes", "_call", "_chunks", "_current", "_failed", "_header_bytes", "_parser", "_paused", "_reading",
+        "_server", "_since", "_transport", "_waiting", "_writable",
+    )  # fmt: skip
+
+    def __init__(self, server: Server):
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._call: Call | None = None  # that arrives
+        self._current: Call | None = None  # that is being answered
+        self._waiting: deque[Call] = deque()
+        self._chunks: list[bytes] = []
+        self._header_bytes = self._body_bytes = 0
+        self._reading = False  # a body
+        self._since = server.loop.time()  # when what is awaited began
+        self._paused = False  # reading
+        self._writable = True
+        self._failed = False  # nothing more of this client is read
+
+    # ------------------------------------------------------------------------------------------- transport
+
+    def connection_made(self, transport: Any) -> None:
+        """Take the connection, or say that there are too many."""
+        self._transport = transport
+        self._server.connections.add(self)
+        if len(self._server.connections) > self._server.limit:
+            self._refuse(503, b"retry-after: 1\r\n")
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        """Forget the client; what is computed for it goes to nobody."""
+        self._server.connections.discard(self)
+        self._transport = None
+        self._failed = True
+        self._waiting.clear()
+
+    def pause_writing(self) -> None:
+        """Begin no further request: the client does not read its answers."""
+        self._writable = False
+        self._since = self._server.loop.time()
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        self._writable = True
+        self._next()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came."""
+        if self._failed:
+            return
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._failed = True  # the request is answered as if it had not asked; what follows is not ours to parse
+            if self._current is not None:
+                self._current.keep = False
+        except httptools.HttpParserError:
+            if not self._failed:  # else a limit was met, and is answered
+                self._refuse(400)
+
+    def eof_received(self) -> bool:
+        """Say whether to keep the half that can still be written: while an answer is due."""
+        return self._current is not None
+
+    # ---------------------------------------------------------------------------------------------- parser
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._call = Call(self)
+        self._chunks = []
+        self._header_bytes = self._body_bytes = 0
+        self._reading = False
+        self._since = self._server.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """Take the target, or a piece of it."""
+        assert self._call is not None  # noqa: S101  (on_message_begin)
+        self._call.url += url
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header."""
+        call = self._call
+        assert call is not None  # noqa: S101  (on_message_begin)
+        name = name.lower()
+        if name in call.headers and name in _ONCE:
+            call.repeated = name
+        call.headers[name] = value
+        self._count(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        """Look at what the headers say of the body."""
+        call = self._call
+        assert call is not None  # noqa: S101  (on_message_begin)
+        parser = self._parser
+        call.method = parser.get_method()
+        call.version = parser.get_http_version()
+        call.keep = parser.should_keep_alive()
+        length = call.headers.get(b"content-length", b"")
+        call.too_large = len(length) > 18 or (length.isdigit() and int(length) > self._server.body_limit)
+        self._reading = True
+        self._since = self._server.loop.time()
+        if call.headers.get(b"expect", b"").lower() == b"100-continue" and not call.too_large and not self._busy:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body. One that is too large is thrown away, so that the answer arrives."""
+        call = self._call
+        assert call is not None  # noqa: S101  (on_message_begin)
+        self._body_bytes += len(body)
+        if self._body_bytes > self._server.body_limit:
+            call.too_large = True
+            self._chunks = []
+            if self._body_bytes > 4 * self._server.body_limit:
+                self._failed = True
+                self._whole()
+        elif not call.too_large:
+            self._chunks.append(body)
+
+    def on_message_complete(self) -> None:
+        """Answer it, when its turn comes."""
+        if not self._failed:
+            self._whole()
+
+    def _whole(self) -> None:
+        call, self._call = self._call, None
+        if call is None:
+            return
+        self._reading = False
+        self._since = self._server.loop.time()
+        chunks = self._chunks
+        call.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        self._chunks = []
+        if self._busy:
+            self._waiting.append(call)
+            if len(self._waiting) >= AHEAD and not self._paused:
+                self._paused = True
+                self._transport.pause_reading()
+        else:
+            self._begin(call)
+
+    def _count(self, size: int) -> None:
+        self._header_bytes += size
+        if self._header_bytes > HEADER_LIMIT and not self._failed:
+            self._refuse(431)
+
+    # --------------------------------------------------------------------------------------------- answers
+
+    @property
+    def _busy(self) -> bool:
+        return self._current is not None or not self._writable
+
+    def _begin(self, call: Call) -> None:
+        self._current = call
+        call.start = time.perf_counter()
+        self._server.handler.handle(call)
+
+    def send(self, call: Call, answer: Answer) -> None:
+        """Write an answer, and begin with the request that waits."""
+        if self._transport is None or self._current is not call:
+            return
+        keep = call.keep and not answer.close and not self._server.stopping and not self._failed
+        headers = call.headers
+        given = headers.get(b"x-request-id")
+        trace = headers.get(b"traceparent")
+        head = b"%s%scontent-length: %d\r\nx-request-id: %s\r\n%s%s\r\n" % (
+            _STARTS[answer.status],
+            answer.head,
+            len(answer.body),
+            given if given is not None and _ID.fullmatch(given) else self._server.new_id(),
+            b"traceparent: %s\r\n" % trace if trace is not None and _TRACE.fullmatch(trace) else b"",
+            (b"" if call.version == "1.1" else b"connection: keep-alive\r\n") if keep else b"connection: close\r\n",
+        )
+        self._transport.write(head if call.method == b"HEAD" else head + answer.body)
+        self._current = None
+        self._since = self._server.loop.time()
+        if not keep:
+            self._failed = True
+            self._transport.close()
+        elif self._waiting:
+            self._server.loop.call_soon(self._next)  # not at once: a long row of them would fill the stack
+
+    def _next(self) -> None:
+        if self._transport is None or self._busy:
+            return
+        if self._waiting:
+            self._begin(self._waiting.popleft())
+        if self._paused and len(self._waiting) < AHEAD // 2:
+            self._paused = False
+            self._transport.resume_reading()
+
+    def _refuse(self, status: int, head: bytes = b"") -> None:
+        """Answer what is no request, and hang up."""
+        self._failed = True
+        if self._transport is not None:
+            if self._current is None:
+                self._transport.write(_STARTS[status] + head + _BAD)
+                self._transport.close()
+            else:
+                self._current.keep = False  # the one before is still owed its answer
+
+    # ----------------------------------------------------------------------------------------------- clock
+
+    def look(self, now: float) -> None:
+        """Hang up when what is awaited takes longer than it may."""
+        if self._transport is None:
+            return
+        waited = now - self._since
+        if self._call is not None:
+            late = waited > (BODY_SECONDS + self._body_bytes / BODY_RATE if self._reading else HEADER_SECONDS)
+        elif self._current is not None:
+            return  # the answer is due from us
+        elif not self._writable:
+            late = waited > BODY_SECONDS
+        else:
+            late = waited > (IDLE_SECONDS if self._parser_used else HEADER_SECONDS)
+        if late:
+            self.abort()
+
+    @property
+    def _parser_used(self) -> bool:
+        return self._header_bytes > 0
+
+    def close_if_idle(self) -> None:
+        """Hang up, unless an answer is due."""
+        if self._transport is not None and self._current is None and not self._waiting:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Hang up at once."""
+        if self._transport is not None:
+            self._transport.abort()
