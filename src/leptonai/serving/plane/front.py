@@ -301,8 +301,12 @@ def _infer(call: Call, route: Route, json_length: int | None) -> tuple[Mapping[s
         if asked is None:
             asked = v2.request(_loaded(call.body), signature)
     else:
-        whole = memoryview(call.body)
-        asked = v2.request(_loaded(call.body[:json_length]), signature, whole[json_length:])
+        length = json_length
+
+        def strict() -> v2.Request:
+            return v2.request(_loaded(call.body[:length]), signature, memoryview(call.body)[length:])
+
+        asked = route.replica.quick.raw(call.body, length, strict) if len(call.body) <= BUSY_BODY else strict()
     return asked.inputs, asked
 
 
