@@ -181,8 +181,6 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             self._failed = True  # the request is answered as if it had not asked; what follows is not ours to parse
-            if self._current is not None:
-                self._current.keep = False
         except httptools.HttpParserError:
             if not self._failed:  # else a limit was met, and is answered
                 self._refuse(400)
@@ -224,7 +222,7 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         call.method = parser.get_method()
         call.version = parser.get_http_version()
-        call.keep = parser.should_keep_alive()
+        call.keep = parser.should_keep_alive() and not parser.should_upgrade()  # to what it offers nobody changes
         length = call.headers.get(b"content-length", b"")
         call.too_large = len(length) > 18 or (length.isdigit() and int(length) > self._server.body_limit)
         self._reading = True
