@@ -13,6 +13,7 @@ import tests.support.libraries  # noqa: F401 - what it sets in the environment i
 from tests.support import bundles
 from tests.support.site import Home, alive, until
 
+from leptonai.core import settings
 from leptonai.core.nouns import Model
 
 
@@ -21,8 +22,8 @@ def predict(home: Home, name: str, *rows: dict[str, Any]) -> httpx.Response:
 
 
 def plane_of(home: Home) -> int:
-    (pid,) = home.children("leptonai.serving.plane")
-    return pid
+    """One of the processes of the plane."""
+    return home.children("leptonai.serving.plane")[0]
 
 
 def test_deploy_move_break_and_delete(home: Home) -> None:
@@ -120,7 +121,8 @@ def test_a_plane_that_is_killed_comes_back_and_no_caller_sees_it_refuse(home: Ho
         for _ in range(3):
             before = plane_of(home)
             os.kill(before, signal.SIGKILL)
-            until(lambda before=before: (pids := home.children("leptonai.serving.plane")) and before not in pids)
+            many = int(settings.number("planes"))
+            until(lambda b=before, n=many: len(pids := home.children("leptonai.serving.plane")) == n and b not in pids)
             asked = len(answered)
             until(lambda asked=asked: len(answered) > asked + 3)
     finally:

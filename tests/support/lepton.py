@@ -54,12 +54,12 @@ class Lepton:
         """Run a command and return what it printed as JSON."""
         return json.loads(self(*arguments, "-o", "json"))
 
-    def stopped(self, *arguments: str, when: Callable[[], object]) -> tuple[int, str]:
-        """Start a command, press Ctrl-C once `when` says so, and return its exit code and what it said."""
+    def stopped(self, *arguments: str, when: Callable[[int], object]) -> tuple[int, str]:
+        """Start a command, press Ctrl-C once `when` (asked with its process id) says so; return exit code and words."""
         process = self.start(*arguments)
         try:
             end = time.monotonic() + 120
-            while not when():
+            while not when(process.pid):
                 if process.poll() is not None or time.monotonic() > end:
                     break
                 time.sleep(0.005)

@@ -1,13 +1,13 @@
 """A real serving plane for tests: started and told what an agent would tell it."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
 import httpx
 from tests.support.bundles import Bundle
 
-from leptonai.agent.plane_process import PlaneProcess, listen
+from leptonai.agent.plane_process import PlaneProcess
+from leptonai.agent.planes import listen
 
 
 class Plane:
@@ -15,7 +15,7 @@ class Plane:
 
     def __init__(self, folder: Path):
         self.log = folder / "plane.log"
-        self.socket: socket.socket = listen()
+        (self.socket,) = listen(0, 1)
         self.process = PlaneProcess(self.socket, self.log)
         self.port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

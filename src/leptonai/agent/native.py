@@ -7,15 +7,16 @@ on the second, which is there once the model is loaded, it answers. Messages are
 import contextlib
 import json
 import os
+import selectors
 import socket
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
-from leptonai.core.errors import Invalid, LeptonError
+from leptonai.core.errors import Corrupt, Invalid, LeptonError
 from leptonai.core.nouns import Model, Signature
 from leptonai.core.stages import load
 from leptonai.serving import frames
@@ -41,22 +42,42 @@ def main(payload: dict[str, Any]) -> None:  # noqa: ARG001 - what an executor gi
             return
         with listening(ANSWER) as second:
             frames.send(giver, {"op": "loaded"})
-            while True:
-                with second.accept()[0] as caller, contextlib.suppress(OSError):
-                    answer(caller, predictor, model.signature)
+            answer_all(second, predictor, model.signature)
 
 
-def answer(caller: socket.socket, predictor: Any, signature: Signature) -> None:
-    """Compute what one caller sends, until he hangs up."""
-    while (frame := frames.receive(caller)) is not None:
-        try:
-            header, parts = pack_arrays(outputs(predictor.scores(unpack_arrays(frame)), signature))
-            frames.send(caller, {"op": "done", **header}, parts)
-        except OSError:
-            raise
-        except Exception as error:  # noqa: BLE001 - it is a user's code that computes
-            traceback.print_exc()
-            frames.send(caller, {"op": "failed", "error": _said(error)})
+def answer_all(listener: socket.socket, predictor: Any, signature: Signature) -> None:
+    """Compute what any of the callers sends (each process of the plane is one), one batch after the other."""
+    with selectors.DefaultSelector() as watched:
+        watched.register(listener, selectors.EVENT_READ)
+        while True:
+            for key, _ in watched.select():
+                if key.fileobj is listener:
+                    watched.register(listener.accept()[0], selectors.EVENT_READ)
+                    continue
+                caller = cast(socket.socket, key.fileobj)
+                try:
+                    stays = answer(caller, predictor, signature)
+                except (OSError, Corrupt):
+                    stays = False
+                if not stays:
+                    watched.unregister(caller)
+                    caller.close()
+
+
+def answer(caller: socket.socket, predictor: Any, signature: Signature) -> bool:
+    """Compute the batch that a caller sends; False when he has hung up."""
+    frame = frames.receive(caller)
+    if frame is None:
+        return False
+    try:
+        header, parts = pack_arrays(outputs(predictor.scores(unpack_arrays(frame)), signature))
+        frames.send(caller, {"op": "done", **header}, parts)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - it is a user's code that computes
+        traceback.print_exc()
+        frames.send(caller, {"op": "failed", "error": _said(error)})
+    return True
 
 
 def outputs(scores: Any, signature: Signature) -> Mapping[str, Any]:

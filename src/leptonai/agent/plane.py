@@ -1,13 +1,12 @@
 """Keeps the Services of a Site as they are meant to be: the agent decides, its serving plane carries out.
 
 For each Service the version asked for is loaded beside the one that answers; only when it is loaded and warmed do requests
-go to it. One that cannot be loaded is reported with the reason, and the last good one goes on. A plane that dies is started
-again on the same socket and given everything again.
+go to it. One that cannot be loaded is reported with the reason, and the last good one goes on. A plane is several processes
+(`agent.planes`); one that dies is started again on the same socket and given everything again, while the others go on.
 """
 
 import contextlib
 import logging
-import socket
 import threading
 import time
 from collections import Counter
@@ -17,7 +16,9 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from leptonai.agent.native_process import NativeProcess
-from leptonai.agent.plane_process import PlaneProcess, listen
+from leptonai.agent.plane_process import PlaneProcess
+from leptonai.agent.planes import Planes, together
+from leptonai.core import settings
 from leptonai.core.errors import Busy, Invalid, LeptonError, NotFound, Unavailable
 from leptonai.core.nouns import Model, Service, ServiceStatus
 from leptonai.core.ports import Executor, Store
@@ -80,9 +81,7 @@ class Services:
         self._stopping = stopping
         self._change = threading.Condition()
         self._told: list[Desired] | None = None  # None: the server was not heard yet
-        self._socket: socket.socket | None = None
-        self._plane: PlaneProcess | None = None
-        self._loaded: set[str] = set()  # ids of the Models in this plane
+        self._planes: Planes | None = None
         self._live: dict[str, Model] = {}  # which version answers for each service
         self._failed: dict[str, Failure] = {}
         self._native: dict[str, NativeProcess] = {}
@@ -94,8 +93,8 @@ class Services:
     @property
     def url(self) -> str | None:
         """Where the plane answers; None while there is no Service."""
-        made = self._socket
-        return None if made is None else f"http://127.0.0.1:{made.getsockname()[1]}"
+        made = self._planes
+        return None if made is None else f"http://127.0.0.1:{made.port}"
 
     def watch(self) -> None:
         """Ask the server what the Services are meant to be, until the agent stops."""
@@ -145,18 +144,17 @@ class Services:
         if gone := self._live.keys() - names:
             for name in gone:
                 del self._live[name]
-            if self._plane is not None and self._plane.alive:
-                self._route()
+            self._route()
         for name in self._said.keys() - {desired.service.name for desired in told}:
             del self._said[name]
         self._retire()
         if wanted:
-            if self._plane is None:
+            if self._planes is None:
                 self._live = {d.service.name: model for d in wanted if (model := d.last_good) is not None}
-            self._ensure_plane()
+            self._ensure_planes()
             for desired in wanted:
                 self._serve(desired)
-        elif self._plane is not None:
+        elif self._planes is not None:
             self._close()
         for desired in told:
             if desired.service.stopped:
@@ -190,37 +188,42 @@ class Services:
         self._report(desired, ServiceState.READY)
 
     def _load(self, model: Model) -> None:
-        """Load a version beside what answers. Raises `Invalid` when it cannot be, or when the plane dies of it."""
+        """Load a version beside what answers. Raises `Invalid` when it cannot be, or when a plane dies of it."""
         for _ in range(CRASHES):
-            plane = self._ensure_plane()
+            planes = self._ensure_planes()
             try:
-                self._give(plane, model)
+                self._give(model, planes.each)
                 return
             except Unavailable:
-                if plane.alive:
+                if not planes.dead:
                     raise
-        self._ensure_plane()
+        self._ensure_planes()
         raise Invalid("it cannot be loaded: the serving plane died of it, twice")
 
-    def _give(self, plane: PlaneProcess, model: Model) -> None:
-        if model.id in self._loaded:
-            return
+    def _give(self, model: Model, each: Callable[[Callable[[PlaneProcess], None]], None]) -> None:
+        """Give a version to each plane that has not got it."""
         if _ONNX in model.files:
-            plane.load(model, {_ONNX: self._read(model.files[_ONNX])})
+            files, native = {_ONNX: self._read(model.files[_ONNX])}, None
         else:
-            plane.load(model, {}, self._start_native(model).path)
-        self._loaded.add(model.id)
+            files, native = {}, self._start_native(model).path
+
+        def give(plane: PlaneProcess) -> None:
+            if model.id not in plane.models:
+                plane.load(model, files, native)
+
+        each(give)
 
     def _read(self, blob: str) -> bytes:
         with self._blobs().open(blob) as file:
             return file.read()
 
     def _route(self) -> None:
-        """Send the table of routes; the plane frees what is in it no more, and so do we."""
-        if self._plane is not None:
-            self._plane.route(self._table())
+        """Send the table of routes; the planes free what is in it no more, and so do we."""
+        if self._planes is not None:
+            table = self._table()
+            with contextlib.suppress(Unavailable):  # one that died is started again, and told then
+                self._planes.each(lambda plane: plane.route(table))
         used = {model.id for model in self._live.values()}
-        self._loaded &= used
         for id in self._native.keys() - used:
             self._retired.append((time.monotonic() + RETIRE_SECONDS, self._native.pop(id)))
 
@@ -229,25 +232,29 @@ class Services:
 
     # ------------------------------------------------------------------------------------------- processes
 
-    def _ensure_plane(self) -> PlaneProcess:
-        """Return a plane that runs; when it is a new one, everything that answered is loaded into it first."""
-        if self._plane is not None and self._plane.alive:
-            return self._plane
-        if self._socket is None:
-            self._socket = listen(self._port)
-            self._port = self._socket.getsockname()[1]
-        log = self._home / "logs" / "plane.log"
-        log.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+    def _ensure_planes(self) -> Planes:
+        """Return planes that all run; a new one is given everything that answered first."""
+        if self._planes is None:
+            log = self._home / "logs" / "plane.log"
+            log.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+            self._planes = Planes(self._port, log, int(settings.number("planes")))
+            self._port = self._planes.port
+        planes = self._planes
+        if planes.dead:
+            self._pause(planes)
+        together(lambda slot: self._start(planes, slot), planes.dead)
+        return planes
+
+    def _start(self, planes: Planes, slot: int) -> None:
         crashes: Counter[str] = Counter()
         while True:
-            self._bury()
-            plane = PlaneProcess(self._socket, log)
+            plane = planes.start(slot)
             try:
                 culprit = self._fill(plane)
                 if culprit is None:
                     plane.route(self._table())  # an empty one too: until there is one, callers wait
-                    self._plane = plane
-                    return plane
+                    planes.keep(slot, plane)
+                    return
             except BaseException:
                 plane.kill()
                 raise
@@ -257,24 +264,22 @@ class Services:
                 _log.error("the serving plane dies of model %s, which is not loaded again", culprit)
                 self._live = {name: model for name, model in self._live.items() if model.id != culprit}
 
-    def _bury(self) -> None:
-        """Clear away a plane that died; one that dies again and again is started ever more slowly."""
-        if self._plane is not None:
-            self._deaths += 1
-            _log.warning("the serving plane died; it is started again")
-            self._plane.kill()
-            self._plane = None
+    def _pause(self, planes: Planes) -> None:
+        """Clear away what died; when that happens again and again, wait ever longer."""
+        buried = sum(planes.bury(slot) for slot in planes.dead)
+        if buried:
+            self._deaths += buried
+            _log.warning("a serving plane died; it is started again")
             self._stopping.wait(min(0.05 * 2 ** min(self._deaths, 7), 5.0) if self._deaths > 3 else 0.0)
-        self._loaded.clear()
 
     def _fill(self, plane: PlaneProcess) -> str | None:
         """Load what answered into a new plane; return the id of the Model it died of."""
         for name, model in tuple(self._live.items()):
             try:
-                self._give(plane, model)
+                self._give(model, lambda do: do(plane))
             except Invalid as error:  # it was good before: something on this machine changed
                 _log.error("service %s: %s", name, error.message)
-                del self._live[name]
+                self._live.pop(name, None)
             except Unavailable:
                 if plane.alive:
                     raise
@@ -311,17 +316,13 @@ class Services:
 
     def _close(self) -> None:
         self._live.clear()
-        self._loaded.clear()
-        if self._plane is not None:
-            self._plane.close()
-            self._plane = None
+        if self._planes is not None:
+            self._planes.close()
+            self._planes = None
         for native in (*self._native.values(), *(native for _, native in self._retired)):
             native.close()
         self._native.clear()
         self._retired.clear()
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
 
     # ------------------------------------------------------------------------------------------- the server
 

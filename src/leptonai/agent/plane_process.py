@@ -18,33 +18,16 @@ STOP_SECONDS = 8.0
 ANSWER_SECONDS = 300.0  # for a plane to load and warm one version
 
 
-def listen(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
-    """Return a listening socket: on `port` where that is free, else on one that is.
-
-    The agent keeps it, so that callers who come while a plane is started again wait instead of being turned away.
-    """
-    for wanted in dict.fromkeys((port, 0)):
-        made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            made.bind((host, wanted))
-        except OSError:
-            made.close()
-            if wanted == 0:
-                raise
-            continue
-        made.listen(2048)
-        return made
-    raise AssertionError("one of the ports was free")
-
-
 class PlaneProcess:
     """A plane that runs, or that ran: after it died, make another one on the same socket."""
 
-    def __init__(self, listening: socket.socket, log: Path):
+    def __init__(self, listening: socket.socket, log: Path, boards: Sequence[int] = (), slot: int = 0):
+        """`boards`: the memory on which those that share a port keep their counts, see `agent.planes`."""
         ours, theirs = socket.socketpair()
-        numbers = (listening.fileno(), theirs.fileno())
+        self.models: set[str] = set()  # ids of what it was given
+        numbers = (listening.fileno(), theirs.fileno(), *boards)
         command = ["-P", "-m", "leptonai.serving.plane", "--listen", str(numbers[0]), "--control", str(numbers[1])]
+        command += ["--slot", str(slot), *(f"--board={board}" for board in boards)]
         environment = settings.environment()
         environment.pop(settings.SETTINGS["api_key"].variable, None)  # the plane asks the server nothing
         try:
@@ -85,11 +68,13 @@ class PlaneProcess:
             "files": list(files),
         }
         self._ask(header, list(files.values()))
+        self.models.add(model.id)
 
     def route(self, table: Sequence[tuple[str, str]]) -> None:
         """Switch to a table of (service, id of a loaded Model). Raises as `load` does."""
         lines = [{"service": service, "model": model, "variant": "stable"} for service, model in table]
         self._ask({"op": "route", "table": lines})
+        self.models &= {model for _, model in table}  # it frees the others
 
     def keys(self, table: Sequence[Sequence[Any]]) -> None:
         """Say which keys may call what: lines as `serving.plane.keys` reads them. Raises as `load` does."""

@@ -1,5 +1,17 @@
-"""``python -m leptonai.cli`` is ``lepton``."""
+"""``python -m leptonai.cli`` is ``lepton``. Ctrl-C is one line from the start on, also while modules are still being loaded."""
 
-from leptonai.cli.main import main
+import sys
 
-main()
+
+def main() -> None:
+    """Run what the command line says."""
+    try:
+        from leptonai.cli.main import main as run
+    except KeyboardInterrupt:
+        print("lepton: stopped", file=sys.stderr)
+        sys.exit(1)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -45,6 +45,9 @@ def _yaml_scalar(value: Any) -> str | None:
         return value if _PLAIN.fullmatch(value) and value.lower() not in _YAML_WORDS else _quoted(value)
     if isinstance(value, float) and not math.isfinite(value):
         return ".nan" if math.isnan(value) else (".inf" if value > 0 else "-.inf")
+    if isinstance(value, float):  # to YAML 1.1, 1e-06 is text and 1.0e-06 is a number
+        digits, e, power = json.dumps(value).partition("e")
+        return digits + (".0" if e and "." not in digits else "") + e + power
     return json.dumps(value)
 
 

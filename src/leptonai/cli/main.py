@@ -30,6 +30,9 @@ EPILOG = """Data goes to stdout, progress to stderr; -o json or yaml for program
 Exit codes: 0 done, 1 failed, 2 wrong usage. lepton --install-completion makes TAB work in your shell."""
 
 
+_INTERRUPTED = 130  # what Typer makes of a Ctrl-C that comes before the command has begun
+
+
 class Stopped(typer.TyperException):
     """Ctrl-C."""
 
@@ -99,6 +102,8 @@ def run_command(arguments: list[str]) -> int:
     """Run one command and return its exit code. Errors end here, each in one sentence."""
     try:
         code = app(arguments, prog_name="lepton", standalone_mode=False)
+        if code == _INTERRUPTED:
+            raise KeyboardInterrupt
         return code if isinstance(code, int) else 0
     except LeptonError as error:
         errors.say(error)
@@ -128,4 +133,8 @@ def run_command(arguments: list[str]) -> int:
 
 def main() -> None:
     """Run what the command line says."""
-    sys.exit(run_command(sys.argv[1:]))
+    try:
+        code = run_command(sys.argv[1:])
+    except KeyboardInterrupt:  # again, while the first was being answered
+        code = errors.FAILED
+    sys.exit(code)

@@ -5,6 +5,7 @@ Precedence: argument > environment > project file ``leptonai.toml`` (this folder
 """
 
 import os
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,9 @@ SETTINGS: dict[str, Setting] = {
         Setting("store_url", "LEPTONAI_STORE_URL", None, "where blobs are kept (folder, s3://bucket/prefix); default: in the home folder"),
         Setting("workers", "LEPTONAI_WORKERS", "2", "how many Runs an agent works on at once"),
         Setting("lease_seconds", "LEPTONAI_LEASE_SECONDS", "30", "how long a Run stays with an agent that is not heard of"),
+        Setting("planes", "LEPTONAI_PLANES", str(min(8, len(os.sched_getaffinity(0)))), "how many serving processes answer on the one port of a Site; each holds all models"),
         Setting("warm", "LEPTONAI_WARM", "auto", "flavours whose libraries are loaded ahead: 'auto', 'none', or such as 'torch,data'"),
+        Setting("providers", "LEPTONAI_PROVIDERS", "CPUExecutionProvider", "where ONNX Runtime computes, best first: such as 'TensorrtExecutionProvider,CUDAExecutionProvider'"),
     )
 }  # fmt: skip
 
@@ -101,6 +104,8 @@ def silence_libraries() -> None:
     """Forbid libraries to send telemetry from this process; to be called before they are imported."""
     for name, value in _SILENT.items():
         os.environ.setdefault(name, value)
+    # OpenVINO reports each import of it and knows no variable against that, but does without the module that reports.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def variable(name: str) -> str | None:

@@ -8,12 +8,14 @@ import socket
 
 import uvloop
 
+from leptonai.serving.plane.board import Board
 from leptonai.serving.plane.control import Control
 from leptonai.serving.plane.front import Front
 from leptonai.serving.plane.http import Server
 from leptonai.serving.plane.router import Router
 
 GRACE_SECONDS = 5
+POST_SECONDS = 0.5
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -21,20 +23,23 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m leptonai.serving.plane", description=__doc__)
     parser.add_argument("--listen", type=int, required=True, help="file descriptor of a listening TCP socket")
     parser.add_argument("--control", type=int, required=True, help="file descriptor of a socket pair to the agent")
+    parser.add_argument("--slot", type=int, default=0, help="which board is its own")
+    parser.add_argument("--board", type=int, action="append", default=[], help="file descriptor of a board of counts")
     given = parser.parse_args(arguments)
     listen, control = socket.socket(fileno=given.listen), socket.socket(fileno=given.control)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(listen, control))
+        runner.run(serve(listen, control, Board(given.board, given.slot)))
     os._exit(0)  # a native model may hold threads that never end
 
 
-async def serve(listen: socket.socket, control: socket.socket) -> None:
+async def serve(listen: socket.socket, control: socket.socket, board: Board) -> None:
     """Serve until the agent goes away or asks to end; then finish what was accepted."""
-    router = Router()
+    router = Router(board)
     local = listen.getsockname()[0] in ("127.0.0.1", "::1")
     server = Server(Front(router, local=local))
     reader, writer = await asyncio.open_connection(sock=control)
     told = asyncio.create_task(Control(router, reader, writer).run())
+    posting = asyncio.create_task(_posting(router))
     try:
         # Callers wait in the socket's backlog until it is known what answers here: after a restart nobody gets a "not found".
         known = asyncio.create_task(router.told.wait())
@@ -45,6 +50,14 @@ async def serve(listen: socket.socket, control: socket.socket) -> None:
         await server.stop(GRACE_SECONDS)
     finally:
         told.cancel()
+        posting.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(router.close(), GRACE_SECONDS)
         writer.close()
+
+
+async def _posting(router: Router) -> None:
+    """Keep what the others see of this process's counts fresh."""
+    while True:
+        await asyncio.sleep(POST_SECONDS)
+        router.metrics.post()

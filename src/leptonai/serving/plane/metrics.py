@@ -1,8 +1,14 @@
-"""Counts and times in Prometheus' text form. A request adds to plain numbers; the text is only made when it is asked for."""
+"""Counts and times in Prometheus' text form. A request adds to plain numbers; the text is only made when it is asked for.
+
+The processes of a plane share their numbers over a board, so each of them can answer for all. They outlive a process: what it
+had counted by half a second before it died, the next one in its place goes on from.
+"""
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from leptonai.serving.plane.board import Board
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
@@ -32,6 +38,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def add(self, counts: Sequence[int], sum: float) -> None:
+        """Add what another one counted."""
+        self.counts = [mine + more for mine, more in zip(self.counts, counts, strict=True)]
+        self.sum += sum
+
     def lines(self, name: str, labels: Mapping[str, str]) -> Iterable[str]:
         """Yield the cumulative buckets, the sum and the count."""
         total = 0
@@ -55,13 +66,35 @@ class Series:
         """Count one answer."""
         self.codes[status] = self.codes.get(status, 0) + 1
 
+    def note(self) -> dict[str, Any]:
+        """Return all of it as JSON data."""
+        return {
+            "codes": list(self.codes.items()),
+            "stages": {stage: (found.counts, found.sum) for stage, found in self.stages.items() if any(found.counts)},
+            "batch": (self.batch.counts, self.batch.sum),
+            "load_seconds": self.load_seconds,
+        }
+
+    def add(self, note: Mapping[str, Any]) -> None:
+        """Add what another one noted."""
+        for code, count in note["codes"]:
+            self.codes[code] = self.codes.get(code, 0) + count
+        for stage, (counts, sum) in note["stages"].items():
+            self.stages[stage].add(counts, sum)
+        self.batch.add(*note["batch"])
+        if note["load_seconds"] is not None:
+            self.load_seconds = max(self.load_seconds or 0.0, note["load_seconds"])
+
 
 class Metrics:
-    """All series of the plane. `depths` says how many requests each version has at hand now."""
+    """All series of the plane. `depths` says how many requests each version has at hand now, in this process."""
 
-    def __init__(self, depths: Callable[[], Mapping[Labels, int]]):
+    def __init__(self, depths: Callable[[], Mapping[Labels, int]], board: Board | None = None):
         self._depths = depths
+        self._board = board or Board()
         self._series: dict[Labels, Series] = {}
+        if (before := self._board.own()) is not None:
+            _add(self._series, before)
 
     def of(self, labels: Labels) -> Series:
         """Return the series of a version; it goes on where it was when the version comes back."""
@@ -69,7 +102,13 @@ class Metrics:
 
     def text(self) -> str:
         """Return everything, as ``text/plain; version=0.0.4``."""
-        known = [(labels._asdict(), series) for labels, series in sorted(self._series.items())]
+        every: dict[Labels, Series] = {}
+        depths: dict[Labels, int] = {}
+        for note in (self._note(), *self._board.others()):
+            _add(every, note)
+            for found, depth in note["depths"]:
+                depths[Labels(*found)] = depths.get(Labels(*found), 0) + depth
+        known = [(labels._asdict(), series) for labels, series in sorted(every.items())]
         lines = _head("leptonai_inference_requests_total", "counter", "Answers by HTTP status.")
         for labels, series in known:
             for code, count in sorted(series.codes.items()):
@@ -83,8 +122,8 @@ class Metrics:
                 if any(histogram.counts):
                     lines += histogram.lines(name, {**labels, "stage": stage})
         lines += _head("leptonai_queue_depth", "gauge", "Requests that wait or are being computed.")
-        for found, depth in sorted(self._depths().items()):
-            lines.append(_line("leptonai_queue_depth", found._asdict(), depth))
+        for labels_, depth in sorted(depths.items()):
+            lines.append(_line("leptonai_queue_depth", labels_._asdict(), depth))
         lines += _head("leptonai_batch_size", "histogram", "Rows that were computed together.")
         for labels, series in known:
             if any(series.batch.counts):
@@ -94,6 +133,21 @@ class Metrics:
             if series.load_seconds is not None:
                 lines.append(_line("leptonai_model_load_seconds", labels, series.load_seconds))
         return "\n".join(lines) + "\n"
+
+    def post(self) -> None:
+        """Let the other processes see the numbers of this one."""
+        self._board.write(self._note())
+
+    def _note(self) -> dict[str, Any]:
+        return {
+            "series": [(labels, series.note()) for labels, series in self._series.items()],
+            "depths": list(self._depths().items()),
+        }
+
+
+def _add(every: dict[Labels, Series], note: Mapping[str, Any]) -> None:
+    for labels, more in note["series"]:
+        every.setdefault(Labels(*labels), Series()).add(more)
 
 
 def _head(name: str, kind: str, help: str) -> list[str]:

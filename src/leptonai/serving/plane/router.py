@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from leptonai.core.errors import LeptonError, NotFound
 from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
+from leptonai.serving.plane.board import Board
 from leptonai.serving.plane.metrics import Labels, Metrics, Series
 from leptonai.serving.plane.replica import Replica
 from leptonai.serving.plane.writer import Writer
@@ -38,11 +39,11 @@ class Wanted(NamedTuple):
 class Router:
     """The versions in memory, and the table of routes. Used on the event loop only."""
 
-    def __init__(self) -> None:
-        self.metrics = Metrics(self._depths)
+    def __init__(self, board: Board | None = None) -> None:
         self.told = asyncio.Event()  # set once there was a table
         self._replicas: dict[str, Replica] = {}
         self._routes: dict[str, Route] = {}
+        self.metrics = Metrics(self._depths, board)
         self._closing: set[asyncio.Task[None]] = set()
 
     async def load(self, model: Model, load: Callable[[], LoadedModel]) -> None:
