@@ -4,13 +4,13 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
 from leptonai.core.errors import Busy, Invalid, Unavailable
-from leptonai.serving.plane.batcher import Batcher, Cost
+from leptonai.serving.plane.batcher import Batcher, Cost, Item
 
 pytestmark = pytest.mark.anyio
 
@@ -42,13 +42,38 @@ def x(*values: float) -> dict[str, Any]:
     return {"x": np.array(values, np.float64)}
 
 
+class Put(NamedTuple):
+    """A request that was queued, and its outcome to be awaited."""
+
+    item: Item
+    future: "asyncio.Future[dict[str, Any]]"
+
+    @property
+    def first(self) -> bool:
+        return self.item.first
+
+
+def put(batcher: Batcher, inputs: Mapping[str, Any], rows: int, seconds: float | None = None) -> Put:
+    future = asyncio.get_running_loop().create_future()
+
+    def then(item: Item) -> None:
+        if future.done():
+            return
+        if isinstance(item.outcome, Exception):
+            future.set_exception(item.outcome)
+        else:
+            future.set_result(item.outcome)
+
+    return Put(batcher.submit(inputs, rows, then, seconds), future)
+
+
 async def test_what_waits_is_computed_together() -> None:
     model = Model()
     batcher = Batcher("m", model)
     model.gate.clear()
-    items = [batcher.submit(x(0.0), 1)]
+    items = [put(batcher, x(0.0), 1)]
     await asyncio.sleep(0.05)
-    items += [batcher.submit(x(float(i), i + 0.5), 2) for i in range(1, 20)]
+    items += [put(batcher, x(float(i), i + 0.5), 2) for i in range(1, 20)]
     model.gate.set()
     found = await asyncio.gather(*(item.future for item in items))
     assert model.batches == [1, 38]
@@ -62,9 +87,9 @@ async def test_a_batch_has_a_size_and_a_large_request_is_sliced() -> None:
     model = Model()
     batcher = Batcher("m", model, batch_rows=4)
     model.gate.clear()
-    items = [batcher.submit(x(0.0), 1)]
+    items = [put(batcher, x(0.0), 1)]
     await asyncio.sleep(0.05)
-    items += [batcher.submit(x(*range(rows)), rows) for rows in (3, 3, 1, 10, 1)]
+    items += [put(batcher, x(*range(rows)), rows) for rows in (3, 3, 1, 10, 1)]
     model.gate.set()
     found = await asyncio.gather(*(item.future for item in items))
     assert model.batches == [1, 3, 4, 4, 4, 2, 1]
@@ -76,7 +101,7 @@ async def test_failures_stay_with_whom_they_belong_to() -> None:
     model = Model()
     batcher = Batcher("m", model)
     model.gate.clear()
-    items = [batcher.submit(x(value), 1) for value in (5.0, 1.0, -1.0, -2.0, 2.0)]
+    items = [put(batcher, x(value), 1) for value in (5.0, 1.0, -1.0, -2.0, 2.0)]
     model.gate.set()
     found = await asyncio.gather(*(item.future for item in items), return_exceptions=True)
     assert isinstance(found[2], Invalid)
@@ -90,13 +115,13 @@ async def test_beyond_its_limit_it_says_so_at_once() -> None:
     model = Model()
     batcher = Batcher("m", model, queue_limit=3)
     model.gate.clear()
-    items = [batcher.submit(x(1.0), 1) for _ in range(3)]
+    items = [put(batcher, x(1.0), 1) for _ in range(3)]
     with pytest.raises(Busy) as caught:
-        batcher.submit(x(1.0), 1)
+        put(batcher, x(1.0), 1)
     assert caught.value.retry_after == 1.0
     model.gate.set()
     await asyncio.gather(*(item.future for item in items))
-    await batcher.submit(x(1.0), 1).future
+    await put(batcher, x(1.0), 1).future
     await batcher.close()
 
 
@@ -104,9 +129,9 @@ async def test_a_deadline_names_where_the_time_went() -> None:
     model = Model()
     batcher = Batcher("m", model, seconds=0.1)
     model.gate.clear()
-    computing = batcher.submit(x(1.0), 1)
+    computing = put(batcher, x(1.0), 1)
     await asyncio.sleep(0.02)
-    waiting = batcher.submit(x(1.0), 1)
+    waiting = put(batcher, x(1.0), 1)
     with pytest.raises(Unavailable, match="computing"):
         await computing.future
     with pytest.raises(Unavailable, match="waiting in the queue"):
@@ -114,7 +139,7 @@ async def test_a_deadline_names_where_the_time_went() -> None:
     model.gate.set()
     await batcher.drain()
     assert model.batches == [1]  # what nobody waits for any more is not computed
-    assert (await batcher.submit(x(1.0), 1).future)["y"].tolist() == [2.0]
+    assert (await put(batcher, x(1.0), 1).future)["y"].tolist() == [2.0]
     await batcher.close()
 
 
@@ -122,7 +147,7 @@ async def test_a_caller_that_goes_away_harms_nobody() -> None:
     model = Model()
     batcher = Batcher("m", model)
     model.gate.clear()
-    items = [batcher.submit(x(float(i)), 1) for i in range(5)]
+    items = [put(batcher, x(float(i)), 1) for i in range(5)]
     items[2].future.cancel()
     model.gate.set()
     found = await asyncio.gather(*(item.future for item in items), return_exceptions=True)
@@ -134,7 +159,7 @@ async def test_close_answers_what_was_accepted() -> None:
     model = Model()
     batcher = Batcher("m", model)
     model.gate.clear()
-    item = batcher.submit(x(3.0), 1)
+    item = put(batcher, x(3.0), 1)
     closing = asyncio.create_task(batcher.close())
     await asyncio.sleep(0.02)
     assert not closing.done()
@@ -149,7 +174,7 @@ async def test_inputs_that_cannot_be_joined_are_computed_alone() -> None:
         return {"y": inputs["x"].sum(axis=1)}
 
     batcher = Batcher("m", total)
-    items = [batcher.submit({"x": np.ones((1, width))}, 1) for width in (2, 3, 4)]
+    items = [put(batcher, {"x": np.ones((1, width))}, 1) for width in (2, 3, 4)]
     found = await asyncio.gather(*(item.future for item in items))
     assert [one["y"].tolist() for one in found] == [[2.0], [3.0], [4.0]]
     await batcher.close()
@@ -167,14 +192,14 @@ async def test_a_quick_model_is_computed_on_the_loop_with_all_that_arrived_toget
         return {"y": inputs["x"] * 2}
 
     batcher = Batcher("m", quick, cost=Cost(1, 1e-5), batch_rows=8)
-    items = [batcher.submit(x(float(i)), 1) for i in range(10)]
+    items = [put(batcher, x(float(i)), 1) for i in range(10)]
     assert sizes == []  # not before this turn of the loop is over
     found = await asyncio.gather(*(item.future for item in items))
     assert [one["y"].tolist() for one in found] == [[2.0 * i] for i in range(10)]
     assert (sizes, set(threads)) == ([8, 2], {threading.main_thread().name})
     for _ in range(8):  # it has become slow: what comes then is for the thread
-        await batcher.submit(x(13.0), 1).future
-    await batcher.submit(x(*range(20)), 20).future
+        await put(batcher, x(13.0), 1).future
+    await put(batcher, x(*range(20)), 20).future
     assert threads[-1] == "model m"
     assert sizes[-3:] == [8, 8, 4]
     await batcher.close()
@@ -186,13 +211,13 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
         return {"y": inputs["x"]}
 
     batcher = Batcher("m", slow, cost=Cost(1, 0.02), batch_rows=4)
-    items = [batcher.submit(x(float(i)), 1) for i in range(10)]
+    items = [put(batcher, x(float(i)), 1) for i in range(10)]
     start = time.perf_counter()
     with pytest.raises(Busy, match=r"needs about 0\.\d+ s") as caught:
-        batcher.submit(x(1.0), 1, seconds=0.05)
+        put(batcher, x(1.0), 1, seconds=0.05)
     assert time.perf_counter() - start < 0.02
     assert caught.value.retry_after == 1.0
-    assert (await batcher.submit(x(1.0), 1, seconds=5.0).future)["y"].tolist() == [1.0]
+    assert (await put(batcher, x(1.0), 1, seconds=5.0).future)["y"].tolist() == [1.0]
     assert len(await asyncio.gather(*(item.future for item in items))) == 10
     await batcher.close()
 

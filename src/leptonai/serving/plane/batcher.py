@@ -58,44 +58,24 @@ class Cost:
 class Item:
     """One request: its arrays, and when it was queued, taken and done (seconds of `time.perf_counter`)."""
 
-    __slots__ = ("batch", "deadline", "done", "first", "inputs", "outcome", "queued", "rows", "taken", "then", "waiter")
+    __slots__ = ("batch", "deadline", "done", "first", "inputs", "outcome", "queued", "rows", "taken", "then")
 
-    def __init__(self, inputs: Mapping[str, Any], rows: int, deadline: float, then: "Callable[[Item], None] | None"):
+    def __init__(self, inputs: Mapping[str, Any], rows: int, deadline: float, then: "Callable[[Item], None]"):
         self.inputs = inputs
         self.rows = rows
         self.queued = time.perf_counter()
         self.deadline = self.queued + deadline
         self.then = then  # called once, on the event loop, when there is an outcome
         self.outcome: Outcome | None = None
-        self.waiter: asyncio.Future[dict[str, Any]] | None = None
         self.taken = self.done = 0.0
         self.batch = 0  # rows it was computed with
         self.first = False  # of its batch, so that a batch is counted once
-
-    @property
-    def future(self) -> "asyncio.Future[dict[str, Any]]":
-        """The outcome, to be awaited."""
-        if self.waiter is None:
-            self.waiter = asyncio.get_running_loop().create_future()
-            if self.outcome is not None:
-                self._tell(self.waiter, self.outcome)
-        return self.waiter
 
     def end(self, outcome: Outcome) -> None:
         """Say what came of it; what is said later does not count."""
         if self.outcome is None:
             self.outcome = outcome
-            if self.waiter is not None and not self.waiter.done():
-                self._tell(self.waiter, outcome)
-            if self.then is not None:
-                self.then(self)
-
-    @staticmethod
-    def _tell(waiter: "asyncio.Future[dict[str, Any]]", outcome: Outcome) -> None:
-        if isinstance(outcome, Exception):
-            waiter.set_exception(outcome)
-        else:
-            waiter.set_result(outcome)
+            self.then(self)
 
 
 class Batcher:
@@ -135,10 +115,10 @@ class Batcher:
         self,
         inputs: Mapping[str, Any],
         rows: int,
-        then: Callable[[Item], None] | None = None,
+        then: Callable[[Item], None],
         seconds: float | None = None,
     ) -> Item:
-        """Queue a request; `then` is called with it when there is an outcome, or await ``item.future``.
+        """Queue a request; `then` is called with it, on the event loop, when there is an outcome.
 
         `seconds`: how long it may take. Raises `Busy` at once when too many wait already, or when it would be too late.
         """
