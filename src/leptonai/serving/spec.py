@@ -9,3 +9,4 @@ class Deploy(Frozen):
     name: Name
     model: str  # a model reference or id
     site: str = "home"
+    public: bool | None = None  # whether anybody may call it without a key; None: as it is, and a new one needs a key

@@ -28,8 +28,8 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
     variants = (Variant(model=model.id),)
     found = desk.find(Service, {"name": spec.name}, limit=1)
     if not found:
-        status = ServiceStatus(rev=1)
-        return Changes(add=(Service.new(name=spec.name, site=spec.site, variants=variants, status=status, by=desk.by),))
+        fields = {"name": spec.name, "site": spec.site, "variants": variants, "public": bool(spec.public)}
+        return Changes(add=(Service.new(**fields, status=ServiceStatus(rev=1), by=desk.by),))
     service: Service = found[0]
     if service.site != spec.site:
         raise Conflict(
@@ -40,7 +40,8 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
     state = ServiceState.UPDATING if old.live and not service.stopped else ServiceState.STARTING
     # `rev` will be that of the record once this is written: what the Site says carries it, and so names this deploy.
     status = ServiceStatus(state=state, rev=service.rev + 1, live=old.live, url=old.url)
-    changed = {"variants": variants, "stopped": False, "status": status, "by": desk.by}
+    public = service.public if spec.public is None else spec.public
+    changed = {"variants": variants, "public": public, "stopped": False, "status": status, "by": desk.by}
     return Changes(change=(service.model_copy(update=changed),))
 
 

@@ -1,4 +1,4 @@
-"""The HTTP front: it reads a request, asks the router, answers, and knows the HTTP statuses.
+"""The HTTP front: it reads a request, asks the router, answers.
 
 No framework stands in the way of a request, and no coroutine: at these speeds they would cost more than the model. A request
 is read and queued in one go; the batcher calls back when its outputs are there.
@@ -7,7 +7,8 @@ is read and queued in one go; the batcher calls back when its outputs are there.
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -15,85 +16,45 @@ import httptools
 import orjson
 
 from leptonai import __version__
-from leptonai.core.errors import (
-    Busy,
-    Corrupt,
-    Denied,
-    Invalid,
-    LeptonError,
-    NotFound,
-    TooLarge,
-    Unauthenticated,
-    Unavailable,
-    Unsupported,
-)
-from leptonai.core.nouns import FeatureType
-from leptonai.serving.plane import body as json_body
-from leptonai.serving.plane import images, v2
+from leptonai.core.errors import LeptonError, TooLarge
+from leptonai.serving.plane import readers, v2
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
 from leptonai.serving.plane.metrics import Labels
+from leptonai.serving.plane.problems import Refused, failed
+from leptonai.serving.plane.readers import BUSY_BODY, Read, Reader
 from leptonai.serving.plane.router import Route, Router
 
-BUSY_BODY = 256 * 2**10  # a larger body is read in a thread, so that it holds up nobody else
 TARGETS = 4096  # URLs whose parts are remembered
 
-_STATUS = {
-    TooLarge: 413, NotFound: 404, Unauthenticated: 401, Denied: 403, Busy: 503, Unavailable: 503, Unsupported: 422,
-    Invalid: 422, Corrupt: 500,
-}  # fmt: skip
-_TITLES = {
-    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request", 422: "Unprocessable Content",
-    500: "Internal Server Error", 503: "Service Unavailable", 504: "Gateway Timeout",
-}  # fmt: skip
-_JSON = b"content-type: application/json\r\n"
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
 _LOCAL = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-_OUR_MEDIA = (b"", b"application/json", b"application/x-www-form-urlencoded", b"text/plain")  # what curl sends untold
-_MILLISECONDS = re.compile(rb"[1-9]\d{0,8}")
-
-
-class Refused(Exception):
-    """A request that HTTP itself has a status for. `head`: more header lines."""
-
-    def __init__(self, status: int, message: str, head: bytes = b""):
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.head = head
+_TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
 class Pending:
     """A request whose model computes."""
 
-    __slots__ = ("asked", "call", "front", "parsed", "route")
+    __slots__ = ("call", "front", "parsed", "read", "route")
 
-    def __init__(self, front: "Front", call: Call, route: Route, asked: v2.Request | None, parsed: float):
+    def __init__(self, front: "Front", call: Call, route: Route, read: Read):
         self.front = front
         self.call = call
         self.route = route
-        self.asked = asked  # of the protocol; None: rows
-        self.parsed = parsed
+        self.read = read
+        self.parsed = time.perf_counter()
 
     def __call__(self, item: Item) -> None:
         """Answer."""
         route, call, outcome = self.route, self.call, item.outcome
         try:
             if isinstance(outcome, dict):
-                if self.asked is not None:
-                    written = route.writer.write(self.asked, outcome)
-                    answer = Answer(200, written.body, written.head + route.head)
-                else:
-                    replica = route.replica
-                    found = replica.answers.predictions(outcome)
-                    said = {"predictions": found, "model": replica.model.name, "version": replica.model.version}
-                    answer = Answer(200, orjson.dumps(said, option=_NUMPY), _JSON + route.head)
+                body, head = self.read.write(outcome)
+                answer = Answer(200, body, head + route.head)
                 _observe(call, route, self.parsed, item)
             else:
-                answer = self.front.failed(call, outcome or LeptonError("there was no outcome"), route)
+                answer = failed(call, outcome or LeptonError("there was no outcome"), route.head)
         except Exception as error:  # noqa: BLE001 - as in `handle`
-            answer = self.front.failed(call, error, route)
+            answer = failed(call, error, route.head)
         finally:
             route.replica.release()
         self.front.send(call, route, answer)
@@ -115,8 +76,8 @@ class Front:
         """Answer one request, now or later; whatever goes wrong is an answer too."""
         try:
             answer = self._answer(call)
-        except Exception as error:  # noqa: BLE001 - a caller never sees a traceback; its kind is enough to find it
-            answer = self.failed(call, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the request is answered and the plane goes on
+            answer = failed(call, error)
         if answer is not None:
             self.send(call, None, answer)
 
@@ -134,29 +95,20 @@ class Front:
     def _answer(self, call: Call) -> Answer | None:
         self._admit(call)
         match self._parts(call):
-            case ("v2", "models", name, *rest):
-                version = None
-                if rest[:1] == ["versions"] and len(rest) > 1:
-                    version, rest = rest[1], rest[2:]
-                return self._model(call, name, version, rest)
+            case ("v2", *rest):
+                return self._protocol(call, rest)
             case ("services", name, "predict"):
-                _allow(call, b"POST")
-                self._begin(call, self._router.find(name), None)
-                return None
-            case ("v2",) | ("v2", ""):
+                return self._begin(call, self._router.find(name), readers.rows)
+            case ("v1", "models", *rest):
+                return self._first_protocol(call, rest)
+            case ("invocations",):
+                return self._begin(call, self._only_service(call), readers.invocations)
+            case ("ping",):
                 _allow(call, b"GET")
-                return _json({"name": "leptonai", "version": __version__, "extensions": ["binary_tensor_data"]})
-            case ("v2", "health", "live"):
-                _allow(call, b"GET")
-                return _json({"live": True})
-            case ("v2", "health", "ready"):
-                _allow(call, b"GET")
-                ready = self._router.ready
-                return _json({"ready": ready}, 200 if ready else 503)
+                return _json({}, 200 if self._router.ready else 503)
             case ("metrics",):
                 _allow(call, b"GET")
-                text = self._router.metrics.text().encode()
-                return Answer(200, text, b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n")
+                return Answer(200, self._router.metrics.text().encode(), _TEXT)
         raise Refused(404, "there is nothing at this path; try /v2, /v2/models/NAME or /services/NAME/predict")
 
     def _admit(self, call: Call) -> None:
@@ -182,88 +134,85 @@ class Front:
                 self._targets[call.url] = parts
         return parts
 
-    def _model(self, call: Call, name: str, version: str | None, rest: list[str]) -> Answer | None:
+    def _protocol(self, call: Call, rest: list[str]) -> Answer | None:
+        """Answer by the Open Inference Protocol."""
         match rest:
-            case ["infer"]:
+            case ["models", name, "infer"]:
+                return self._begin(call, self._router.find(name), readers.infer)
+            case ["models", name, "versions", version, "infer"]:
+                return self._begin(call, self._router.find(name, version), readers.infer)
+            case ["models", name] | ["models", name, "ready"]:
+                return self._told(call, self._router.find(name), rest[2:])
+            case ["models", name, "versions", version] | ["models", name, "versions", version, "ready"]:
+                return self._told(call, self._router.find(name, version), rest[4:])
+            case ["repository", "index"]:
                 _allow(call, b"POST")
-                route = self._router.find(name, version)
-                self._begin(call, route, _json_length(call))
-                return None
-            case ["ready"]:
+                return _json([_indexed(route) for route in self._router.routes])
+            case [] | [""]:
                 _allow(call, b"GET")
-                ready = self._router.find(name, version).replica.ready
-                return _json({"name": name, "ready": ready}, 200 if ready else 503)
-            case []:
+                return _json({"name": "leptonai", "version": __version__, "extensions": ["binary_tensor_data"]})
+            case ["health", "live"]:
                 _allow(call, b"GET")
-                route = self._router.find(name, version)
-                platform = "onnx_onnxv1" if "model.onnx" in route.replica.model.files else route.replica.model.framework
-                return _json(v2.metadata(name, [route.version], platform, route.replica.model.signature))
+                return _json({"live": True})
+            case ["health", "ready"]:
+                _allow(call, b"GET")
+                return _json({"ready": self._router.ready}, 200 if self._router.ready else 503)
         raise Refused(404, "there is nothing at this path; models have /infer and /ready")
+
+    def _told(self, call: Call, route: Route, rest: list[str]) -> Answer:
+        """Say what a model takes and gives, or whether it is ready."""
+        _allow(call, b"GET")
+        if not rest:
+            return _json(_described(route))
+        ready = route.replica.ready
+        return _json({"name": route.service, "ready": ready}, 200 if ready else 503)
+
+    def _first_protocol(self, call: Call, rest: list[str]) -> Answer | None:
+        """Answer by KServe's V1; its list of models is OpenAI's as well."""
+        match rest:
+            case [name] if name.endswith(":predict"):
+                return self._begin(call, self._router.find(name.removesuffix(":predict")), readers.instances)
+            case [name] if name:
+                _allow(call, b"GET")
+                return _json(_named(self._router.find(name)))
+            case [] | [""]:
+                _allow(call, b"GET")
+                named = [_named(route) for route in self._router.routes]
+                return _json({"object": "list", "data": named, "models": [one["name"] for one in named]})
+        raise Refused(404, "there is nothing at this path; try /v1/models/NAME:predict")
+
+    def _only_service(self, call: Call) -> Route:
+        """Return the service of a path that names none: the one there is, or the one that a header names."""
+        given = call.headers.get(b"x-leptonai-service")
+        if given is not None:
+            return self._router.find(given.decode("latin-1"))
+        routes = self._router.routes
+        if len(routes) != 1:
+            names = ", ".join(route.service for route in routes[:20]) or "none yet"
+            raise Refused(404, f"say which service is meant with the header X-Leptonai-Service; there are: {names}")
+        return routes[0]
 
     # ------------------------------------------------------------------------------------------- inference
 
-    def _begin(self, call: Call, route: Route, json_length: int | None) -> None:
-        """Read the request and hand it to its model; a large one is read in a thread."""
+    def _begin(self, call: Call, route: Route, reader: Reader) -> Answer | None:
+        """Read the request and hand it to its model, whose outputs are the answer; a large one is read in a thread."""
+        _allow(call, b"POST")
         route.replica.hold()
-        read: Callable[[], tuple[Mapping[str, Any], v2.Request | None]]
-        if self._is_infer(call):
-            read = lambda: _infer(call, route, json_length)  # noqa: E731
-        else:
-            read = lambda: (_rows(call, call.body, route), None)  # noqa: E731
+        read = partial(reader, call, route)
         if len(call.body) > BUSY_BODY:
             reading = self._loop.run_in_executor(None, read)
             reading.add_done_callback(lambda done: self._submit(call, route, done.result))
         else:
             self._submit(call, route, read)
+        return None
 
-    def _is_infer(self, call: Call) -> bool:
-        return self._parts(call)[0] == "v2"
-
-    def _submit(
-        self, call: Call, route: Route, read: Callable[[], tuple[Mapping[str, Any], v2.Request | None]]
-    ) -> None:
+    def _submit(self, call: Call, route: Route, reader: Callable[[], Read]) -> None:
         try:
-            inputs, asked = read()
-            seconds = _seconds(call)
-            if asked is not None and asked.seconds is not None:
-                seconds = asked.seconds
-            route.replica.submit(inputs, Pending(self, call, route, asked, time.perf_counter()), seconds)
+            read = reader()
+            route.replica.submit(read.inputs, Pending(self, call, route, read), read.seconds)
         except Exception as error:  # noqa: BLE001 - as in `handle`
             route.replica.release()
-            self.send(call, route, self.failed(call, error, route))
-
-    def failed(self, call: Call, error: Exception, route: Route | None = None) -> Answer:
-        """Return what a request is told of an error."""
-        head = b"" if route is None else route.head
-        if isinstance(error, Refused):
-            return self._problem(call, error.status, LeptonError(error.message), error.head + head)
-        if not isinstance(error, LeptonError):
-            return self._problem(call, 500, LeptonError(f"the serving plane failed: {type(error).__name__}"), head)
-        status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
-        if isinstance(error, Unavailable) and error.about.get("limit") == "deadline":
-            status = 504
-        if status == 422 and call.url.startswith(b"/v2"):
-            status = 400  # the protocol knows no other
-        if status == 503:
-            head += b"retry-after: %d\r\n" % max(1, round(error.retry_after or 1))
-        if status == 401:
-            head += b"www-authenticate: Bearer\r\n"
-        return self._problem(call, status, error, head)
-
-    def _problem(self, call: Call, status: int, error: LeptonError, head: bytes) -> Answer:
-        """Return an error in the words of the path: ``{"error"}`` of the protocol, else RFC 9457."""
-        if call.url.startswith(b"/v2"):
-            return Answer(status, orjson.dumps({"error": error.message}), _JSON + head, close=status == 413)
-        said: Mapping[str, Any] = {
-            "type": "about:blank",
-            "title": _TITLES[status],
-            "status": status,
-            "detail": error.message,
-            **error.to_dict(),
-            "error": error.message,
-        }
-        kind = b"content-type: application/problem+json\r\n"
-        return Answer(status, orjson.dumps(said), kind + head, close=status == 413)
+            self.send(call, route, failed(call, error, route.head))
 
 
 def _split(url: bytes) -> tuple[str, ...]:
@@ -274,69 +223,21 @@ def _split(url: bytes) -> tuple[str, ...]:
     return tuple(unquote((path or b"/").decode("latin-1")).split("/")[1:])
 
 
-def _json_length(call: Call) -> int | None:
-    """Return how long the JSON is in a request of the binary extension."""
-    given = call.headers.get(b"inference-header-content-length")
-    if given is None:
-        return None
-    if not given.isdigit() or len(given) > 18 or int(given) > len(call.body):
-        raise Refused(400, "Inference-Header-Content-Length must be a number of bytes, at most those of the body")
-    return int(given)
+def _described(route: Route) -> dict[str, Any]:
+    model = route.replica.model
+    platform = "onnx_onnxv1" if "model.onnx" in model.files else model.framework
+    return v2.metadata(route.service, [route.version], platform, model.signature)
 
 
-def _seconds(call: Call) -> float | None:
-    """Return the deadline that the caller set."""
-    given = call.headers.get(b"x-request-timeout-ms")
-    if given is None:
-        return None
-    if not _MILLISECONDS.fullmatch(given):
-        raise Refused(400, "X-Request-Timeout-Ms must be a whole number of milliseconds")
-    return int(given) / 1000
+def _indexed(route: Route) -> dict[str, Any]:
+    state = "READY" if route.replica.ready else "UNAVAILABLE"
+    return {"name": route.service, "version": route.version, "state": state, "reason": ""}
 
 
-def _infer(call: Call, route: Route, json_length: int | None) -> tuple[Mapping[str, Any], v2.Request]:
-    signature = route.replica.model.signature
-    if json_length is None:
-        asked = route.replica.quick.request(call.body) if len(call.body) <= BUSY_BODY else None
-        if asked is None:
-            asked = v2.request(_loaded(call.body), signature)
-    else:
-        length = json_length
-
-        def strict() -> v2.Request:
-            return v2.request(_loaded(call.body[:length]), signature, memoryview(call.body)[length:])
-
-        asked = route.replica.quick.raw(call.body, length, strict) if len(call.body) <= BUSY_BODY else strict()
-    return asked.inputs, asked
-
-
-def _rows(call: Call, data: bytes, route: Route) -> dict[str, Any]:
-    """Return the inputs that the body of a friendly request holds: rows, or one image file."""
-    media = call.headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if media.startswith(b"image/") or media == b"application/octet-stream":
-        specs = route.replica.model.signature.inputs
-        if len(specs) != 1 or specs[0].type is not FeatureType.IMAGE:
-            columns = ", ".join(spec.name for spec in specs[:8])
-            raise Refused(
-                415, f'this model takes rows, not an image: send {{"rows": [{{…}}]}} with the columns {columns}'
-            )
-        return {specs[0].name: images.decode(data, specs[0])[None]}
-    if media not in _OUR_MEDIA:
-        raise Refused(415, "send rows as application/json, or an image file as image/png, image/jpeg …")
-    asked = _loaded(data)
-    if type(asked) is not dict or "rows" not in asked:
-        raise Invalid('the body must be an object such as {"rows": [{"column": value}]}')
-    if len(asked) > 1:
-        extra = ", ".join(repr(name[:80]) for name in asked if name != "rows")
-        raise Invalid(f"the body has fields that are not known: {extra[:300]}; it holds 'rows' only")
-    return route.replica.columns.inputs(asked["rows"])
-
-
-def _loaded(data: bytes) -> Any:
-    try:
-        return json_body.load(data)
-    except Invalid as error:
-        raise Refused(400, error.message) from None
+def _named(route: Route) -> dict[str, Any]:
+    created = int(route.replica.model.created.timestamp())
+    said = {"id": route.service, "object": "model", "created": created, "owned_by": "leptonai"}
+    return {**said, "name": route.service, "ready": route.replica.ready}
 
 
 def _observe(call: Call, route: Route, parsed: float, item: Item) -> None:

@@ -83,6 +83,11 @@ class Router:
         return route
 
     @property
+    def routes(self) -> list[Route]:
+        """The routes of all services."""
+        return list(self._routes.values())
+
+    @property
     def ready(self) -> bool:
         """Whether every service can answer now."""
         return self.told.is_set() and all(route.replica.ready for route in self._routes.values())

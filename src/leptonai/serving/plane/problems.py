@@ -1,0 +1,76 @@
+"""What a request is told when it cannot be answered: in the words of its path, with the statuses that HTTP has."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from leptonai.core.errors import (
+    Busy,
+    Corrupt,
+    Denied,
+    Invalid,
+    LeptonError,
+    NotFound,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+    Unsupported,
+)
+from leptonai.serving.plane.http import Answer, Call
+
+_STATUS = {
+    TooLarge: 413, NotFound: 404, Unauthenticated: 401, Denied: 403, Busy: 503, Unavailable: 503, Unsupported: 422,
+    Invalid: 422, Corrupt: 500,
+}  # fmt: skip
+_TITLES = {
+    400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
+    413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request", 422: "Unprocessable Content",
+    500: "Internal Server Error", 503: "Service Unavailable", 504: "Gateway Timeout",
+}  # fmt: skip
+_JSON = b"content-type: application/json\r\n"
+_PROBLEM = b"content-type: application/problem+json\r\n"
+_PLAIN = (b"/v2", b"/v1")  # protocols whose errors are {"error": "…"}
+
+
+class Refused(Exception):
+    """A request that HTTP itself has a status for. `head`: more header lines."""
+
+    def __init__(self, status: int, message: str, head: bytes = b""):
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.head = head
+
+
+def failed(call: Call, error: Exception, head: bytes = b"") -> Answer:
+    """Return the answer to a request that ended in an error. `head`: header lines that it has anyhow."""
+    if isinstance(error, Refused):
+        return _problem(call, error.status, LeptonError(error.message), error.head + head)
+    if not isinstance(error, LeptonError):  # a caller never sees a traceback; its kind is enough to find it
+        return _problem(call, 500, LeptonError(f"the serving plane failed: {type(error).__name__}"), head)
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
+    if isinstance(error, Unavailable) and error.about.get("limit") == "deadline":
+        status = 504
+    if status == 422 and call.url.startswith(_PLAIN):
+        status = 400  # these protocols know no other
+    if status == 503:
+        head += b"retry-after: %d\r\n" % max(1, round(error.retry_after or 1))
+    if status == 401:
+        head += b"www-authenticate: Bearer\r\n"
+    return _problem(call, status, error, head)
+
+
+def _problem(call: Call, status: int, error: LeptonError, head: bytes) -> Answer:
+    """Return an error as ``{"error"}``, or by RFC 9457."""
+    if call.url.startswith(_PLAIN):
+        return Answer(status, orjson.dumps({"error": error.message}), _JSON + head, close=status == 413)
+    said: Mapping[str, Any] = {
+        "type": "about:blank",
+        "title": _TITLES[status],
+        "status": status,
+        "detail": error.message,
+        **error.to_dict(),
+        "error": error.message,
+    }
+    return Answer(status, orjson.dumps(said), _PROBLEM + head, close=status == 413)
