@@ -1,0 +1,55 @@
+"""The limits of the machine: the bare runtime on all cores, and what the load generator costs beside it."""
+
+import sys
+import time
+from pathlib import Path
+
+from serving import load, process
+
+HERE = Path(__file__).parent
+BATCHES = (8, 16, 32, 64)
+
+
+def images_per_second(model: Path, processes: int, threads: int, batch: int, seconds: float, folder: Path) -> float:
+    """Return how many images so many processes compute together, each with so many threads, in batches of one size."""
+    arguments = [str(model), str(threads), str(batch), str(seconds), str(time.time() + 1.5)]
+    command = [sys.executable, str(HERE / "bare_runtime.py"), *arguments]
+    logs = [folder / f"limit-{index}.log" for index in range(processes)]
+    servers = [process.Server(command, log, {}, folder) for log in logs]
+    try:
+        until = time.monotonic() + seconds + 30
+        while any(server.runs for server in servers) and time.monotonic() < until:
+            time.sleep(0.02)
+    finally:
+        for server in servers:
+            server.close()
+    return sum(float(log.read_text().split()[-1]) for log in logs)
+
+
+def best(model: Path, seconds: float, folder: Path) -> tuple[float, str]:
+    """Return the most images a second that ONNX Runtime computes here with all cores, and how."""
+    cores = load.cores()
+    found = []
+    for processes, threads in dict.fromkeys(((cores, 1), (1, cores))):
+        for batch in BATCHES:
+            rate = images_per_second(model, processes, threads, batch, seconds, folder)
+            found.append((rate, f"{processes} x {threads} threads, batches of {batch}"))
+    return max(found)
+
+
+def echo(request: load.Request, seconds: float, folder: Path) -> load.Load:
+    """Return what the load generator sees, and what it costs, with a server that answers at once."""
+    port = process.free_port()
+    base = f"http://127.0.0.1:{port}"
+    with process.running(
+        [sys.executable, str(HERE / "echo_server.py"), str(port)], folder / "echo.log", {}, folder
+    ) as it:
+        it.first_answer(base, request)
+        return load.run(base, request, 64, seconds)
+
+
+def beside(rate: float, cost: float) -> float:
+    """Return the images a second that are left when the load generator, which needs `cost` seconds of a core for each, has
+    its share of the same cores: 1 / (1 / rate + cost / cores).
+    """
+    return 1 / (1 / rate + cost / load.cores())

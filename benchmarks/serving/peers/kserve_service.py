@@ -1,0 +1,44 @@
+"""KServe's model server: V1 and V2 of its protocols, no log line a request, no gRPC; one model thread a worker."""
+
+import os
+
+import numpy as np
+import onnxruntime
+from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+
+
+class Cnn(Model):
+    def __init__(self) -> None:
+        super().__init__("cnn")
+        self.session: onnxruntime.InferenceSession | None = None
+        self.ready = True
+
+    def __getstate__(self) -> dict:  # type: ignore[type-arg]
+        return {**self.__dict__, "session": None}  # a worker is sent the model, and loads its own
+
+    def compute(self, images: np.ndarray) -> np.ndarray:
+        if self.session is None:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
+            providers = ["CPUExecutionProvider"]
+            self.session = onnxruntime.InferenceSession(os.environ["BENCH_MODEL"], options, providers=providers)
+        return self.session.run(None, {"image": images})[0]
+
+    async def predict(self, payload, headers=None, response_headers=None):  # type: ignore[no-untyped-def]
+        if isinstance(payload, InferRequest):
+            scores = self.compute(payload.inputs[0].as_numpy())
+            binary = bool(payload.use_binary_outputs)
+            found = InferOutput("scores", list(scores.shape), "FP32")
+            found.set_data_from_numpy(scores, binary_data=binary)
+            return InferResponse(
+                payload.id, "cnn", [found], use_binary_outputs=binary, requested_outputs=payload.request_outputs
+            )
+        images = np.array(payload["instances"], np.float32).reshape(-1, 1, 28, 28)
+        return {"predictions": self.compute(images).tolist()}
+
+
+if __name__ == "__main__":
+    ModelServer(
+        http_port=int(os.environ["BENCH_PORT"]), workers=int(os.environ["BENCH_WORKERS"]), enable_grpc=False,
+        enable_latency_logging=False, event_loop="uvloop",
+    ).start([Cnn()])  # fmt: skip
