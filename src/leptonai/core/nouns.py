@@ -236,6 +236,7 @@ class Service(Record):
 
     site: str = "home"
     variants: tuple[Variant, ...]
+    public: bool = False  # whether anybody who reaches its Site may call it, without a key
     stopped: bool = False
     status: ServiceStatus = ServiceStatus()
 
@@ -256,13 +257,14 @@ class Site(Record):
 
 
 class Key(Record):
-    """An API key. Only a keyed digest of its secret is kept."""
+    """An API key. Only digests of its secret are kept, which is random and so long that none is found from them."""
 
     kind = "key"
     prefix = "key"
     unique = ("name",)
 
-    digest: str
+    digest: str  # keyed, with a key that only the server has
+    check: str = ""  # SHA-256, by which a Site knows who calls its Services; "" in a key that was made without
     scopes: tuple[str, ...]  # "*", or permissions such as "dataset:read"
     expires: datetime | None = None
     revoked: datetime | None = None

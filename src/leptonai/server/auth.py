@@ -1,16 +1,17 @@
 """Who calls, and what he may do: API keys, this machine's own token, the agent's, and the tokens of Runs."""
 
+import contextlib
 import hmac
 import threading
 import time
 from dataclasses import dataclass
 
-from leptonai.core.errors import Denied, NotFound, Unauthenticated
+from leptonai.core.errors import Conflict, Denied, NotFound, Unauthenticated
 from leptonai.core.nouns import Key, Run, utcnow
 from leptonai.core.stages import STAGES
 from leptonai.runs.queue import digest
 from leptonai.server.context import Context
-from leptonai.server.keys import new_token, parse_token
+from leptonai.server.keys import check_of, new_token, parse_token
 from leptonai.server.scopes import ANY_KEY, PUBLIC, REPORT, RUN_MAY, STAGE, sites, spread
 
 _CACHE_SECONDS = 0.5  # a revoked key fails within this
@@ -114,12 +115,20 @@ class Door:
             raise Unauthenticated(f"the key {record.name!r} was revoked")
         if record.expires is not None and record.expires <= utcnow():
             raise Unauthenticated(f"the key {record.name!r} expired at {record.expires:%Y-%m-%d %H:%M} UTC")
+        if not record.check:
+            self._complete(record, token)
         caller = _caller(record.name, record.scopes)
         with self._lock:
             if len(self._cache) > 10_000:
                 self._cache.clear()
             self._cache[token] = (time.monotonic(), caller)
         return caller
+
+    def _complete(self, record: Key, token: str) -> None:
+        """Add the digest that Sites are told to a key that was made before they were."""
+        with contextlib.suppress(Conflict):  # somebody else does it, or revokes it
+            self._context.catalog.change(record.model_copy(update={"check": check_of(token)}))
+        self._context.callers.changed()
 
 
 def _bearer(header: str | None) -> str:
@@ -142,4 +151,5 @@ def make_key(context: Context, name: str, scopes: tuple[str, ...], by: str, **fi
     """Make a key record, not yet in the catalog, and its secret, which is kept nowhere."""
     blank = Key.new(name=name, digest="", scopes=scopes, by=by, **fields)
     secret = new_token(blank.id).text
-    return blank.model_copy(update={"digest": context.keyfile.digest("api-key", secret)}), secret
+    digests = {"digest": context.keyfile.digest("api-key", secret), "check": check_of(secret)}
+    return blank.model_copy(update=digests), secret

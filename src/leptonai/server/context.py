@@ -10,6 +10,7 @@ from leptonai.core.nouns import Blob, Service, ServiceStatus, Site
 from leptonai.core.ports import Catalog, Store
 from leptonai.core.states import ServiceState
 from leptonai.runs.queue import Queue
+from leptonai.server.callers import Callers
 from leptonai.server.keys import CatalogKeyring, KeyFile, new_token
 from leptonai.server.stream import Wakes
 from leptonai.server.uploads import Uploads
@@ -29,6 +30,10 @@ class Context:
     local_token: str = field(default_factory=lambda: new_token("local").text)  # all rights, on this machine
     agent_token: str = field(default_factory=lambda: new_token("agent").text)  # of the agent of Site home
     hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
+    callers: Callers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.callers = Callers(self.catalog, self.wakes, self.local_token)
 
     def sealed(self, owner: str) -> Store:
         """Return the store as `owner` uses it: everything encrypted, keys kept in the catalog."""

@@ -8,6 +8,7 @@ digests of API secrets, are derived from it by HKDF, one for each purpose, so th
 import base64
 import contextlib
 import errno
+import hashlib
 import hmac
 import os
 import re
@@ -177,6 +178,11 @@ def parse_token(text: str) -> Token:
     if _checksum(text[:-8]) != found[3]:
         raise Unauthenticated("the key is not complete or was mistyped: copy it again, or make a new one")
     return Token(found[1], text)
+
+
+def check_of(token: str) -> str:
+    """Return the SHA-256 of a token, in hex: by it a Site knows a key that it was never told."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 # --------------------------------------------------------------------------------------------------- keyring

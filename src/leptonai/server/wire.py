@@ -141,7 +141,7 @@ def invalid(found: Sequence[Any], what: str = "") -> Invalid:
     return Invalid(f"{fields[0].field}: {fields[0].message}" if fields else "the request is not valid", errors=fields)
 
 
-_SECRET = {"key": {"digest"}, "run": {"token"}, "blob": {"wrapped"}}  # what is kept, and is nobody's business
+_SECRET = {"key": {"digest", "check"}, "run": {"token"}, "blob": {"wrapped"}}  # what is kept, and is nobody's business
 
 
 def dump(record: Record) -> dict[str, Any]:

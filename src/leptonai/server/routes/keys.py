@@ -17,7 +17,7 @@ from leptonai.server.auth import Caller, make_key
 from leptonai.server.context import Context
 from leptonai.server.receipts import Make, Receipts
 from leptonai.server.routes.table import Cursor, Here, Limit, Once, Routes, Who, Word
-from leptonai.server.scopes import PERMISSIONS, known, spread
+from leptonai.server.scopes import PERMISSIONS, known, lacking
 from leptonai.server.wire import Json, dump, encode, matched, page
 from leptonai.server.writing import write
 
@@ -60,7 +60,9 @@ def create_key(body: NewKey, here: Here, who: Who, once: Once = None) -> Respons
             raise
         return Json(answer, 201)
 
-    return receipts.once(effect, lambda answer: _again(here, receipts, answer))
+    answer = receipts.once(effect, lambda answer: _again(here, receipts, answer))
+    here.callers.changed()
+    return answer
 
 
 def _again(here: Context, receipts: Receipts, answer: dict[str, Any]) -> Response:
@@ -74,7 +76,7 @@ def _check(body: NewKey, who: Caller) -> None:
                 f"there is no permission {scope[:60]!r}: use * or some of {', '.join(PERMISSIONS)}",
                 errors=[FieldError("scopes", f"{scope[:60]!r} is not a permission")],
             )
-    if not who.everything and (more := set(body.scopes) - who.scopes | spread(body.scopes) - who.scopes):
+    if not who.everything and (more := lacking(who.scopes, body.scopes)):
         raise Denied(f"{who.name} lacks {min(more)} itself, so it cannot give it to a key", permission=min(more))
     if body.expires is not None and (body.expires.tzinfo is None or body.expires <= utcnow()):
         right = "a time to come, with its time zone, such as 2027-01-31T00:00:00Z"
@@ -103,6 +105,7 @@ def revoke_key(name: str, request: Request, here: Here, who: Who) -> Response:
         return Changes(change=(found[0].model_copy(update={"revoked": found[0].revoked or utcnow()}),))
 
     write(here, verb, Audit.new(name="key.revoke", subject=name, by=who.name))
+    here.callers.changed()
     return Response(status_code=204)
 
 

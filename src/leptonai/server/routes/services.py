@@ -39,7 +39,8 @@ def deploy(body: Deploy, request: Request, here: Here, desk: AtDesk, who: Who, o
         return changes
 
     def effect(receipt: Make | None) -> Service:
-        audit = Audit.new(name="service.deploy", subject=body.name, by=who.name, facts={"model": body.model})
+        facts = {"model": body.model} | ({} if body.public is None else {"public": body.public})
+        audit = Audit.new(name="service.deploy", subject=body.name, by=who.name, facts=facts)
         more: tuple[Record, ...] = () if receipt is None else (receipt({"service": body.name}),)
         write(here, verb, audit, more=more, settled=lambda: receipts.known() is not None)
         return _service(here, body.name)

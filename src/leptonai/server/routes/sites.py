@@ -14,6 +14,7 @@ from starlette.responses import Response
 from leptonai.core.errors import Conflict, NotFound
 from leptonai.core.nouns import Frozen, Model, Service, Site, utcnow
 from leptonai.runs.queue import Claim
+from leptonai.server.callers import LOOK_SECONDS, TOPIC, CallerTable
 from leptonai.server.context import Context
 from leptonai.server.routes.table import Cursor, Here, Limit, Routes, Who
 from leptonai.server.wire import Json, dump, one, page
@@ -120,7 +121,8 @@ def _wanted(here: Context, site: str) -> dict[str, Any]:
     # A status report is no news to the agent that made it: it leaves `status.rev` as the last deploy set it.
     print_of = ";".join(
         sorted(
-            f"{s.id}:{s.stopped}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}" for s in services
+            f"{s.id}:{s.stopped}:{s.public}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}"
+            for s in services
         )
     )
     return {"fingerprint": hashlib.sha256(print_of.encode()).hexdigest()[:32], "services": items}
@@ -144,3 +146,23 @@ async def services(
 
     found = await here.wakes.until(f"services:{site}", look, wait)
     return Json(found or await run_sync(_wanted, here, site))
+
+
+@routes.route("GET", "/sites/{site}/keys", "site:agent")
+async def keys(
+    site: str,
+    here: Here,
+    who: Who,
+    after: Annotated[str, Query(max_length=200)] = "",
+    wait: Annotated[float, Query(ge=0, le=60)] = 0,
+) -> Response:
+    """Return which keys may call the Services of a Site; waits until they differ from `after`, or the time is up."""
+    who.need_site(site)
+    await run_sync(_site, here, site)
+
+    async def look() -> CallerTable | None:
+        found = await run_sync(here.callers.of, site)
+        return found if found["fingerprint"] != after else None
+
+    found = await here.wakes.until(TOPIC, look, wait, LOOK_SECONDS)
+    return Json(found or await run_sync(here.callers.of, site))

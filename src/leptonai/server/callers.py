@@ -1,0 +1,70 @@
+"""Who may call Services: what a Site is told of keys, so that its plane decides without asking the server.
+
+A Site gets the SHA-256 of a key, the key's name, and which Services it may call; nothing by which it could call anybody itself.
+"""
+
+import hashlib
+import json
+import threading
+import time
+from typing import Any, TypedDict
+
+from leptonai.core.nouns import Key, utcnow
+from leptonai.core.ports import Catalog
+from leptonai.server.keys import check_of
+from leptonai.server.scopes import services
+from leptonai.server.stream import Wakes
+
+TOPIC = "keys"
+LOOK_SECONDS = 0.25  # how soon a key that another server revoked is seen; a revoked key is to fail within a second
+_PAGE = 500
+
+
+class CallerTable(TypedDict):
+    """What a Site is told. Each key: ``{"name", "check", "services": ["*"] or names, "expires"}``."""
+
+    fingerprint: str
+    keys: list[dict[str, Any]]
+
+
+class Callers:
+    """The keys that may call Services. All agents share one look into the catalog. Used by threads."""
+
+    def __init__(self, catalog: Catalog, wakes: Wakes, local_token: str):
+        self._catalog = catalog
+        self._wakes = wakes
+        # Of the programs of this machine's user; no other machine has to do with it.
+        self._local = {"name": "local", "check": check_of(local_token), "services": ["*"], "expires": None}
+        self._lock = threading.Lock()
+        self._looked = -1.0
+        self._found: list[dict[str, Any]] = []
+
+    def of(self, site: str) -> CallerTable:
+        """Return the table of a Site."""
+        keys = ([self._local] if site == "home" else []) + self._keys()
+        text = json.dumps(keys, sort_keys=True).encode()
+        return {"fingerprint": hashlib.sha256(text).hexdigest()[:32], "keys": keys}
+
+    def changed(self) -> None:
+        """Say that a key was made or revoked: whoever waits for the table hears of it now."""
+        with self._lock:
+            self._looked = -1.0
+        self._wakes.notify(TOPIC)
+
+    def _keys(self) -> list[dict[str, Any]]:
+        with self._lock:
+            now = time.monotonic()
+            if not 0 <= now - self._looked < LOOK_SECONDS:
+                self._found, self._looked = self._look(), now
+            return self._found
+
+    def _look(self) -> list[dict[str, Any]]:
+        found, after, now = [], None, utcnow()
+        while page := self._catalog.find(Key, limit=_PAGE, after=after):
+            for key in page:
+                may = sorted(services(key.scopes))
+                if may and key.check and key.revoked is None and (key.expires is None or key.expires > now):
+                    expires = None if key.expires is None else key.expires.isoformat()
+                    found.append({"name": key.name, "check": key.check, "services": may, "expires": expires})
+            after = page[-1].id
+        return found
