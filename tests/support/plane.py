@@ -28,7 +28,7 @@ class Plane:
         self.table |= {model.name: model.id for model, _ in bundles} | {
             n: model.id for n, (model, _) in services.items()
         }
-        self.process.route(list(self.table.items()))
+        self.process.route([(service, id, False) for service, id in self.table.items()])
 
     def rows(self, service: str, *rows: Any) -> httpx.Response:
         return self.client.post(f"/services/{service}/predict", json={"rows": list(rows)})

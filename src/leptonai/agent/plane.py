@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
+from leptonai.agent.keys import Table
 from leptonai.agent.native_process import NativeProcess
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.planes import Planes, together
@@ -82,6 +83,10 @@ class Services:
         self._change = threading.Condition()
         self._told: list[Desired] | None = None  # None: the server was not heard yet
         self._planes: Planes | None = None
+        self._keys: Table | None = None  # None: the server did not say yet
+        self._admitting = threading.Lock()  # a plane is told either by `admit` or when it joins, and misses no table
+        self._routed: list[tuple[str, str, bool]] = []
+        self._public: set[str] = set()
         self._live: dict[str, Model] = {}  # which version answers for each service
         self._failed: dict[str, Failure] = {}
         self._native: dict[str, NativeProcess] = {}
@@ -115,6 +120,15 @@ class Services:
                 self._told = [_desired(item) for item in answer["services"]]
                 self._change.notify_all()
 
+    def admit(self, keys: Table) -> None:
+        """Tell the planes which keys may call. Called by another thread than `run`, which may be long at a version."""
+        with self._admitting:
+            self._keys = keys
+            if self._planes is not None:
+                with contextlib.suppress(Unavailable):  # one that died is started again, and told then
+                    self._planes.each(lambda plane: plane.keys(keys))
+        self.wake()
+
     def run(self) -> None:
         """Make what is what is meant to be, until the agent stops."""
         self._remember_port()
@@ -122,7 +136,7 @@ class Services:
             with self._change:
                 self._change.wait(TICK_SECONDS)
                 told = self._told
-            if told is None:
+            if told is None or self._keys is None:  # no plane answers before it knows whom
                 continue
             try:
                 self._tick(told)
@@ -141,9 +155,10 @@ class Services:
     def _tick(self, told: list[Desired]) -> None:
         wanted = [desired for desired in told if not desired.service.stopped]
         names = {desired.service.name for desired in wanted}
-        if gone := self._live.keys() - names:
-            for name in gone:
-                del self._live[name]
+        for name in self._live.keys() - names:
+            del self._live[name]
+        self._public = {desired.service.name for desired in wanted if desired.service.public}
+        if self._table() != self._routed:
             self._route()
         for name in self._said.keys() - {desired.service.name for desired in told}:
             del self._said[name]
@@ -219,16 +234,16 @@ class Services:
 
     def _route(self) -> None:
         """Send the table of routes; the planes free what is in it no more, and so do we."""
+        table = self._routed = self._table()
         if self._planes is not None:
-            table = self._table()
             with contextlib.suppress(Unavailable):  # one that died is started again, and told then
                 self._planes.each(lambda plane: plane.route(table))
         used = {model.id for model in self._live.values()}
         for id in self._native.keys() - used:
             self._retired.append((time.monotonic() + RETIRE_SECONDS, self._native.pop(id)))
 
-    def _table(self) -> list[tuple[str, str]]:
-        return [(name, model.id) for name, model in self._live.items()]
+    def _table(self) -> list[tuple[str, str, bool]]:
+        return [(name, model.id, name in self._public) for name, model in self._live.items()]
 
     # ------------------------------------------------------------------------------------------- processes
 
@@ -252,8 +267,10 @@ class Services:
             try:
                 culprit = self._fill(plane)
                 if culprit is None:
-                    plane.route(self._table())  # an empty one too: until there is one, callers wait
-                    planes.keep(slot, plane)
+                    with self._admitting:
+                        plane.keys(self._keys or [])
+                        plane.route(self._table())  # an empty one too: until there is one, callers wait
+                        planes.keep(slot, plane)
                     return
             except BaseException:
                 plane.kill()
@@ -316,9 +333,10 @@ class Services:
 
     def _close(self) -> None:
         self._live.clear()
-        if self._planes is not None:
-            self._planes.close()
-            self._planes = None
+        with self._admitting:
+            planes, self._planes = self._planes, None
+        if planes is not None:
+            planes.close()
         for native in (*self._native.values(), *(native for _, native in self._retired)):
             native.close()
         self._native.clear()

@@ -70,11 +70,14 @@ class PlaneProcess:
         self._ask(header, list(files.values()))
         self.models.add(model.id)
 
-    def route(self, table: Sequence[tuple[str, str]]) -> None:
-        """Switch to a table of (service, id of a loaded Model). Raises as `load` does."""
-        lines = [{"service": service, "model": model, "variant": "stable"} for service, model in table]
+    def route(self, table: Sequence[tuple[str, str, bool]]) -> None:
+        """Switch to a table of (service, id of a loaded Model, whether it is public). Raises as `load` does."""
+        lines = [
+            {"service": service, "model": model, "variant": "stable", "public": public}
+            for service, model, public in table
+        ]
         self._ask({"op": "route", "table": lines})
-        self.models &= {model for _, model in table}  # it frees the others
+        self.models &= {model for _, model, _ in table}  # it frees the others
 
     def keys(self, table: Sequence[Sequence[Any]]) -> None:
         """Say which keys may call what: lines as `serving.plane.keys` reads them. Raises as `load` does."""

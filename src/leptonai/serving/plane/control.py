@@ -3,9 +3,10 @@
 ::
 
     agent -> plane   {"op": "load", "model": Model, "native": path | null}  + the files of the bundle, as "files" names them
-                     {"op": "route", "table": [{"service", "model", "variant"}]}
+                     {"op": "route", "table": [{"service", "model", "variant", "public"}]}
+                     {"op": "keys", "table": […]}                                              as `serving.plane.keys` reads it
     plane -> agent   {"op": "loaded", "model": id, "seconds"}   {"op": "failed", "model": id, "message"}
-                     {"op": "routed"}                           {"op": "failed", "message"}
+                     {"op": "routed"}   {"op": "kept"}          {"op": "failed", "message"}
 
 The files come decrypted over a socket pair that no other process has, and stay in memory: the plane holds no key of the
 store and writes nothing.
@@ -22,6 +23,7 @@ from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
 from leptonai.serving import frames
 from leptonai.serving.plane import router
+from leptonai.serving.plane.keys import Keys
 from leptonai.serving.plane.native import NativeModel
 
 
@@ -50,6 +52,11 @@ class Control:
                 model = Model.model_validate(header["model"])
                 await self._router.load(model, _loader(model, header, frame.parts))
                 return {"op": "loaded", **about}
+            if header["op"] == "keys":
+                keys = self._router.keys or Keys()
+                keys.update(header["table"])
+                self._router.keys = keys
+                return {"op": "kept"}
             self._router.route(router.table(header["table"]))
             return {"op": "routed"}
         except LeptonError as error:

@@ -5,6 +5,7 @@ is read and queued in one go; the batcher calls back when its outputs are there.
 """
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import httptools
 import orjson
 
 from leptonai import __version__
-from leptonai.core.errors import LeptonError, TooLarge
+from leptonai.core.errors import Denied, LeptonError, TooLarge
 from leptonai.serving.plane import readers, v2
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
@@ -98,7 +99,7 @@ class Front:
             case ("v2", *rest):
                 return self._protocol(call, rest)
             case ("services", name, "predict"):
-                return self._begin(call, self._router.find(name), readers.rows)
+                return self._begin(call, self._find(call, name), readers.rows)
             case ("v1", "models", *rest):
                 return self._first_protocol(call, rest)
             case ("invocations",):
@@ -110,6 +111,21 @@ class Front:
                 _allow(call, b"GET")
                 return Answer(200, self._router.metrics.text().encode(), _TEXT)
         raise Refused(404, "there is nothing at this path; try /v2, /v2/models/NAME or /services/NAME/predict")
+
+    def _find(self, call: Call, name: str, version: str | None = None) -> Route:
+        """Return the route of a service that the caller's key may call."""
+        self._router.admit(call.headers.get(b"authorization"), name)
+        return self._router.find(name, version)
+
+    def _allowed(self, call: Call) -> list[Route]:
+        """Return the routes that the caller's key may call."""
+        header = call.headers.get(b"authorization")
+        found = []
+        for route in self._router.routes:
+            with contextlib.suppress(Denied):
+                self._router.admit(header, route.service)
+                found.append(route)
+        return found
 
     def _admit(self, call: Call) -> None:
         host = call.headers.get(b"host")
@@ -138,16 +154,16 @@ class Front:
         """Answer by the Open Inference Protocol."""
         match rest:
             case ["models", name, "infer"]:
-                return self._begin(call, self._router.find(name), readers.infer)
+                return self._begin(call, self._find(call, name), readers.infer)
             case ["models", name, "versions", version, "infer"]:
-                return self._begin(call, self._router.find(name, version), readers.infer)
+                return self._begin(call, self._find(call, name, version), readers.infer)
             case ["models", name] | ["models", name, "ready"]:
-                return self._told(call, self._router.find(name), rest[2:])
+                return self._told(call, self._find(call, name), rest[2:])
             case ["models", name, "versions", version] | ["models", name, "versions", version, "ready"]:
-                return self._told(call, self._router.find(name, version), rest[4:])
+                return self._told(call, self._find(call, name, version), rest[4:])
             case ["repository", "index"]:
                 _allow(call, b"POST")
-                return _json([_indexed(route) for route in self._router.routes])
+                return _json([_indexed(route) for route in self._allowed(call)])
             case [] | [""]:
                 _allow(call, b"GET")
                 return _json({"name": "leptonai", "version": __version__, "extensions": ["binary_tensor_data"]})
@@ -171,13 +187,13 @@ class Front:
         """Answer by KServe's V1; its list of models is OpenAI's as well."""
         match rest:
             case [name] if name.endswith(":predict"):
-                return self._begin(call, self._router.find(name.removesuffix(":predict")), readers.instances)
+                return self._begin(call, self._find(call, name.removesuffix(":predict")), readers.instances)
             case [name] if name:
                 _allow(call, b"GET")
-                return _json(_named(self._router.find(name)))
+                return _json(_named(self._find(call, name)))
             case [] | [""]:
                 _allow(call, b"GET")
-                named = [_named(route) for route in self._router.routes]
+                named = [_named(route) for route in self._allowed(call)]
                 return _json({"object": "list", "data": named, "models": [one["name"] for one in named]})
         raise Refused(404, "there is nothing at this path; try /v1/models/NAME:predict")
 
@@ -185,8 +201,8 @@ class Front:
         """Return the service of a path that names none: the one there is, or the one that a header names."""
         given = call.headers.get(b"x-leptonai-service")
         if given is not None:
-            return self._router.find(given.decode("latin-1"))
-        routes = self._router.routes
+            return self._find(call, given.decode("latin-1"))
+        routes = self._allowed(call)
         if len(routes) != 1:
             names = ", ".join(route.service for route in routes[:20]) or "none yet"
             raise Refused(404, f"say which service is meant with the header X-Leptonai-Service; there are: {names}")

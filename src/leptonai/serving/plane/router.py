@@ -8,6 +8,7 @@ from leptonai.core.errors import LeptonError, NotFound
 from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
 from leptonai.serving.plane.board import Board
+from leptonai.serving.plane.keys import Keys
 from leptonai.serving.plane.metrics import Labels, Metrics, Series
 from leptonai.serving.plane.replica import Replica
 from leptonai.serving.plane.writer import Writer
@@ -21,6 +22,7 @@ class Route(NamedTuple):
     series: Series
     writer: Writer
     head: bytes  # header lines as they stand on the wire
+    public: bool  # whether it may be called without a key
 
     @property
     def version(self) -> str:
@@ -34,6 +36,7 @@ class Wanted(NamedTuple):
     service: str
     model: str  # the id of a Model that was loaded before
     variant: str = "stable"
+    public: bool = False
 
 
 class Router:
@@ -44,6 +47,7 @@ class Router:
         self._replicas: dict[str, Replica] = {}
         self._routes: dict[str, Route] = {}
         self.metrics = Metrics(self._depths, board)
+        self.keys: Keys | None = None  # None: it was not said yet which there are
         self._closing: set[asyncio.Task[None]] = set()
 
     async def load(self, model: Model, load: Callable[[], LoadedModel]) -> None:
@@ -71,6 +75,12 @@ class Router:
             task = asyncio.create_task(self._replicas.pop(id).close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+    def admit(self, header: bytes | None, service: str) -> None:
+        """Raise `Unauthenticated` or `Denied` unless the key in an Authorization header may call the service."""
+        if self.keys is not None:
+            route = self._routes.get(service)
+            self.keys.check(header, service, route is not None and route.public)
 
     def find(self, service: str, version: str | None = None) -> Route:
         """Return the route of a service. Raises `NotFound` that names what there is."""
@@ -109,7 +119,7 @@ class Router:
         }
         head = "".join(f"{name}: {text}\r\n" for name, text in said.items()).encode()
         writer = Writer(wanted.service, str(model.version), model.signature)
-        return Route(wanted.service, replica, self.metrics.of(labels), writer, head)
+        return Route(wanted.service, replica, self.metrics.of(labels), writer, head, wanted.public)
 
     def _depths(self) -> Mapping[Labels, int]:
         return {_labels(route.replica.model): route.replica.depth for route in self._routes.values()}
@@ -121,4 +131,7 @@ def _labels(model: Model, variant: str = "stable") -> Labels:
 
 def table(given: Iterable[Mapping[str, Any]]) -> list[Wanted]:
     """Read the table of a message."""
-    return [Wanted(str(line["service"]), str(line["model"]), str(line["variant"])) for line in given]
+    return [
+        Wanted(str(line["service"]), str(line["model"]), str(line["variant"]), line.get("public") is True)
+        for line in given
+    ]
