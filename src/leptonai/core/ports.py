@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
 
-from leptonai.core.nouns import Event, Limits, Record, Run
+from leptonai.core.nouns import Event, Limits, Record, Run, Signature
 
 R = TypeVar("R", bound=Record)
 
@@ -233,10 +233,37 @@ class LoadedModel(Protocol):
         """Free it."""
 
 
+@dataclass(frozen=True)
+class Variant:
+    """One way to compute a model; `threads`, `precision` and `device` are arguments of `Runtime.load`."""
+
+    runtime: str
+    threads: int = 1
+    precision: str = "fp32"  # of the sums: "fp32" or, rounder and perhaps quicker, "bf16"
+    device: str = "cpu"
+
+    @property
+    def name(self) -> str:
+        """What it is called in a table, such as "openvino bf16 cpu, 2 threads"."""
+        return f"{self.runtime} {self.precision} {self.device}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+
 class Runtime(Protocol):
     """What computes a published model. Streaming answers come with the text models."""
 
     name: str
 
-    def load(self, files: Mapping[str, bytes], threads: int = 1) -> LoadedModel:
-        """Load a model from the files of its bundle. Raises `Invalid` when they cannot be loaded."""
+    def variants(self, signature: Signature) -> list[Variant]:
+        """Return the ways in which it can compute here, with one thread, the plainest first.
+
+        None where its library is not installed, or when no model with this signature can be computed. That a way is
+        named is no promise that it loads each model, or that it is quick and right: a race finds out.
+        """
+
+    def load(
+        self, files: Mapping[str, bytes], threads: int = 1, *, precision: str = "fp32", device: str = ""
+    ) -> LoadedModel:
+        """Load a model from the files of its bundle, and read no other file. `device` "": where its settings say.
+
+        Raises `Invalid` when they cannot be loaded, `Unsupported` for what it cannot compute.
+        """

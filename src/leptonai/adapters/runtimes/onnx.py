@@ -1,17 +1,18 @@
-"""ONNX Runtime on the processor: computes the `model.onnx` of a bundle."""
+"""ONNX Runtime: computes the `model.onnx` of a bundle on the processor, or where the setting `providers` says."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import numpy as np
 
+from leptonai.adapters.runtimes.inputs import FILE, Input, check, graph, known, unloadable
 from leptonai.core import settings
-from leptonai.core.errors import FieldError, Invalid, Unsupported
+from leptonai.core.errors import Invalid, Unsupported
+from leptonai.core.nouns import Signature
+from leptonai.core.ports import Variant
 
 settings.silence_libraries()  # it opens a database, starts threads and reports to its maker when it is imported
 import onnxruntime as ort  # noqa: E402
-
-FILE = "model.onnx"
 
 _DTYPES: dict[str, Any] = {
     "tensor(bool)": np.bool_,
@@ -28,6 +29,9 @@ _DTYPES: dict[str, Any] = {
     "tensor(double)": np.float64,
     "tensor(string)": np.object_,
 }
+_CPU = "CPUExecutionProvider"
+# On these cards float32 would be rounded to 10 bits of mantissa in each product unless it is forbidden.
+_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 
 
 class OnnxRuntime:
@@ -35,29 +39,34 @@ class OnnxRuntime:
 
     name = "onnx"
 
-    def load(self, files: Mapping[str, bytes], threads: int = 1) -> "OnnxModel":
+    def variants(self, signature: Signature) -> list[Variant]:
+        """Return the processor first, which computes every model, then each other provider of the setting."""
+        del signature
+        devices = ["cpu", *(_device(name) for name in _configured() if name != _CPU)]
+        return [Variant(self.name, device=device) for device in devices]
+
+    def load(
+        self, files: Mapping[str, bytes], threads: int = 1, *, precision: str = "fp32", device: str = ""
+    ) -> "OnnxModel":
         """Load the model. Threads that wait for work sleep instead of spinning. Raises `Invalid`, `Unsupported`."""
-        if FILE not in files:
-            raise Invalid(f"the bundle has no {FILE}: it has {', '.join(sorted(files)) or 'no file'}")
+        data = graph(files)
+        if precision != "fp32":
+            raise Unsupported(f"ONNX Runtime computes a model as it was published, in fp32, not in {precision}")
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 4  # what goes wrong is raised, with its reason
+        providers = [(name, _OPTIONS.get(name, {})) for name in _providers(device)]
         try:
-            session = ort.InferenceSession(files[FILE], options, providers=["CPUExecutionProvider"])
+            session = ort.InferenceSession(data, options, providers=providers)
         except Exception as error:  # the library's errors have no common root but Exception
-            raise Invalid(
-                f"{FILE} cannot be loaded: {_reason(error)}", errors=[FieldError(FILE, _reason(error))]
-            ) from error
+            raise unloadable(_reason(error)) from error
+        if session.get_providers()[0] != providers[0][0]:  # it goes on without a provider that does not start
+            raise Unsupported(
+                f"{providers[0][0]} did not start here: set LEPTONAI_PROVIDERS to {_CPU}, or mend its driver"
+            )
         return OnnxModel(session)
-
-
-class _Input(NamedTuple):
-    name: str
-    dtype: Any
-    shape: tuple[int | None, ...]  # None: any length
-    plain: bool  # only the batch, which comes first, is of any length
 
 
 class OnnxModel:
@@ -75,56 +84,50 @@ class OnnxModel:
         """
         if self._session is None:
             raise Invalid("the model is closed")
-        if inputs.keys() != self._inputs.keys():
-            self._refuse(inputs)
-        for name, known in self._inputs.items():
-            _check(known, inputs[name])
-        for name in outputs:
-            if name not in self._outputs:
-                raise _wrong("output", name, f"the model's outputs are {', '.join(self._outputs)}")
-        wanted = list(outputs) or self._outputs
+        wanted = check(self._inputs, inputs, self._outputs, outputs)
         try:
             return dict(zip(wanted, self._session.run(wanted, dict(inputs)), strict=True))
         except Exception as error:  # as in `load`
             raise Invalid(f"the model could not compute this batch: {_reason(error)}") from error
-
-    def _refuse(self, inputs: Mapping[str, Any]) -> NoReturn:
-        for name in inputs.keys() - self._inputs.keys():
-            raise _wrong("input", name, f"the model's inputs are {', '.join(self._inputs)}")
-        missing = next(name for name in self._inputs if name not in inputs)
-        raise _wrong("input", missing, "it is missing")
 
     def close(self) -> None:
         """Free the session; a second call does nothing."""
         self._session = None
 
 
-def _input(node: Any) -> _Input:
+def _configured() -> list[str]:
+    """Return the providers of the setting, in its order. Raises `Invalid` when one is not installed."""
+    names = [name.strip() for name in (settings.get("providers") or _CPU).split(",") if name.strip()]
+    installed = ort.get_available_providers()
+    for name in names:
+        if name not in installed:
+            raise Invalid(
+                f"the setting providers (LEPTONAI_PROVIDERS) names {name[:80]!r}; "
+                f"this ONNX Runtime has {', '.join(installed)}"
+            )
+    return names
+
+
+def _providers(device: str) -> list[str]:
+    """Return the providers of a device, with those that take over what it cannot compute; "": as the setting says."""
+    if device == "cpu":
+        return [_CPU]
+    names = [name for name in _configured() if name != _CPU] if device else _configured()
+    while device and names and _device(names[0]) != device:
+        names.pop(0)
+    if not names:
+        raise Unsupported(f"the setting providers (LEPTONAI_PROVIDERS) names no provider for {device[:80]!r}")
+    return names if _CPU in names else [*names, _CPU]
+
+
+def _device(provider: str) -> str:
+    return provider.removesuffix("ExecutionProvider").lower()
+
+
+def _input(node: Any) -> Input:
     if node.type not in _DTYPES:
         raise Unsupported(f"{FILE}: input {node.name!r} is of type {node.type}, which cannot be served")
-    shape = tuple(d if isinstance(d, int) else None for d in node.shape)
-    return _Input(node.name, np.dtype(_DTYPES[node.type]), shape, shape[:1] == (None,) and None not in shape[1:])
-
-
-def _check(known: _Input, value: Any) -> None:
-    if not isinstance(value, np.ndarray) or value.dtype != known.dtype:
-        found = value.dtype.name if isinstance(value, np.ndarray) else type(value).__name__
-        raise _wrong("input", known.name, f"it must be an array of {known.dtype.name}, not {found}")
-    if known.plain:
-        fits = value.ndim == len(known.shape) and value.shape[1:] == known.shape[1:]
-    else:
-        fits = value.ndim == len(known.shape) and all(
-            want in (None, got) for want, got in zip(known.shape, value.shape, strict=True)
-        )
-    if not fits:
-        want = ", ".join("any" if d is None else str(d) for d in known.shape)
-        raise _wrong("input", known.name, f"it must have the shape ({want}), not {value.shape}")
-    if known.dtype.kind == "O" and not set(map(type, value.ravel())) <= {str}:
-        raise _wrong("input", known.name, "it must hold text only")
-
-
-def _wrong(kind: str, name: str, right: str) -> Invalid:
-    return Invalid(f"{kind} {name!r}: {right}", errors=[FieldError(name, right)])
+    return known(node.name, _DTYPES[node.type], tuple(d if isinstance(d, int) else None for d in node.shape))
 
 
 def _reason(error: Exception) -> str:
