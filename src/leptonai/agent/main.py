@@ -1,6 +1,6 @@
 """The agent: the process at a Site that asks the server for work. It only ever calls out, so it works behind a firewall.
 
-Threads: one for each slot (claims a Run and watches it to its end), one for the heartbeat, two for the Services, one that
+Threads: one for each slot (claims a Run and watches it to its end), one for the heartbeat, three for the Services, one that
 has libraries loaded ahead. The agent ends with the process that started it.
 """
 
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from leptonai.agent import keyring
+from leptonai.agent.keys import KeyWatch
 from leptonai.agent.plane import Services
 from leptonai.agent.worker import Holdings, Worker, give_back
 from leptonai.core import plugins, settings
@@ -68,6 +69,7 @@ class Agent:
         self._store_url = settings.get("store_url")
         self._sealed: Store | None = None
         self._services = Services(site, http, self._blobs, self._executor, home, self._stopping)
+        self._keys = KeyWatch(site, http, self._services.admit, self._stopping)
         self._workers = [
             Worker(site, self.name, http, self._executor, home / "jobs", self._holdings, self._stopping, self._reached)
             for _ in range(workers)
@@ -81,7 +83,7 @@ class Agent:
         )  # what an agent before this one left; its processes are dead
         (self._home / "jobs").mkdir(parents=True, mode=0o700, exist_ok=True)
         loops = [worker.run for worker in self._workers]
-        for loop in (*loops, self._beat, self._services.watch, self._load_ahead):
+        for loop in (*loops, self._beat, self._services.watch, self._keys.run, self._load_ahead):
             threading.Thread(target=loop, name=loop.__qualname__, daemon=True).start()
         self._services_thread.start()
 

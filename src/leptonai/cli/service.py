@@ -14,6 +14,10 @@ from leptonai.core.errors import FieldError, Invalid
 app = typer.Typer(name="service", help="Make models answer over HTTP.", no_args_is_help=True)
 
 ServiceName = Annotated[str, typer.Argument(metavar="NAME", help="Its name.")]
+Public = Annotated[
+    bool | None,
+    typer.Option("--public/--no-public", help="Whether anybody may call it without a key; default: as it is, else no."),
+]
 ModelRef = Annotated[str | None, typer.Option(metavar="MODEL", help="models:/name@alias, models:/name/3, or name.")]
 
 COLUMNS: output.Columns = {
@@ -22,13 +26,15 @@ COLUMNS: output.Columns = {
     "url": lambda s: s["status"]["url"],
     "model": lambda s: s["variants"][0]["model"],
     "site": lambda s: s["site"],
+    "public": lambda s: "yes" if s.get("public") else "",
     "message": lambda s: s["status"]["message"],
 }
 
 
 def spec_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what deploys this service again."""
-    return {"name": record["name"], "model": record["variants"][0]["model"], "site": record["site"]}
+    found = {"name": record["name"], "model": record["variants"][0]["model"], "site": record["site"]}
+    return {**found, "public": record.get("public", False)}
 
 
 @app.command("create")
@@ -38,6 +44,7 @@ def create(
     ] = None,
     model: ModelRef = None,
     site: Annotated[str | None, typer.Option(help="Where it runs; default: home.")] = None,
+    public: Public = None,
     wait: Wait = True,
     file: SpecFile = None,
     dry_run: DryRun = False,
@@ -45,9 +52,11 @@ def create(
 ) -> None:
     """Make a model answer under a name; returns when it is loaded, warmed and answers.
 
+    Callers need a key with the scope service:predict, or service:predict:NAME for this one only (see lepton key create).
+
     Example: lepton service create churn --model models:/churn@champion
     """
-    document = merge(file, {"name": name, "model": model, "site": site}, spec_of)
+    document = merge(file, {"name": name, "model": model, "site": site, "public": public}, spec_of)
     need(document, "name", "model")
     _deploy(document, wait=wait, dry_run=dry_run, as_=as_)
 
@@ -56,19 +65,23 @@ def create(
 def update(
     name: ServiceName,
     model: ModelRef = None,
+    public: Public = None,
     wait: Wait = True,
     file: SpecFile = None,
     dry_run: DryRun = False,
     as_: Output = "table",
 ) -> None:
-    """Move a service to another model version, without a failed request.
+    """Move a service to another model version, or change who may call it, without a failed request.
 
     Example: lepton service update churn --model models:/churn/4
+
+    Example: lepton service update churn --public
     """
     from leptonai.sdk.services import get_service
 
     found = get_service(name)
-    document = {"site": found.record.site, **merge(file, {"model": model}, spec_of), "name": name}
+    now = {"site": found.record.site} if public is None else spec_of(found.record.model_dump(mode="json"))
+    document = {**now, **merge(file, {"model": model, "public": public}, spec_of), "name": name}
     need(document, "model")
     _deploy(document, wait=wait, dry_run=dry_run, as_=as_)
 
@@ -86,7 +99,7 @@ def _deploy(document: dict[str, Any], *, wait: bool, dry_run: bool, as_: str) ->
         output.would(as_, f"deploy {asked.model} as service {asked.name}", asked.model_dump())
         return
     via = client.current()
-    made = services.deploy(via, asked.name, asked.model, asked.site)
+    made = services.deploy(via, asked.name, asked.model, asked.site, asked.public)
     if wait:
         made.wait_ready()
     if via.private:

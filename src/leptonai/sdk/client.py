@@ -9,8 +9,10 @@ import os
 import threading
 import weakref
 from importlib import metadata
+from ipaddress import ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from leptonai.core import settings
 from leptonai.core.errors import FieldError, Invalid
@@ -37,7 +39,7 @@ class Client:
         self._lock = threading.Lock()
         self._http: Http | None = None
         self._embedded: Embedded | None = None
-        self._planes: dict[str, Http] = {}
+        self._planes: dict[tuple[str, str | None], Http] = {}  # by address and key
         self._pid = os.getpid()
         _open.add(self)
 
@@ -51,12 +53,19 @@ class Client:
             return self._http
 
     def plane(self, base_url: str) -> "Http":
-        """The connection to a serving plane; predictions do not pass through the server."""
+        """The connection to a serving plane; predictions do not pass through the server, and carry the same key.
+
+        The token of this machine's server never leaves this machine.
+        """
         from leptonai.sdk.http import Http
 
+        key = self.api_key
+        if self.host is None:
+            _ = self.http  # which knows the token, and starts the server where one is needed
+            key = self._embedded.token if self._embedded is not None and is_loopback(base_url) else None
         self._after_fork()
         with self._lock:
-            return self._planes.setdefault(base_url, Http(base_url))
+            return self._planes.setdefault((base_url, key), Http(base_url, key))
 
     def _after_fork(self) -> None:
         if self._pid != os.getpid():  # the parent's sockets are not ours to use, nor its server ours to stop
@@ -190,6 +199,15 @@ def clash() -> str | None:
         f"another project's distribution 'leptonai' {other} is installed beside 'lepton-ai-sdk', under the same import "
         "name; remove it:  pip uninstall leptonai && pip install --force-reinstall --no-deps lepton-ai-sdk"
     )
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL is that of this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:  # another name, such as 127.example
+        return False
 
 
 def _note_key(key: str | None) -> None:

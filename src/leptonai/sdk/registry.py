@@ -84,14 +84,23 @@ class ModelVersion:
             Path(to).write_bytes(data)
         return data
 
-    def deploy(self, service: str, *, site: str = "home", wait: bool = True, timeout: float = 300.0) -> "Service":
+    def deploy(
+        self,
+        service: str,
+        *,
+        site: str = "home",
+        public: bool | None = None,
+        wait: bool = True,
+        timeout: float = 300.0,
+    ) -> "Service":
         """Make it answer under a name; a service that exists moves to it without a failed request.
 
-        Returns when it is loaded, warmed and answers, or at once with ``wait=False``.
+        Callers need a key with the scope ``service:predict``, unless it is `public`; without that word a service that exists
+        stays as it is. Returns when it is loaded, warmed and answers, or at once with ``wait=False``.
         """
         from leptonai.sdk import services
 
-        made = services.deploy(self._client, service, self.record.id, site)
+        made = services.deploy(self._client, service, self.record.id, site, public)
         return made.wait_ready(timeout) if wait else made
 
     def set_alias(self, alias: str) -> Self:

@@ -15,6 +15,7 @@ from leptonai.sdk import client, rows, show, wire
 
 if TYPE_CHECKING:
     from leptonai.sdk.client import Client
+    from leptonai.sdk.http import Answer
 
 
 class Service:
@@ -58,8 +59,9 @@ class Service:
         """Predict for rows as people have them, or for an image file.
 
         A list of dicts or a data frame gives a list of answers, one dict gives one; so does the path of an image file, or
-        its bytes. Of rows from `Dataset.head` it takes the columns that the model knows, which leaves out the target. Raises
-        `Invalid` that names the row and the field, `Busy` when the service has too much to do.
+        its bytes. Of rows from `Dataset.head` it takes the columns that the model knows, which leaves out the target. The
+        key that this program has for the server goes with the request. Raises `Invalid` that names the row and the field,
+        `Busy` when the service has too much to do, `Denied` when the key may not call it.
         """
         from leptonai.sdk.datasets import Rows
 
@@ -67,15 +69,21 @@ class Service:
             known = self._inputs()
             data = [{name: value for name, value in row.items() if name in known} for row in data]
         found = rows.image(data)
-        base, _, tail = self.url.partition("/services/")
         asked: dict[str, Any] = {"json": {"rows": rows.rows(data)}} if found is None else {}
         if found is not None:
             asked = {"content": found[0], "headers": {"Content-Type": found[1]}}
-        answer = self._client.plane(base).raw("POST", f"/services/{tail}", **asked)
+        answer = self._post(asked)
+        if answer.status == 401 and self._client.host is None:
+            self.refresh()  # the server of this machine may have been started again, and has another token then
+            answer = self._post(asked)
         if answer.status >= 400:
             raise wire.error_of(answer.status, answer.headers, answer.body, f"service {self.name}")
         predictions = json.loads(answer.body)["predictions"]
         return predictions[0] if found is not None or isinstance(data, Mapping) else predictions
+
+    def _post(self, asked: Mapping[str, Any]) -> "Answer":
+        base, _, tail = self.url.partition("/services/")
+        return self._client.plane(base).raw("POST", f"/services/{tail}", **asked)
 
     def _inputs(self) -> set[str]:
         model = ModelRecord.model_validate(self._client.http.call("GET", f"/models/{self.record.variants[0].model}"))
@@ -119,6 +127,7 @@ class Service:
             "url": self.url if status.url else None,
             "model": ", ".join(f"{v.model} ({v.name}, {v.percent} %)" for v in self.record.variants),
             "site": self.record.site,
+            "public": "yes: anybody may call it, without a key" if self.record.public else None,
             "message": status.message,
         }
         return {name: value for name, value in facts.items() if value}
@@ -132,9 +141,15 @@ class Service:
         return show.card(f"Service {self.name}", self.summary())
 
 
-def deploy(via: "Client", name: str, model: str, site: str = "home") -> Service:
-    """Make a model (a reference or an id) answer under a name, and return at once."""
-    body = {"name": check_name(name, "service"), "model": model, "site": check_name(site, "site")}
+def deploy(via: "Client", name: str, model: str, site: str = "home", public: bool | None = None) -> Service:
+    """Make a model (a reference or an id) answer under a name, and return at once.
+
+    With `public` anybody who reaches its Site may call it without a key, and with ``public=False`` nobody; without, that
+    stays as it is, and a new one needs a key.
+    """
+    body: dict[str, Any] = {"name": check_name(name, "service"), "model": model, "site": check_name(site, "site")}
+    if public is not None:
+        body["public"] = public
     record = ServiceRecord.model_validate(via.http.call("POST", "/services", json=body))
     return Service(record, via, since=record.status.rev)
 
