@@ -37,7 +37,7 @@ class Peer:
     command: Callable[[str, int, Mapping[str, str]], list[str]]
     json: Callable[[np.ndarray], Request]
     binary: Callable[[np.ndarray], Request] | None = None
-    prepare: Callable[[str, Path, Path], None] = lambda python, model, folder: None
+    prepare: Callable[[str, Path, Path], None] = lambda _python, _model, _folder: None
     more: Mapping[str, str] = field(default_factory=dict)
 
     @property

@@ -13,7 +13,7 @@ class Cnn(Model):
         self.session: onnxruntime.InferenceSession | None = None
         self.ready = True
 
-    def __getstate__(self) -> dict:  # type: ignore[type-arg]
+    def __getstate__(self) -> dict:
         return {**self.__dict__, "session": None}  # a worker is sent the model, and loads its own
 
     def compute(self, images: np.ndarray) -> np.ndarray:
@@ -24,7 +24,7 @@ class Cnn(Model):
             self.session = onnxruntime.InferenceSession(os.environ["BENCH_MODEL"], options, providers=providers)
         return self.session.run(None, {"image": images})[0]
 
-    async def predict(self, payload, headers=None, response_headers=None):  # type: ignore[no-untyped-def]
+    async def predict(self, payload, headers=None, response_headers=None):  # noqa: ARG002
         if isinstance(payload, InferRequest):
             scores = self.compute(payload.inputs[0].as_numpy())
             binary = bool(payload.use_binary_outputs)

@@ -10,14 +10,14 @@ BATCHING = bool(os.environ.get("BENCH_BATCHING"))
 
 
 class Cnn(litserve.LitAPI):
-    def setup(self, device: str) -> None:
+    def setup(self, device: str) -> None:  # noqa: ARG002
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(
             os.environ["BENCH_MODEL"], options, providers=["CPUExecutionProvider"]
         )
 
-    def decode_request(self, request: dict) -> np.ndarray:  # type: ignore[type-arg]
+    def decode_request(self, request: dict) -> np.ndarray:
         image = np.array(request["instances"], np.float32)
         return image.reshape(1, 28, 28) if BATCHING else image.reshape(1, 1, 28, 28)
 
@@ -31,7 +31,7 @@ class Cnn(litserve.LitAPI):
     def unbatch(self, scores: np.ndarray) -> list[np.ndarray]:
         return list(scores)
 
-    def encode_response(self, scores: np.ndarray) -> dict:  # type: ignore[type-arg]
+    def encode_response(self, scores: np.ndarray) -> dict:
         return {"predictions": scores.reshape(-1, 10).tolist()}
 
 

@@ -31,7 +31,7 @@ class Cnn:
         (scores,) = self.session.run(None, {"image": np.concatenate(images)})
         return scores.tolist()
 
-    async def __call__(self, request: Request) -> dict:  # type: ignore[type-arg]
+    async def __call__(self, request: Request) -> dict:
         images = np.array((await request.json())["instances"], np.float32).reshape(-1, 1, 28, 28)
         return {"predictions": [await self.compute(images)]}
 
