@@ -53,8 +53,10 @@ class OpenvinoRuntime:
         try:
             # Through the front end for ONNX alone: `read_model` would try the formats of all frameworks.
             front = openvino.frontend.FrontEndManager().load_by_framework("onnx")
+            read = front.load(io.BytesIO(data))
+            inputs, outputs = ([place.get_names()[0] for place in p] for p in (read.get_inputs(), read.get_outputs()))
             compiled = core.compile_model(
-                front.convert(front.load(io.BytesIO(data))),
+                front.convert(read),
                 "CPU",
                 {
                     "INFERENCE_PRECISION_HINT": _HINTS[precision],  # left alone it takes bf16 where there is any
@@ -66,18 +68,20 @@ class OpenvinoRuntime:
             )
         except Exception as error:  # the library raises RuntimeError and errors of its own
             raise unloadable(_reason(error)) from error
-        if not compiled.outputs:
-            raise unloadable("it has no outputs")
-        return OpenvinoModel(compiled)
+        if not outputs or len(outputs) != len(compiled.outputs):
+            raise unloadable("it has no outputs" if not outputs else "OpenVINO computes only some of its outputs")
+        return OpenvinoModel(compiled, inputs, outputs)
 
 
 class OpenvinoModel:
     """A loaded model. One call at a time; the caller says which thread."""
 
-    def __init__(self, compiled: Any):
-        self._inputs = {port.any_name: _input(port) for port in compiled.inputs}
-        self._outputs = {port.any_name: port for port in compiled.outputs}
-        self._names = tuple(self._outputs)
+    def __init__(self, compiled: Any, inputs: Sequence[str], outputs: Sequence[str]):
+        # A tensor has all the names that it ever had in the graph: only those of the file are the model's.
+        ports = [(next(name for name in inputs if name in port.names), port) for port in compiled.inputs]
+        self._inputs = {name: _input(name, port) for name, port in ports}
+        self._names = tuple(outputs)
+        self._outputs = {name: index for index, name in enumerate(outputs)}
         self._wide = [one.name for one in self._inputs.values() if one.dtype.kind in "iu" and one.dtype.itemsize > 3]
         self._request = compiled.create_infer_request()
 
@@ -91,15 +95,15 @@ class OpenvinoModel:
             if value.size and (value.max() > _INT32.max or value.min() < _INT32.min):
                 raise Invalid(f"input {name!r}: OpenVINO counts in 32 bits, and would cut a number of this batch")
         try:
-            found = self._request.infer(dict(inputs), share_inputs=True)
-            return {name: found[self._outputs[name]] for name in wanted}
+            self._request.infer(dict(inputs), share_inputs=True, share_outputs=True)
+            # Copied: the next batch is computed into the same memory.
+            return {name: self._request.get_output_tensor(self._outputs[name]).data.copy() for name in wanted}
         except Exception as error:  # as in `load`
             raise Invalid(f"the model could not compute this batch: {_reason(error)}") from error
 
     def close(self) -> None:
         """Free the compiled model; a second call does nothing."""
         self._request = None
-        self._outputs = {}
 
 
 @cache
@@ -151,8 +155,8 @@ def _is_elsewhere(message: Any) -> bool:
     return message.DESCRIPTOR.name == "TensorProto" and bool(message.data_location or message.external_data)
 
 
-def _input(port: Any) -> Input:
-    name, kind = port.any_name, port.get_element_type()
+def _input(name: str, port: Any) -> Input:
+    kind = port.get_element_type()
     dtype = kind.to_dtype()
     if dtype.kind not in "biuf":
         raise Unsupported(f"{FILE}: input {name!r} is of type {kind.get_type_name()}, which OpenVINO cannot serve")
