@@ -12,7 +12,7 @@ from leptonai.core.nouns import utcnow
 from leptonai.server.app import make_app
 from leptonai.server.routes import table
 from leptonai.server.routes.table import API, Route, Routes, install
-from leptonai.server.scopes import ANY_KEY, DECLARABLE, PERMISSIONS, PUBLIC, RUN_MAY, known, sites, spread
+from leptonai.server.scopes import ANY_KEY, DECLARABLE, PERMISSIONS, PUBLIC, RUN_MAY, known, services, sites, spread
 
 ROUTES = [route for route in table() if route.permission != PUBLIC]
 PARAMETERS = {
@@ -98,13 +98,34 @@ def test_a_route_without_a_permission_stops_the_server(place: Place) -> None:
 
 def test_scopes() -> None:
     assert spread(("dataset:write",)) == {"dataset:write", "dataset:read", "blob:read", "blob:write"}
-    assert spread(("service:write",)) == {"service:write", "service:read"}
+    assert spread(("service:write",)) == {"service:write", "service:read", "service:predict"}
+    assert spread(("service:predict:churn", "service:read")) == {"service:predict:churn", "service:read"}
+    assert services(("service:predict:a", "service:predict:b", "run:write")) == {"a", "b"}
+    assert services(("service:read", "site:agent", "site:agent:a", "model:write")) == frozenset()
+    for every in ("*", "service:predict", "service:write"):
+        assert services((every, "service:predict:a")) == {"*"}
     assert spread(("site:agent:edge-1",)) == {
         "site:agent:edge-1", "site:agent", "site:read", "run:report", "run:read", "blob:read",
     }  # fmt: skip
     assert sites(("site:agent:edge-1", "run:read")) == {"edge-1"}
     assert sites(("site:agent",)) == sites(("*",)) == {"*"}
     assert sites(("run:write",)) == frozenset()
-    assert all(known(p) for p in (*PERMISSIONS, "*", "site:agent:edge-1"))
-    assert not any(known(p) for p in ("", "blob:read", "run:report", "any key", "site:agent:", "site:agent:../x", "x"))
+    assert all(known(p) for p in (*PERMISSIONS, "*", "site:agent:edge-1", "service:predict:" + "a" * 100))
+    assert not any(
+        known(p)
+        for p in (
+            "",
+            "blob:read",
+            "run:report",
+            "any key",
+            "site:agent:",
+            "site:agent:../x",
+            "x",
+            "service:predict:",
+            "service:predict:A",
+            "service:predict:a:b",
+            "service:read:a",
+            "service:write:a",
+        )
+    )
     assert set(PERMISSIONS) <= DECLARABLE

@@ -57,6 +57,28 @@ def test_a_key_that_one_revoked_fails_at_the_other_within_a_second(pair: tuple[P
     assert two.ask("GET", "/runs", secret).status_code == 401
 
 
+def test_a_site_hears_within_a_second_of_a_key_that_the_other_server_revoked(pair: tuple[Place, Place]) -> None:
+    one, two = pair
+    one.key("service:predict")
+    table = two.ask("GET", "/sites/home/keys", "agent").json()
+    assert [key["name"] for key in table["keys"]] == ["local", "somebody"]
+    heard: list[tuple[float, Any]] = []
+
+    def listen() -> None:
+        asked = {"after": table["fingerprint"], "wait": 20}
+        answer = two.ask("GET", "/sites/home/keys", "agent", params=asked).json()
+        heard.append((time.perf_counter(), answer))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    time.sleep(0.3)
+    start = time.perf_counter()
+    assert one.ask("DELETE", "/keys/somebody").status_code == 204
+    thread.join(20)
+    assert heard[0][0] - start < 0.9
+    assert [key["name"] for key in heard[0][1]["keys"]] == ["local"]
+
+
 def test_the_same_request_to_both_has_one_effect(pair: tuple[Place, Place]) -> None:
     one, two = pair
     spec = {"name": "x", "files": [{"name": "a", "size": 1, "parts": [one.upload(b"a\n1\n")]}]}

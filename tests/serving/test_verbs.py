@@ -55,6 +55,19 @@ def test_a_model_may_be_named_in_any_way(here: Context, ref: str) -> None:
     )
 
 
+def test_who_may_call_stays_as_it_is_until_it_is_said(here: Context) -> None:
+    one, two = kept(here, 1), kept(here, 2)
+    assert deploy(here, one.id).public is False
+    seen = []
+    for public, model in ((True, one), (None, two), (False, two), (None, one)):
+        write(here, verbs.deploy(Deploy(name="sum", model=model.id, public=public), ServerDesk(here, "ann")))
+        (service,) = here.catalog.find(Service, {"name": "sum"})
+        seen.append(service.public)
+    assert seen == [True, True, False, False]
+    write(here, verbs.deploy(Deploy(name="open", model=one.id, public=True), ServerDesk(here, "ann")))
+    assert here.catalog.find(Service, {"name": "open"})[0].public is True
+
+
 def test_a_service_moves_and_what_answers_goes_on(here: Context) -> None:
     one, two = kept(here, 1), kept(here, 2)
     service = deploy(here, one.id)
