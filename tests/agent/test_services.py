@@ -18,7 +18,11 @@ from leptonai.core.nouns import Model
 
 
 def predict(home: Home, name: str, *rows: dict[str, Any]) -> httpx.Response:
-    return httpx.post(home.status(name)["url"], json={"rows": list(rows)}, timeout=30, trust_env=False)
+    return post(home, home.status(name)["url"], *rows)
+
+
+def post(home: Home, url: str, *rows: dict[str, Any]) -> httpx.Response:
+    return httpx.post(url, json={"rows": list(rows)}, headers=home.bearer, timeout=30, trust_env=False)
 
 
 def plane_of(home: Home) -> int:
@@ -58,7 +62,7 @@ def test_deploy_move_break_and_delete(home: Home) -> None:
     home.settled("sum", "ready", one)
     home.http.call("DELETE", "/services/sum")
     url = status["url"]
-    until(lambda: httpx.post(url, json={"rows": [{"x": 1}]}, trust_env=False).status_code == 404)
+    until(lambda: post(home, url, {"x": 1}).status_code == 404)
     assert predict(home, "people", {"x": 1}).status_code == 422
 
     home.http.call("DELETE", "/services/people")
@@ -107,9 +111,7 @@ def test_a_plane_that_is_killed_comes_back_and_no_caller_sees_it_refuse(home: Ho
     def ask() -> None:
         while not stop.is_set():
             try:
-                answered.append(
-                    httpx.post(url, json={"rows": [{"x": 1}]}, timeout=30, trust_env=False).json()["version"]
-                )
+                answered.append(post(home, url, {"x": 1}).json()["version"])
             except httpx.ConnectError as error:
                 refused.append(str(error))
             except (httpx.ReadError, httpx.RemoteProtocolError):
@@ -146,13 +148,13 @@ def test_a_restart_brings_back_the_last_good_version_at_the_same_address(home: H
     until(lambda: not alive(plane))
     home.start()
     until(lambda: home.children("leptonai.serving.plane"))
-    until(lambda: _version(url) == 1)
+    until(lambda: _version(home, url) == 1)
     assert home.settled("sum", "ready", one)["url"] == url
 
 
-def _version(url: str) -> Any:
+def _version(home: Home, url: str) -> Any:
     try:
-        return httpx.post(url, json={"rows": [{"x": 1}]}, timeout=10, trust_env=False).json().get("version")
+        return post(home, url, {"x": 1}).json().get("version")
     except httpx.TransportError:
         return None
 
@@ -166,7 +168,7 @@ def test_a_restart_while_the_wanted_version_is_bad(home: Home) -> None:
     url = home.settled("sum", "failed", one)["url"]
     home.stop()
     home.start()
-    until(lambda: _version(url) == 1 or _version(home.status("sum")["url"] or url) == 1)
+    until(lambda: _version(home, url) == 1 or _version(home, home.status("sum")["url"] or url) == 1)
     home.settled("sum", "failed", one)
 
 
@@ -240,7 +242,7 @@ def test_a_native_model_is_served_by_its_framework_in_a_process_of_its_own(
     assert answer.status_code == 200, answer.text
     assert [one["label"] for one in answer.json()["predictions"][:2]] == ["cold", "warm"]
     plane = status["url"].rpartition("/services/")[0]
-    said = httpx.get(f"{plane}/v2/models/warmth", trust_env=False).json()
+    said = httpx.get(f"{plane}/v2/models/warmth", headers=home.bearer, trust_env=False).json()
     assert said["platform"] == "sklearn"
 
     home.deploy("warmth", bad)
@@ -256,14 +258,14 @@ def test_a_native_model_is_served_by_its_framework_in_a_process_of_its_own(
     assert _listener(folder / "answer.sock") != worker
 
     os.kill(plane_of(home), signal.SIGKILL)
-    until(lambda: _label(status["url"]) == "warm")
+    until(lambda: _label(home, status["url"]) == "warm")
     home.http.call("DELETE", "/services/warmth")
     until(lambda: not folder.exists())
 
 
-def _label(url: str) -> Any:
+def _label(home: Home, url: str) -> Any:
     try:
-        return httpx.post(url, json={"rows": [{"x": 3}]}, timeout=30, trust_env=False).json()["predictions"][0]["label"]
+        return post(home, url, {"x": 3}).json()["predictions"][0]["label"]
     except (httpx.TransportError, KeyError):
         return None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -54,6 +55,11 @@ def found_in(folder: Path, *needles: bytes) -> list[Path]:
     return [path for path in files if any(needle in path.read_bytes() for needle in needles)]
 
 
+def post(url: str, row: dict[str, Any], key: str) -> httpx.Response:
+    headers = {"authorization": f"Bearer {key}"} if key else {}
+    return httpx.post(url, json={"rows": [row]}, headers=headers, trust_env=False, timeout=30)
+
+
 @pytest.mark.timeout(400)
 def test_the_same_story_on_a_real_database_and_a_real_bucket(
     database: str, s3: tuple[S3, Path], tmp_path: Path
@@ -75,8 +81,9 @@ def test_the_same_story_on_a_real_database_and_a_real_bucket(
             service = version.deploy("patients")
             assert service.predict({"amount": 100.0, "age": 80})["label"] == "ill"
             row = {"amount": 100.0, "age": 25}
-            answer = httpx.post(service.url, json={"rows": [row]}, trust_env=False, timeout=30)
+            answer = post(service.url, row, up.key)
             assert answer.status_code == 200, answer.text
+            assert post(service.url, row, "").status_code == 401
             assert answer.json()["predictions"][0]["label"] == "well"
 
             # A second server on the same database, with the same key file, knows all of it.
@@ -90,6 +97,12 @@ def test_the_same_story_on_a_real_database_and_a_real_bucket(
                     assert theirs.http.call("GET", "/datasets/patients")["digest"] == data.digest
                     assert theirs.http.call("GET", "/models/patients@champion")["id"] == version.record.id
                     assert len(theirs.http.call("GET", "/datasets/patients/preview")["rows"]) > 0
+                    # A key that the second one makes opens the first one's plane, and that it revokes fails within a second.
+                    asked = {"name": "caller", "scopes": ["service:predict:patients"]}
+                    secret = theirs.http.call("POST", "/keys", json=asked)["secret"]
+                    until(lambda: post(service.url, row, secret).status_code == 200, 10)
+                    theirs.http.call("DELETE", "/keys/caller")
+                    until(lambda: post(service.url, row, secret).status_code == 401, 1)
                 finally:
                     theirs.close()
 

@@ -50,6 +50,7 @@ class Home:
             self._environment.pop(name, None)
         self._server: subprocess.Popen[bytes] | None = None
         self.http: Http
+        self.bearer: dict[str, str] = {}  # the header with the token of this machine's programs
         self.port = 0
 
     def keep(self, *bundles: Bundle) -> list[Model]:
@@ -81,6 +82,7 @@ class Home:
             facts = until(self._facts)
             self.port = int(facts["url"].rpartition(":")[2])
             self.http = Http(facts["url"], facts["token"])
+            self.bearer = {"authorization": f"Bearer {facts['token']}"}
             self.http.call("GET", "/health")
         except BaseException:
             self._server.kill()
@@ -146,8 +148,8 @@ class Home:
     def log(self, id: str) -> list[str]:
         return [body["line"] for body in self.events(id, "log")]
 
-    def deploy(self, name: str, model: Model) -> dict[str, Any]:
-        return dict(self.http.call("POST", "/services", json={"name": name, "model": model.id}))
+    def deploy(self, name: str, model: Model, **more: Any) -> dict[str, Any]:
+        return dict(self.http.call("POST", "/services", json={"name": name, "model": model.id, **more}))
 
     def status(self, name: str) -> dict[str, Any]:
         try:
