@@ -115,7 +115,7 @@ class OpenvinoModel:
 def _library() -> Any:
     """Import OpenVINO, which sends nothing then. Raises `MissingExtra`."""
     settings.silence_libraries()
-    # Its converters, which are imported with it, need 200 ms and are never used here.
+    # Its converters are imported with it, take longer than all the rest, and are never used here.
     name = "openvino.tools.ovc"
     blocked = sys.modules.setdefault(name, None) is None  # type: ignore[arg-type]
     try:
