@@ -104,7 +104,7 @@ def test_from_a_file_to_an_answer(ask: Ask, tmp_path: Path, capsys: pytest.Captu
     service = ask("service", "create", "churn", "--model", "models:/churn@latest")
     assert service["status"]["state"] == "ready"
     spec = tomllib.loads(ask("service", "get", "churn", form="toml"))
-    assert spec == {"name": "churn", "model": model["id"], "site": "home"}
+    assert spec == {"name": "churn", "model": model["id"], "site": "home", "public": False}
     assert ask("service", "predict", "churn", "--rows", '{"age": 60, "plan": "pro"}')["label"] == "yes"
     rows = tmp_path / "rows.json"
     rows.write_text('{"rows": [{"age": 60, "plan": "pro"}, {"age": 20, "plan": "new"}]}')
@@ -112,6 +112,11 @@ def test_from_a_file_to_an_answer(ask: Ask, tmp_path: Path, capsys: pytest.Captu
     assert "yes" in ask("service", "predict", "churn", "--rows", f"@{rows}", form="table")
     assert "plan" in ask("service", "predict", "churn", "--rows", '{"age": 60}', code=1)
     assert ask("service", "update", "churn", "--model", "churn")["status"]["state"] == "ready"
+    assert ask("service", "update", "churn", "--public")["public"] is True
+    assert ask("service", "update", "churn", "--model", "churn")["public"] is True
+    assert "without a key" in ask("service", "get", "churn", form="table")
+    assert ask("service", "update", "churn", "--no-public")["public"] is False
+    assert ask("service", "create", "open", "--model", "churn", "--public", "--dry-run")["body"]["public"] is True
     assert "churn" in ask("service", "list", form="table")
     assert "in use" in ask("model", "delete", "churn", code=1)
     assert ask("service", "delete", "churn", "--dry-run")["dry_run"] is True

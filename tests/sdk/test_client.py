@@ -54,6 +54,42 @@ def test_a_home_that_is_given_means_the_server_of_this_machine(monkeypatch: pyte
     assert client.current() is made
 
 
+def test_the_key_of_the_host_goes_to_a_plane_too() -> None:
+    via = client.connect(host="https://server.example", api_key="mine")
+    plane = via.plane("http://plane.example:1")
+    assert plane._headers({}) == {"authorization": "Bearer mine"}
+    assert via.plane("http://plane.example:1") is plane
+    assert client.connect(host="https://server.example").plane("http://plane.example:1")._headers({}) == {}
+
+
+def test_the_token_of_this_machine_stays_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Started:
+        url, token, private = "http://127.0.0.1:1", "local", False
+
+        def close(self) -> None: ...
+
+    from leptonai.sdk import embedded
+
+    monkeypatch.setattr(embedded, "ensure", lambda home: Started())
+    monkeypatch.setenv("LEPTONAI_API_KEY", "of another server")
+    via = client.connect()
+    for url in ("http://127.0.0.1:5", "http://localhost:5", "http://[::1]:5"):
+        assert via.plane(url)._headers({}) == {"authorization": "Bearer local"}
+    before = via.plane("http://127.0.0.1:5")
+    Started.token = "another"
+    via._revive()
+    assert via.plane("http://127.0.0.1:5") is not before
+    assert via.plane("http://127.0.0.1:5")._headers({}) == {"authorization": "Bearer another"}
+    for url in (
+        "http://10.0.0.1:5",
+        "http://127.example",
+        "http://127.0.0.1.example:5",
+        "https://plane.example",
+        "nothing",
+    ):
+        assert via.plane(url)._headers({}) == {}
+
+
 def test_nothing_is_opened_before_the_first_call(tmp_path: Path) -> None:
     made = client.current()
     assert "not opened yet" in repr(made)

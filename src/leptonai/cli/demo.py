@@ -22,6 +22,7 @@ from rich.table import Table
 from leptonai.core.errors import MissingExtra
 
 T = TypeVar("T")
+BEARER = "Authorization: Bearer $LEPTONAI_API_KEY"
 REQUESTS = 300  # sequential requests behind each latency figure
 
 
@@ -31,6 +32,7 @@ class Story:
     def __init__(self, console: Console):
         self.console = console
         self.chapters: dict[str, dict[str, Any]] = {}
+        self.key = ""  # with which the services are called
 
     def title(self, text: str) -> None:
         """Begin a chapter."""
@@ -39,7 +41,8 @@ class Story:
 
     def step(self, code: str, run: Callable[[], T]) -> T:
         """Show `code` as it would be typed, run it, and show what a prompt would show."""
-        self.console.print(Syntax(code, "bash" if code.startswith("curl ") else "python", background_color="default"))
+        shell = code.startswith(("curl ", "lepton "))
+        self.console.print(Syntax(code, "bash" if shell else "python", background_color="default"))
         result = run()
         if result is not None and not isinstance(result, tuple):
             self.console.print(result if hasattr(result, "__rich__") else str(result), style="dim", highlight=False)
@@ -89,15 +92,29 @@ def write_table(path: Path) -> int:
     return len(cancer.target)
 
 
-def post(url: str, body: bytes, kind: str) -> list[float]:
+def make_key(story: Story) -> None:
+    """Make the key that callers of the services send: it may do that, and nothing else."""
+    from leptonai.sdk import client
+
+    def make() -> str:
+        asked = {"name": "demo", "scopes": ["service:predict"]}
+        story.key = client.current().http.call("POST", "/keys", json=asked)["secret"]
+        return f"export LEPTONAI_API_KEY={story.key}"
+
+    story.title("Callers of a model need a key: this one may predict, and nothing else")
+    story.step("lepton key create demo --scope service:predict", make)
+
+
+def post(url: str, body: bytes, kind: str, key: str) -> list[float]:
     """Send the same request `REQUESTS` times over one connection; return each latency in milliseconds."""
     parts = urlsplit(url)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": kind}
     connection = http.client.HTTPConnection(parts.hostname or "127.0.0.1", parts.port, timeout=30)
     took = []
     try:
         for _ in range(REQUESTS):
             start = time.perf_counter()
-            connection.request("POST", parts.path, body, {"Content-Type": kind})
+            connection.request("POST", parts.path, body, headers)
             answer = connection.getresponse()
             answer.read()
             took.append((time.perf_counter() - start) * 1000)
@@ -108,11 +125,12 @@ def post(url: str, body: bytes, kind: str) -> list[float]:
     return took
 
 
-def curl(arguments: list[str]) -> str:
-    """Call plain curl, or say how to get it."""
+def curl(url: str, key: str, *arguments: str) -> str:
+    """Call a service by plain curl, or say how to get it."""
     if shutil.which("curl") is None:
         return "(curl is not installed here; the next figures are measured over HTTP all the same)"
-    done = subprocess.run(["curl", "--silent", "--show-error", *arguments], capture_output=True, text=True, timeout=60)
+    command = ["curl", "--silent", "--show-error", url, "-H", f"Authorization: Bearer {key}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     return done.stdout or done.stderr
 
 
@@ -164,10 +182,10 @@ def images(story: Story, folder: Path) -> None:
     picture = sorted((folder / "digits" / "7").iterdir())[0]
     header = "Content-Type: image/png"
     story.step(
-        f'curl {service.url} -H "{header}" --data-binary @{picture}',
-        lambda: curl([service.url, "-H", header, "--data-binary", f"@{picture}"]),
+        f'curl {service.url} -H "{BEARER}" -H "{header}" --data-binary @{picture}',
+        lambda: curl(service.url, story.key, "-H", header, "--data-binary", f"@{picture}"),
     )
-    took = post(service.url, picture.read_bytes(), "image/png")
+    took = post(service.url, picture.read_bytes(), "image/png", story.key)
     story.chapters["images"] = {
         "rows": count,
         "accuracy": report.metrics["accuracy"],
@@ -209,10 +227,10 @@ def table(story: Story, folder: Path) -> None:
     example.write_text(body)
     header = "Content-Type: application/json"
     story.step(
-        f'curl {service.url} -H "{header}" -d @{example}',
-        lambda: curl([service.url, "-H", header, "-d", f"@{example}"]),
+        f'curl {service.url} -H "{BEARER}" -H "{header}" -d @{example}',
+        lambda: curl(service.url, story.key, "-H", header, "-d", f"@{example}"),
     )
-    took = post(service.url, body.encode(), "application/json")
+    took = post(service.url, body.encode(), "application/json", story.key)
     story.chapters["table"] = {
         "rows": count,
         "roc_auc": report.metrics["roc_auc"],
@@ -266,6 +284,7 @@ def demo(once: bool = False, output: str = "table") -> None:
         ) from error
     del sklearn, torch
     with private_home() as home:
+        make_key(story)
         images(story, home / "data")
         table(story, home / "data")
         seconds = time.monotonic() - start
