@@ -29,7 +29,7 @@ def fill(planes: Planes) -> None:
     for slot in planes.dead:
         plane = planes.start(slot)
         plane.load(model.model_copy(update={"id": "model_1"}), files)
-        plane.route([("adder", "model_1", False)])
+        plane.route([("adder", "model_1", True)])
         planes.keep(slot, plane)
 
 

@@ -128,4 +128,4 @@ def test_tritons_client(served: Plane) -> None:
         assert found.as_numpy("probabilities").shape == (2, 2)
         assert found.get_response()["id"] == "abc"
         with pytest.raises(Exception, match="nobody"):
-            client.infer("nobody", inputs)
+            client.infer("nobody", inputs, headers={"Authorization": "Bearer test"})

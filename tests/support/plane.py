@@ -1,5 +1,6 @@
 """A real serving plane for tests: started and told what an agent would tell it."""
 
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ class Plane:
         self.process = PlaneProcess(self.socket, self.log)
         self.port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        # Its services are public; the client has a key, so that it is told what there is not.
+        self.process.keys([[sha256(b"test").hexdigest(), "test", ["*"], None]])
+        headers = {"authorization": "Bearer test"}
+        self.client = httpx.Client(base_url=self.url, headers=headers, timeout=30, trust_env=False)
         self.table: dict[str, str] = {}
 
     def load(self, *bundles: Bundle, **services: Bundle) -> None:
@@ -28,7 +32,7 @@ class Plane:
         self.table |= {model.name: model.id for model, _ in bundles} | {
             n: model.id for n, (model, _) in services.items()
         }
-        self.process.route([(service, id, False) for service, id in self.table.items()])
+        self.process.route([(service, id, True) for service, id in self.table.items()])
 
     def rows(self, service: str, *rows: Any) -> httpx.Response:
         return self.client.post(f"/services/{service}/predict", json={"rows": list(rows)})

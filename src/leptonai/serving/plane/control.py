@@ -23,7 +23,6 @@ from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
 from leptonai.serving import frames
 from leptonai.serving.plane import router
-from leptonai.serving.plane.keys import Keys
 from leptonai.serving.plane.native import NativeModel
 
 
@@ -53,9 +52,7 @@ class Control:
                 await self._router.load(model, _loader(model, header, frame.parts))
                 return {"op": "loaded", **about}
             if header["op"] == "keys":
-                keys = self._router.keys or Keys()
-                keys.update(header["table"])
-                self._router.keys = keys
+                self._router.keys.update(header["table"])
                 return {"op": "kept"}
             self._router.route(router.table(header["table"]))
             return {"op": "routed"}

@@ -47,7 +47,7 @@ class Router:
         self._replicas: dict[str, Replica] = {}
         self._routes: dict[str, Route] = {}
         self.metrics = Metrics(self._depths, board)
-        self.keys: Keys | None = None  # None: it was not said yet which there are
+        self.keys = Keys()  # until the agent says which there are, only what is public can be called
         self._closing: set[asyncio.Task[None]] = set()
 
     async def load(self, model: Model, load: Callable[[], LoadedModel]) -> None:
@@ -78,9 +78,8 @@ class Router:
 
     def admit(self, header: bytes | None, service: str) -> None:
         """Raise `Unauthenticated` or `Denied` unless the key in an Authorization header may call the service."""
-        if self.keys is not None:
-            route = self._routes.get(service)
-            self.keys.check(header, service, route is not None and route.public)
+        route = self._routes.get(service)
+        self.keys.check(header, service, route is not None and route.public)
 
     def find(self, service: str, version: str | None = None) -> Route:
         """Return the route of a service. Raises `NotFound` that names what there is."""
