@@ -26,15 +26,12 @@ def images_per_second(model: Path, processes: int, threads: int, batch: int, sec
     return sum(float(log.read_text().split()[-1]) for log in logs)
 
 
-def best(model: Path, seconds: float, folder: Path) -> tuple[float, str]:
-    """Return the most images a second that ONNX Runtime computes here with all cores, and how."""
+def best(model: Path, seconds: float, folder: Path) -> tuple[int, int, int]:
+    """Return with how many processes, threads in each, and images in a batch all cores compute the most images."""
     cores = load.cores()
-    found = []
-    for processes, threads in dict.fromkeys(((cores, 1), (1, cores))):
-        for batch in BATCHES:
-            rate = images_per_second(model, processes, threads, batch, seconds, folder)
-            found.append((rate, f"{processes} x {threads} threads, batches of {batch}"))
-    return max(found)
+    ways = [(p, t, batch) for p, t in dict.fromkeys(((cores, 1), (1, cores))) for batch in BATCHES]
+    rates = {way: images_per_second(model, *way, seconds, folder) for way in ways}
+    return max(rates, key=lambda way: rates[way])
 
 
 def echo(request: load.Request, seconds: float, folder: Path) -> load.Load:
