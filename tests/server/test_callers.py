@@ -6,9 +6,9 @@ import time
 from datetime import timedelta
 from typing import Any
 
-from tests.server.conftest import Place
+from tests.server.conftest import Place, model
 
-from leptonai.core.nouns import Key, Site, utcnow
+from leptonai.core.nouns import Audit, Key, Site, utcnow
 
 
 def told(place: Place, site: str = "home", **params: Any) -> dict[str, Any]:
@@ -78,6 +78,27 @@ def test_it_hears_at_once_when_a_key_is_made_and_revoked(place: Place) -> None:
         assert heard[0][1]["fingerprint"] != before["fingerprint"]
 
 
+def test_it_hears_of_what_a_server_did_whose_clock_is_behind(place: Place) -> None:
+    late = Audit.new(name="key.revoke", subject="a", by="another server")
+    time.sleep(0.01)
+    for name in ("a", "b", "c"):
+        place.ask("POST", "/keys", json={"name": name, "scopes": ["service:predict"]})
+    before = told(place)
+    assert len(before["keys"]) == 4
+    (key,) = place.context.catalog.find(Key, {"name": "a"})
+    start = time.perf_counter()
+    place.context.catalog.change(key.model_copy(update={"revoked": utcnow()}), add=(late,))
+    after = told(place, after=before["fingerprint"], wait=20)
+    assert time.perf_counter() - start < 0.9
+    assert sorted(k["name"] for k in after["keys"]) == ["b", "c", "local"]
+
+
+def test_many_keys_are_all_told(place: Place) -> None:
+    for number in range(1001):
+        place.context.catalog.add(Key.new(name=f"k{number}", digest="", check=f"{number:064x}", scopes=("*",)))
+    assert len(told(place)["keys"]) == 1002
+
+
 def test_what_does_not_concern_it_is_no_news(place: Place) -> None:
     before = told(place)
     place.ask("POST", "/keys", json={"name": "reader", "scopes": ["run:read"]})
@@ -113,10 +134,6 @@ def test_who_may_call_may_let_others_call_and_no_more(place: Place) -> None:
 
 
 def test_a_public_service_is_told_of_and_changes_the_table_of_services(place: Place) -> None:
-    from tests.server.conftest import model
-
-    from leptonai.core.nouns import Audit
-
     place.context.catalog.add(model())
     prints = set()
     for body in ({}, {"public": True}, {}, {"public": False}):
