@@ -3,6 +3,7 @@
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from tests.support.site import until
 
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.planes import Planes, listen
+from leptonai.serving.plane.main import POST_SECONDS
 
 
 @pytest.fixture
@@ -59,6 +61,7 @@ def test_each_answers_and_any_knows_what_all_have_counted(planes: Planes) -> Non
 def test_one_that_dies_is_replaced_while_the_others_go_on(planes: Planes) -> None:
     ask(planes, 30)
     until(lambda: counted(planes) == 30, 10)
+    time.sleep(2 * POST_SECONDS)  # until the victim's own counts are on its board
     victim = planes.members[1]
     assert victim is not None
     os.kill(victim.pid, signal.SIGKILL)

@@ -1,11 +1,19 @@
 """Who may call what, on the wire: with a key, with another one, with none, and after it was taken away."""
 
+import contextlib
 import hashlib
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support import bundles
 from tests.support.plane import Plane
+
+from leptonai.core.errors import Invalid
+from leptonai.serving import frames
 
 ANY, ONE = b"lepton_any~secret", b"lepton_one~secret"
 
@@ -75,3 +83,41 @@ def test_a_key_that_is_taken_away_opens_nothing_more(served: Plane) -> None:
     served.process.keys([line(ONE, "one", ["adder"])])
     assert ask(served, "other", ANY) == 401
     assert ask(served, "adder", ONE) == 200
+
+
+def test_a_key_is_taken_away_while_a_version_is_being_loaded(served: Plane, tmp_path: Path) -> None:
+    model, _ = bundles.adder(9, name="slow")
+    begun, go_on = threading.Event(), threading.Event()
+
+    def framework() -> None:
+        """A process of a framework whose first answer takes long, and is that it cannot."""
+        connection, _ = listener.accept()
+        with connection:
+            frames.receive(connection)
+            begun.set()
+            go_on.wait(30)
+            error = {"code": "invalid", "message": "it was too slow", "errors": [], "retry_after": None, "about": {}}
+            frames.send(connection, {"op": "failed", "error": error})
+
+    def load() -> None:
+        with contextlib.suppress(Invalid):
+            served.process.load(model, {}, tmp_path / "answer.sock")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "answer.sock"))
+        listener.listen(1)
+        threads = [threading.Thread(target=do) for do in (framework, load)]
+        for thread in threads:
+            thread.start()
+        try:
+            assert begun.wait(20)
+            assert ask(served, "other", ANY) == 200
+            start = time.perf_counter()
+            served.process.keys([line(ONE, "one", ["adder"])])
+            assert time.perf_counter() - start < 0.5
+            assert ask(served, "other", ANY) == 401
+            assert threads[1].is_alive(), "it is still being loaded"
+        finally:
+            go_on.set()
+            for thread in threads:
+                thread.join(30)

@@ -16,6 +16,26 @@ from leptonai.serving import frames
 
 STOP_SECONDS = 8.0
 ANSWER_SECONDS = 300.0  # for a plane to load and warm one version
+ASIDE_SECONDS = 30.0  # for what it does at once
+
+
+class _Line:
+    """One line to a plane: a question at a time, each answered within so many seconds."""
+
+    def __init__(self, connection: socket.socket, seconds: float):
+        connection.settimeout(seconds)
+        self._socket = connection
+        self._lock = threading.Lock()
+
+    def ask(self, header: dict[str, Any], parts: Sequence[bytes]) -> frames.Frame | None:
+        """Send a message and return the answer; None when the plane is gone. Raises `OSError`, `Corrupt`."""
+        with self._lock:
+            frames.send(self._socket, header, parts)
+            return frames.receive(self._socket)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
 
 
 class PlaneProcess:
@@ -23,10 +43,11 @@ class PlaneProcess:
 
     def __init__(self, listening: socket.socket, log: Path, boards: Sequence[int] = (), slot: int = 0):
         """`boards`: the memory on which those that share a port keep their counts, see `agent.planes`."""
-        ours, theirs = socket.socketpair()
+        pairs = [socket.socketpair() for _ in range(2)]
         self.models: set[str] = set()  # ids of what it was given
-        numbers = (listening.fileno(), theirs.fileno(), *boards)
+        numbers = (listening.fileno(), *(theirs.fileno() for _, theirs in pairs), *boards)
         command = ["-P", "-m", "leptonai.serving.plane", "--listen", str(numbers[0]), "--control", str(numbers[1])]
+        command += ["--aside", str(numbers[2])]
         command += ["--slot", str(slot), *(f"--board={board}" for board in boards)]
         environment = settings.environment()
         environment.pop(settings.SETTINGS["api_key"].variable, None)  # the plane asks the server nothing
@@ -41,13 +62,14 @@ class PlaneProcess:
                     stderr=output,
                 )
         except BaseException:
-            ours.close()
+            for ours, _ in pairs:
+                ours.close()
             raise
         finally:
-            theirs.close()
-        self._line = ours
-        self._line.settimeout(ANSWER_SECONDS)
-        self._lock = threading.Lock()
+            for _, theirs in pairs:
+                theirs.close()
+        self._line = _Line(pairs[0][0], ANSWER_SECONDS)
+        self._aside = _Line(pairs[1][0], ASIDE_SECONDS)  # for what must not wait until a version is loaded
 
     @property
     def pid(self) -> int:
@@ -80,12 +102,14 @@ class PlaneProcess:
         self.models &= {model for _, model, _ in table}  # it frees the others
 
     def keys(self, table: Sequence[Sequence[Any]]) -> None:
-        """Say which keys may call what: lines as `serving.plane.keys` reads them. Raises as `load` does."""
-        self._ask({"op": "keys", "table": [list(line) for line in table]})
+        """Say which keys may call what: lines as `serving.plane.keys` reads them. Raises as `load` does, and does not wait
+        for a version that is being loaded.
+        """
+        self._ask({"op": "keys", "table": [list(line) for line in table]}, over=self._aside)
 
     def close(self) -> None:
         """Let it finish what it accepted, then end it."""
-        self._line.close()  # it ends when the line does
+        self._hang_up()  # it ends when the line does
         try:
             self._process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -94,15 +118,17 @@ class PlaneProcess:
 
     def kill(self) -> None:
         """End it at once."""
-        self._line.close()
+        self._hang_up()
         self._process.kill()
         self._process.wait()
 
-    def _ask(self, header: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
+    def _hang_up(self) -> None:
+        self._aside.close()
+        self._line.close()
+
+    def _ask(self, header: dict[str, Any], parts: Sequence[bytes] = (), over: "_Line | None" = None) -> None:
         try:
-            with self._lock:
-                frames.send(self._line, header, parts)
-                frame = frames.receive(self._line)
+            frame = (over or self._line).ask(header, parts)
         except (OSError, Corrupt) as error:
             self._process.kill()  # one that hangs, or talks nonsense, is of no use
             self._process.wait()

@@ -1,4 +1,7 @@
-"""The line to the agent: it sends models and the table of routes, and is told how that went.
+"""The lines to the agent: it sends models, the table of routes and that of keys, and is told how that went.
+
+There are two, alike: each carries out one message after the other, so what comes over the second does not wait until a version
+is loaded that came over the first.
 
 ::
 
@@ -27,7 +30,7 @@ from leptonai.serving.plane.native import NativeModel
 
 
 class Control:
-    """Carries out what the agent says, one message after the other, until the line ends."""
+    """Carries out what the agent says over one line, one message after the other, until the line ends."""
 
     def __init__(self, to: router.Router, reader: asyncio.StreamReader, writer: asyncio.StreamWriter):
         self._router = to

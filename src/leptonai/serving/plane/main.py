@@ -23,22 +23,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m leptonai.serving.plane", description=__doc__)
     parser.add_argument("--listen", type=int, required=True, help="file descriptor of a listening TCP socket")
     parser.add_argument("--control", type=int, required=True, help="file descriptor of a socket pair to the agent")
+    parser.add_argument("--aside", type=int, required=True, help="of another one, for what must not wait for a load")
     parser.add_argument("--slot", type=int, default=0, help="which board is its own")
     parser.add_argument("--board", type=int, action="append", default=[], help="file descriptor of a board of counts")
     given = parser.parse_args(arguments)
-    listen, control = socket.socket(fileno=given.listen), socket.socket(fileno=given.control)
+    listen, control, aside = (socket.socket(fileno=number) for number in (given.listen, given.control, given.aside))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(listen, control, Board(given.board, given.slot)))
+        runner.run(serve(listen, control, aside, Board(given.board, given.slot)))
     os._exit(0)  # a native model may hold threads that never end
 
 
-async def serve(listen: socket.socket, control: socket.socket, board: Board) -> None:
+async def serve(listen: socket.socket, control: socket.socket, aside: socket.socket, board: Board) -> None:
     """Serve until the agent goes away or asks to end; then finish what was accepted."""
     router = Router(board)
     local = listen.getsockname()[0] in ("127.0.0.1", "::1")
     server = Server(Front(router, local=local))
     reader, writer = await asyncio.open_connection(sock=control)
     told = asyncio.create_task(Control(router, reader, writer).run())
+    reader, other = await asyncio.open_connection(sock=aside)
+    also = asyncio.create_task(Control(router, reader, other).run())
     posting = asyncio.create_task(_posting(router))
     try:
         # Callers wait in the socket's backlog until it is known what answers here: after a restart nobody gets a "not found".
@@ -50,10 +53,12 @@ async def serve(listen: socket.socket, control: socket.socket, board: Board) -> 
         await server.stop(GRACE_SECONDS)
     finally:
         told.cancel()
+        also.cancel()
         posting.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(router.close(), GRACE_SECONDS)
         writer.close()
+        other.close()
 
 
 async def _posting(router: Router) -> None:
