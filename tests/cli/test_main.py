@@ -161,7 +161,12 @@ def test_dry_runs_can_be_toml_read(tmp_path: Path) -> None:
     from leptonai.cli import formats, service
 
     record = {"name": "x", "variants": [{"model": "model_1"}], "site": "home"}
-    assert tomllib.loads(formats.to_toml(service.spec_of(record))) == {"name": "x", "model": "model_1", "site": "home"}
+    assert tomllib.loads(formats.to_toml(service.spec_of(record))) == {
+        "name": "x",
+        "model": "model_1",
+        "site": "home",
+        "public": False,
+    }
 
 
 def test_errors_list_their_fields_and_say_when_to_try_again(capsys: pytest.CaptureFixture[str]) -> None:

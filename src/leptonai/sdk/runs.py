@@ -1,6 +1,7 @@
 """Runs as user code holds them, and how one is followed to its end."""
 
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -144,9 +145,21 @@ def list_runs(
 
 
 def submit(http: "Http", stage: str, spec: dict[str, Any], **more: Any) -> RunRecord:
-    """Ask for a Run and return it as it stands, queued. `more` are the other fields of the request, such as `name`."""
+    """Ask for a Run and return it as it stands, queued. `more` are the other fields of the request, such as `name`.
+
+    Ctrl-C meanwhile cancels it: it may be there already, and the same request with the same key says which it is.
+    """
     body = {"stage": stage, "spec": spec, **{name: value for name, value in more.items() if value is not None}}
-    return RunRecord.model_validate(http.call("POST", "/runs", json=body))
+    headers = {"idempotency-key": uuid.uuid4().hex}
+    try:
+        return RunRecord.model_validate(http.call("POST", "/runs", json=body, headers=headers))
+    except KeyboardInterrupt:
+        try:
+            again = http.call("POST", "/runs", json=body, headers=headers, timeout=_CANCEL_SECONDS)
+            said = _stop(http, RunRecord.model_validate(again).id)
+        except LeptonError:
+            raise KeyboardInterrupt from None
+        raise KeyboardInterrupt(said) from None
 
 
 # -------------------------------------------------------------------------------------------------- following
