@@ -1,8 +1,10 @@
 """HTTP as clients of all kinds speak it: ahead of time, in pieces, in old versions, and hanging up in the middle."""
 
+import hashlib
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support import bundles
@@ -204,3 +206,38 @@ def test_a_deadline_of_the_caller(served: Plane) -> None:
         wire.send(post(1, b"X-Request-Timeout-Ms: soon"))
         status, _, body = wire.answer()
         assert (status, b"X-Request-Timeout-Ms" in body) == (400, True)
+
+
+def test_a_remembered_request_is_checked_anew_when_keys_or_services_change(tmp_path: Path) -> None:
+    """Heads of requests are remembered; that they were admitted holds no longer than the tables of keys and routes."""
+    plane = Plane(tmp_path)
+    digest = hashlib.sha256(b"mine").hexdigest()
+    request = post(1, b"Authorization: Bearer mine")
+    try:
+        plane.load(bundles.adder(1))
+        ids = [plane.table["adder"]]
+        model, files = bundles.adder(2)
+        plane.process.load(model, files)
+        ids.append(model.id)
+        plane.process.keys([[digest, "mine", ["adder"], None]])
+        plane.process.route([("adder", ids[1], False), ("spare", ids[0], False)])
+        with Wire(plane) as wire:
+
+            def ask() -> tuple[int, str | None]:
+                wire.send(request)
+                status, headers, _ = wire.answer()
+                return status, headers.get("x-leptonai-version")
+
+            assert [ask() for _ in range(3)] == [(200, "2")] * 3
+            plane.process.route([("adder", ids[0], False)])
+            assert ask() == (200, "1")
+            plane.process.keys([])
+            assert ask()[0] == 401
+            plane.process.keys([[digest, "mine", ["other"], None]])
+            assert ask()[0] == 403
+            plane.process.keys([[digest, "mine", ["*"], time.time() + 0.5]])
+            assert ask() == (200, "1")
+            time.sleep(0.6)
+            assert ask()[0] == 401
+    finally:
+        plane.close()

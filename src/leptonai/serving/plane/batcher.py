@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import Busy, LeptonError, Unavailable
+from leptonai.serving.plane.outputs import Batch, Part
 
 HOLD_SECONDS = 0.004  # what a batch may take on the event loop, where it holds up reading and writing
 _MEMORY = 0.9  # the share of what was learnt that stays when a batch more is seen
 _SWEEPS = 20  # how often deadlines are looked at, within the time that a request has by default
 
 Compute = Callable[[Mapping[str, Any]], dict[str, Any]]
-Outcome = dict[str, Any] | Exception
+Outcome = Part | Exception
 
 
 class Cost:
@@ -267,10 +268,11 @@ class Batcher:
                 return None
         except Exception:  # noqa: BLE001 - whatever one request did must not harm its neighbours
             return None
+        batch = Batch(outputs)
         parts: list[Outcome] = []
         start = 0
         for item in items:
-            parts.append({name: found[start : start + item.rows] for name, found in outputs.items()})
+            parts.append(Part(batch, start, start + item.rows))
             start += item.rows
         return parts
 
@@ -279,12 +281,14 @@ class Batcher:
         size = self._batch_rows
         try:
             if item.rows <= size:
-                return self._compute(item.inputs)
+                return Part(Batch(self._compute(item.inputs)), 0, item.rows)
             parts = [
                 self._compute({name: value[start : start + size] for name, value in item.inputs.items()})
                 for start in range(0, item.rows, size)
             ]
-            return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+            return Part(
+                Batch({name: np.concatenate([part[name] for part in parts]) for name in parts[0]}), 0, item.rows
+            )
         except LeptonError as error:
             return error
         except Exception as error:  # noqa: BLE001 - a runtime may raise anything; the request gets an answer all the same

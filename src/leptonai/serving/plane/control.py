@@ -55,7 +55,7 @@ class Control:
                 await self._router.load(model, _loader(model, header, frame.parts))
                 return {"op": "loaded", **about}
             if header["op"] == "keys":
-                self._router.keys.update(header["table"])
+                self._router.allow(header["table"])
                 return {"op": "kept"}
             self._router.route(router.table(header["table"]))
             return {"op": "routed"}

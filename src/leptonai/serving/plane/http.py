@@ -22,6 +22,8 @@ IDLE_SECONDS = 75.0  # between two requests
 HEADER_LIMIT = 64 * 2**10
 BODY_LIMIT = 16 * 2**20
 CONNECTIONS = 4096
+FORMS = 1024  # heads of requests that are remembered
+FORM_BYTES = 2048  # of one that is
 AHEAD = 16  # requests that a client may send before it has read the answers
 SWEEP_SECONDS = 1.0
 
@@ -36,6 +38,13 @@ _STARTS = {status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason i
 _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ONCE = frozenset({b"host", b"content-type", b"authorization", b"inference-header-content-length", b"traceparent"})
+_ALWAYS_NEW = (
+    b"x-request-id",
+    b"traceparent",
+    b"transfer-encoding",
+    b"expect",
+    b"upgrade",
+)  # no head with them is remembered
 _BAD = b"content-length: 0\r\nconnection: close\r\n\r\n"
 
 
@@ -48,22 +57,44 @@ class Answer(NamedTuple):
     close: bool = False  # the connection, after it
 
 
+class Form(NamedTuple):
+    """The head of a request, with what was found in it: a client sends the same one again and again, which means the same."""
+
+    method: bytes
+    url: bytes
+    headers: dict[bytes, bytes]
+    length: int  # of the body
+    known: Any  # what the handler made of it
+
+
 class Call:
-    """One request that arrived whole."""
+    """One request that arrived whole.
 
-    __slots__ = ("body", "connection", "headers", "keep", "method", "repeated", "start", "too_large", "url", "version")
+    `known`: set by the handler when a request with this very head may be taken the short way, without being parsed; the next
+    one comes with it.
+    """
 
-    def __init__(self, connection: "Connection"):
+    __slots__ = (
+        "body", "connection", "headers", "keep", "known", "method", "repeated", "start", "too_large", "url", "version",
+    )  # fmt: skip
+
+    def __init__(self, connection: "Connection", form: Form | None = None):
         self.connection = connection
+        self.known: Any = None if form is None else form.known
         self.start = 0.0  # when it had arrived, of `time.perf_counter`
-        self.method = b""
-        self.url = b""
         self.version = "1.1"
-        self.headers: dict[bytes, bytes] = {}  # names in lower case
         self.repeated: bytes | None = None  # a header that may stand there once, and stood there twice
         self.body = b""
         self.too_large = False
         self.keep = True
+        if form is None:
+            self.method = b""
+            self.url = b""
+            self.headers: dict[bytes, bytes] = {}  # names in lower case
+        else:
+            self.method = form.method
+            self.url = form.url
+            self.headers = form.headers  # shared: nobody changes them
 
     def answer(self, answer: Answer) -> None:
         """Send the answer; to nobody, when the caller is gone."""
@@ -86,6 +117,7 @@ class Server:
         self.limit = connections
         self.connections: set[Connection] = set()
         self.stopping = False
+        self.forms: dict[bytes, Form] = {}  # by the bytes of the head, with the empty line that ends it
         self.loop = asyncio.get_running_loop()
         self._prefix = secrets.token_hex(6)
         self._count = itertools.count(1)
@@ -128,7 +160,7 @@ class Connection(asyncio.Protocol):
     """One client."""
 
     __slots__ = (
-        "_body_bytes", "_call", "_chunks", "_current", "_failed", "_header_bytes", "_parser", "_paused", "_reading",
+        "_body_bytes", "_call", "_chunks", "_current", "_failed", "_header_bytes", "_latest", "_parser", "_paused", "_reading",
         "_server", "_since", "_transport", "_waiting", "_writable",
     )  # fmt: skip
 
@@ -138,6 +170,7 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None
         self._call: Call | None = None  # that arrives
         self._current: Call | None = None  # that is being answered
+        self._latest: Call | None = None  # that was parsed, while its bytes are at hand
         self._waiting: deque[Call] = deque()
         self._chunks: list[bytes] = []
         self._header_bytes = self._body_bytes = 0
@@ -174,16 +207,41 @@ class Connection(asyncio.Protocol):
         self._next()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came."""
+        """Parse what came; a whole request whose head was seen before needs no parser."""
         if self._failed:
             return
+        alone = self._call is None and self._current is None and self._writable and not self._waiting
+        if alone:
+            end = data.find(b"\r\n\r\n") + 4
+            form = self._server.forms.get(data[:end])
+            if form is not None and len(data) - end == form.length:
+                call = Call(self, form)
+                call.body = data[end:]
+                self._header_bytes = end
+                self._begin(call)
+                return
         try:
             self._parser.feed_data(data)
+            if alone:
+                self._remember(data)
+            self._latest = None
         except httptools.HttpParserUpgrade:
             self._failed = True  # the request is answered as if it had not asked; what follows is not ours to parse
         except httptools.HttpParserError:
             if not self._failed:  # else a limit was met, and is answered
                 self._refuse(400)
+
+    def _remember(self, data: bytes) -> None:
+        """Remember the head of a request that came whole and by itself. `data`: all that came."""
+        call = self._latest
+        if call is None or call.known is None or call.version != "1.1" or not call.keep:
+            return
+        end = data.find(b"\r\n\r\n") + 4
+        alone = data[:1].isalpha() and len(data) - end == len(call.body)
+        if alone and end <= FORM_BYTES and not any(name in call.headers for name in _ALWAYS_NEW):
+            if len(self._server.forms) >= FORMS:
+                self._server.forms.clear()
+            self._server.forms[data[:end]] = Form(call.method, call.url, call.headers, len(call.body), call.known)
 
     def eof_received(self) -> bool:
         """Say whether to keep the half that can still be written: while an answer is due."""
@@ -253,6 +311,7 @@ class Connection(asyncio.Protocol):
         call, self._call = self._call, None
         if call is None:
             return
+        self._latest = call
         self._reading = False
         self._since = self._server.loop.time()
         chunks = self._chunks
@@ -287,9 +346,8 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._current is not call:
             return
         keep = call.keep and not answer.close and not self._server.stopping and not self._failed
-        headers = call.headers
-        given = headers.get(b"x-request-id")
-        trace = headers.get(b"traceparent")
+        given = call.headers.get(b"x-request-id")
+        trace = call.headers.get(b"traceparent")
         head = b"%s%scontent-length: %d\r\nx-request-id: %s\r\n%s%s\r\n" % (
             _STARTS[answer.status],
             answer.head,

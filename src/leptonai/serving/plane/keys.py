@@ -67,6 +67,11 @@ class Keys:
             raise Unauthenticated(f"the key {entry.name!r} expired at {when} UTC: ask for a new one")
         raise Unauthenticated(_UNKNOWN if header is not None and _token(header) is not None else _NEEDED)
 
+    def ends(self, header: bytes | None) -> float | None:
+        """Return when the key of a header that was checked ends, in seconds of the wall clock; None: never, or there is none."""
+        entry = None if header is None else self._seen.get(header)
+        return None if entry is None else entry.expires
+
     def _look_up(self, header: bytes) -> Entry | None:
         token = _token(header)
         if token is None:

@@ -4,14 +4,18 @@ The processes of a plane share their numbers over a board, so each of them can a
 had counted by half a second before it died, the next one in its place goes on from.
 """
 
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from leptonai.serving.plane.board import Board
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0)
+AT_ONCE = 1024  # requests whose times are counted together; before that whenever the numbers are asked for
 STAGES = ("parse", "queue", "model", "encode", "total")
 
 
@@ -38,6 +42,11 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def observe_all(self, values: Any) -> None:
+        """Add an array of values."""
+        found = np.bincount(np.searchsorted(self.bounds, values), minlength=len(self.counts))
+        self.add(found.tolist(), float(values.sum()))
+
     def add(self, counts: Sequence[int], sum: float) -> None:
         """Add what another one counted."""
         self.counts = [mine + more for mine, more in zip(self.counts, counts, strict=True)]
@@ -53,6 +62,16 @@ class Histogram:
         yield _line(f"{name}_count", labels, total)
 
 
+class Timed(Protocol):
+    """When a request was queued, taken by its model, and computed, of `time.perf_counter`; `taken` 0: it was not."""
+
+    queued: float
+    taken: float
+    done: float
+    batch: int  # rows it was computed with
+    first: bool  # of its batch, so that a batch is counted once
+
+
 class Series:
     """The numbers of one version."""
 
@@ -61,13 +80,44 @@ class Series:
         self.stages = {stage: Histogram(SECONDS) for stage in STAGES}
         self.batch = Histogram(ROWS)
         self.load_seconds: float | None = None
+        self._times: list[tuple[float, float, float, float, float]] = []  # seconds in each stage, not yet counted
 
     def count(self, status: int) -> None:
         """Count one answer."""
         self.codes[status] = self.codes.get(status, 0) + 1
 
+    def refused(self, status: int, seconds: float) -> None:
+        """Count an answer that no model computed."""
+        self.count(status)
+        self.stages["total"].observe(seconds)
+
+    def answered(self, status: int, start: float, parsed: float, item: Timed, encoded: float) -> None:
+        """Count an answer now that it is sent. `start`, `parsed`, `encoded`: when the request had arrived, was read, and its
+        answer was ready to be sent.
+        """
+        now = time.perf_counter()
+        self.codes[status] = self.codes.get(status, 0) + 1
+        if status != 200:
+            self.stages["total"].observe(now - start)
+            return
+        done = item.done
+        # Here a request only notes its times: to find their buckets for many at once costs a tenth.
+        self._times.append((parsed - start, item.taken - item.queued, done - item.taken, encoded - done, now - start))
+        if item.first:
+            self.batch.observe(item.batch)
+            if len(self._times) >= AT_ONCE:
+                self._count_times()
+
+    def _count_times(self) -> None:
+        if not self._times:
+            return
+        times, self._times = np.array(self._times), []
+        for stage, values in zip(STAGES, times.T, strict=True):
+            self.stages[stage].observe_all(values)
+
     def note(self) -> dict[str, Any]:
         """Return all of it as JSON data."""
+        self._count_times()
         return {
             "codes": list(self.codes.items()),
             "stages": {stage: (found.counts, found.sum) for stage, found in self.stages.items() if any(found.counts)},

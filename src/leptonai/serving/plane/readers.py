@@ -13,6 +13,7 @@ from leptonai.core.nouns import FeatureType, TensorSpec
 from leptonai.serving.plane import body as json_body
 from leptonai.serving.plane import images, v2
 from leptonai.serving.plane.http import Call
+from leptonai.serving.plane.outputs import Part
 from leptonai.serving.plane.problems import Refused
 from leptonai.serving.plane.replica import Replica
 from leptonai.serving.plane.router import Route
@@ -30,7 +31,7 @@ class Read(NamedTuple):
     """A request that was understood."""
 
     inputs: Mapping[str, Any]
-    write: Callable[[Mapping[str, Any]], Written]  # of the outputs
+    write: Callable[[Part], Written]  # of the outputs
     seconds: float | None  # the deadline that the caller set
 
 

@@ -1,7 +1,7 @@
 """Which version answers under which name. What the agent says is carried out here; the agent decides."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from leptonai.core.errors import LeptonError, NotFound
@@ -49,6 +49,7 @@ class Router:
         self.metrics = Metrics(self._depths, board)
         self.keys = Keys()  # until the agent says which there are, only what is public can be called
         self._closing: set[asyncio.Task[None]] = set()
+        self.epoch: object = object()  # another one when other keys may call, or other services
 
     async def load(self, model: Model, load: Callable[[], LoadedModel]) -> None:
         """Make a version ready to answer; one that is loaded already stays. Raises `LeptonError` with the reason."""
@@ -69,12 +70,18 @@ class Router:
                 raise LeptonError(f"model {wanted.model} is not loaded, so service {wanted.service} stays where it is")
             routes[wanted.service] = self._route(wanted, self._replicas[wanted.model])
         self._routes = routes
+        self.epoch = object()
         self.told.set()
         used = {route.replica.model.id for route in routes.values()}
         for id in self._replicas.keys() - used:
             task = asyncio.create_task(self._replicas.pop(id).close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
+
+    def allow(self, table: Iterable[Sequence[Any]]) -> None:
+        """Take a new table of keys, see `Keys.update`."""
+        self.keys.update(table)
+        self.epoch = object()
 
     def admit(self, header: bytes | None, service: str) -> None:
         """Raise `Unauthenticated` or `Denied` unless the key in an Authorization header may call the service."""

@@ -1,16 +1,16 @@
 """Answers of the Open Inference Protocol, made of pieces that are ready before the first request."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import orjson
 
 from leptonai.core.nouns import Signature
 from leptonai.serving.plane import binary
+from leptonai.serving.plane.outputs import Part
 from leptonai.serving.plane.v2 import Request
 
-_NUMPY = orjson.OPT_SERIALIZE_NUMPY
+_SHAPES = 512
 _JSON = b"content-type: application/json\r\n"
 
 
@@ -30,22 +30,25 @@ class Writer:
             spec.name: b'{"name":%s,"datatype":%s,"shape":' % (orjson.dumps(spec.name), orjson.dumps(spec.datatype))
             for spec in signature.outputs
         }
+        self._shapes: dict[tuple[int, ...], bytes] = {}  # that came up, as JSON
 
-    def write(self, asked: Request, outputs: Mapping[str, Any]) -> Written:
+    def write(self, asked: Request, outputs: Part) -> Written:
         """Return the answer: every output that is wanted, with its shape and its values in row-major order."""
         tensors: list[bytes] = []
         raw: list[bytes] = []
-        for name in self._tensors:  # in the order of the signature
+        for name, start in self._tensors.items():  # in the order of the signature
             if name not in asked.outputs:
                 continue
             found = outputs[name]
-            shape = orjson.dumps(found.shape)
+            shape = self._shape(found.shape)
             if name in asked.binary:
                 data = binary.dump(found)
                 raw.append(data)
-                tensors.append(b'%s%s,"parameters":{"binary_data_size":%d}}' % (self._tensors[name], shape, len(data)))
+                tensors.append(b'%s%s,"parameters":{"binary_data_size":%d}}' % (start, shape, len(data)))
+            elif found.dtype == np.object_:
+                tensors.append(b'%s%s,"data":%s}' % (start, shape, orjson.dumps(found.ravel().tolist())))
             else:
-                tensors.append(b'%s%s,"data":%s}' % (self._tensors[name], shape, _values(found)))
+                tensors.append(b'%s%s,"data":[%s]}' % (start, shape, outputs.text(name)))
         id = b"" if asked.id is None else b',"id":' + orjson.dumps(asked.id)
         text = b'%s,"outputs":[%s]%s}' % (self._start, b",".join(tensors), id)
         if not raw:
@@ -53,8 +56,10 @@ class Writer:
         head = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % len(text)
         return Written(b"".join((text, *raw)), head)
 
-
-def _values(found: Any) -> bytes:
-    if found.dtype == np.object_:
-        return orjson.dumps(found.ravel().tolist())
-    return orjson.dumps(np.ascontiguousarray(found).reshape(-1), option=_NUMPY)
+    def _shape(self, shape: tuple[int, ...]) -> bytes:
+        found = self._shapes.get(shape)
+        if found is None:
+            found = orjson.dumps(shape)
+            if len(self._shapes) < _SHAPES:
+                self._shapes[shape] = found
+        return found
