@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 
 import httptools
 
+from leptonai.serving.plane.stream import Stream
+
 HEADER_SECONDS = 10.0
 BODY_SECONDS = 30.0
 BODY_RATE = 1024  # bytes a second that a slow body must keep after its first seconds
@@ -100,9 +102,13 @@ class Call:
         """Send the answer; to nobody, when the caller is gone."""
         self.connection.send(self, answer)
 
+    def begin(self, status: int, head: bytes) -> Stream:
+        """Begin an answer that is sent in pieces; see `serving.plane.stream`."""
+        return self.connection.begin(self, status, head)
+
 
 class Handler(Protocol):
-    """What answers: calls `call.answer` once, now or later."""
+    """What answers: calls `call.answer`, or `call.begin`, once, now or later."""
 
     def handle(self, call: Call) -> None:
         """Take one request."""
@@ -161,7 +167,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_body_bytes", "_call", "_chunks", "_current", "_failed", "_header_bytes", "_latest", "_parser", "_paused", "_reading",
-        "_server", "_since", "_transport", "_waiting", "_writable",
+        "_server", "_since", "_stream", "_transport", "_waiting", "_writable",
     )  # fmt: skip
 
     def __init__(self, server: Server):
@@ -179,6 +185,7 @@ class Connection(asyncio.Protocol):
         self._paused = False  # reading
         self._writable = True
         self._failed = False  # nothing more of this client is read
+        self._stream: Stream | None = None  # the answer that is being sent in pieces
 
     # ------------------------------------------------------------------------------------------- transport
 
@@ -195,15 +202,21 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._failed = True
         self._waiting.clear()
+        if self._stream is not None:
+            self._stream.lost()
 
     def pause_writing(self) -> None:
         """Begin no further request: the client does not read its answers."""
         self._writable = False
         self._since = self._server.loop.time()
+        if self._stream is not None:
+            self._stream.pause()
 
     def resume_writing(self) -> None:
         """Go on."""
         self._writable = True
+        if self._stream is not None:
+            self._stream.resume()
         self._next()
 
     def data_received(self, data: bytes) -> None:
@@ -244,8 +257,9 @@ class Connection(asyncio.Protocol):
             self._server.forms[data[:end]] = Form(call.method, call.url, call.headers, len(call.body), call.known)
 
     def eof_received(self) -> bool:
-        """Say whether to keep the half that can still be written: while an answer is due."""
-        return self._current is not None
+        """Say whether to keep the half that can still be written: while an answer is due, unless it is one in pieces, which
+        might be made for a long time for somebody who hung up."""
+        return self._current is not None and self._stream is None
 
     # ---------------------------------------------------------------------------------------------- parser
 
@@ -346,17 +360,11 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._current is not call:
             return
         keep = call.keep and not answer.close and not self._server.stopping and not self._failed
-        given = call.headers.get(b"x-request-id")
-        trace = call.headers.get(b"traceparent")
-        head = b"%s%scontent-length: %d\r\nx-request-id: %s\r\n%s%s\r\n" % (
-            _STARTS[answer.status],
-            answer.head,
-            len(answer.body),
-            given if given is not None and _ID.fullmatch(given) else self._server.new_id(),
-            b"traceparent: %s\r\n" % trace if trace is not None and _TRACE.fullmatch(trace) else b"",
-            (b"" if call.version == "1.1" else b"connection: keep-alive\r\n") if keep else b"connection: close\r\n",
-        )
+        head = self._head(call, answer.status, answer.head, b"content-length: %d\r\n" % len(answer.body), keep)
         self._transport.write(head if call.method == b"HEAD" else head + answer.body)
+        self._answered(keep)
+
+    def _answered(self, keep: bool) -> None:
         self._current = None
         self._since = self._server.loop.time()
         if not keep:
@@ -364,6 +372,47 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         elif self._waiting:
             self._server.loop.call_soon(self._next)  # not at once: a long row of them would fill the stack
+
+    def _head(self, call: Call, status: int, head: bytes, framing: bytes, keep: bool) -> bytes:
+        given = call.headers.get(b"x-request-id")
+        trace = call.headers.get(b"traceparent")
+        return b"%s%s%sx-request-id: %s\r\n%s%s\r\n" % (
+            _STARTS[status],
+            head,
+            framing,
+            given if given is not None and _ID.fullmatch(given) else self._server.new_id(),
+            b"traceparent: %s\r\n" % trace if trace is not None and _TRACE.fullmatch(trace) else b"",
+            (b"" if call.version == "1.1" else b"connection: keep-alive\r\n") if keep else b"connection: close\r\n",
+        )
+
+    def begin(self, call: Call, status: int, head: bytes) -> Stream:
+        """Write the head of an answer whose pieces follow."""
+        chunked = call.version == "1.1"
+        if self._transport is None or self._current is not call:
+            return Stream(None, chunked=chunked)
+        call.keep = call.keep and chunked  # in HTTP/1.0 only the end of the connection ends such a body
+        keep = call.keep and not self._server.stopping and not self._failed
+        self._transport.write(
+            self._head(call, status, head, b"transfer-encoding: chunked\r\n" if chunked else b"", keep)
+        )
+        self._stream = Stream(self, chunked=chunked)
+        if not self._writable:
+            self._stream.pause()
+        return self._stream
+
+    def piece(self, data: bytes) -> int:
+        """Write a piece of an answer that was begun; return how many bytes of it wait here."""
+        self._transport.write(data)
+        waiting: int = self._transport.get_write_buffer_size()
+        return waiting
+
+    def finish(self, last: bytes, *, whole: bool) -> None:
+        """End an answer that was begun."""
+        call, self._stream = self._current, None
+        assert call is not None  # noqa: S101  (it has a stream)
+        if last:
+            self._transport.write(last)
+        self._answered(whole and call.keep and not self._server.stopping and not self._failed)
 
     def _next(self) -> None:
         if self._transport is None or self._busy:
@@ -394,7 +443,9 @@ class Connection(asyncio.Protocol):
         if self._call is not None:
             late = waited > (BODY_SECONDS + self._body_bytes / BODY_RATE if self._reading else HEADER_SECONDS)
         elif self._current is not None:
-            return  # the answer is due from us
+            if self._stream is None or self._writable:
+                return  # the answer is due from us
+            late = waited > BODY_SECONDS  # it does not read the pieces that it was sent
         elif not self._writable:
             late = waited > BODY_SECONDS
         else:
