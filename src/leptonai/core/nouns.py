@@ -11,12 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from leptonai.core.ids import new_id
-from leptonai.core.states import RunState, ServiceState
+from leptonai.core.states import RolloutPhase, RunState, ServiceState
 
 NAME_PATTERN = r"^[a-z0-9]+((\.|[_-]+)[a-z0-9]+)*$"
 """What a name may be: lower-case letters, digits, ``.``, ``_`` and ``-``; never ``..``, never a path."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=100)]
+Percent = Annotated[int, Field(ge=0, le=100)]
 
 
 def utcnow() -> datetime:
@@ -209,11 +210,53 @@ class Alias(Record):
 
 
 class Variant(Frozen):
-    """One version that a Service sends part of its traffic to."""
+    """One version that a Service sends part of its traffic to. A shadow gets copies, and nobody gets its answers."""
 
     name: Literal["stable", "canary", "shadow"] = "stable"
     model: str  # the id of a Model
-    percent: int = 100
+    percent: Percent = 100
+
+
+class Guard(Frozen):
+    """What a new version is held to while a Service moves to it, and how fast it may go."""
+
+    steps: Annotated[tuple[Percent, ...], Field(max_length=20)] = (1, 5, 25, 50)  # per cent of the requests
+    step_seconds: float = Field(default=60.0, gt=0, le=7 * 86400)  # what a step takes at most while nothing speaks against it
+    alpha: float = Field(default=0.01, gt=0, lt=0.5)  # chance, of a whole rollout, to turn back a version that is no worse
+    errors: float = Field(default=0.02, gt=0, lt=1)  # more errors than before, as a share, that need not be excluded
+    slower: float = Field(default=1.5, ge=1, le=100)  # how many times as long an answer may take
+    agree: float = Field(default=0.8, ge=0, le=1)  # the share of answers that must be those of the version before
+    horizon: float = Field(default=0.01, gt=0, lt=1)  # of a test: a smaller difference is none
+
+
+class Decision(Frozen):
+    """One thing that was decided in a rollout, with the figures it was decided by."""
+
+    time: datetime = Field(default_factory=utcnow)
+    what: str  # "began", "loaded", "replayed", "step", "promoted", "rolled back" …
+    text: str  # one sentence
+    figures: dict[str, Any] = Field(default_factory=dict)
+
+
+class Rollout(Frozen):
+    """How a Service moves from one version to another. It goes on until its phase is an end."""
+
+    id: str
+    strategy: Literal["guarded", "now", "shadow", "split", "test"] = "guarded"
+    phase: RolloutPhase = RolloutPhase.LOADING
+    model: str  # the id of the Model that it moves to
+    before: str | None = None  # of the one that answered before, and does again after a rollback
+    by: str = ""
+    guard: Guard = Guard()
+    step: int = 0  # which of the guard's steps
+    since: datetime = Field(default_factory=utcnow)  # when the phase, or the step, began
+    seen: dict[str, Any] = Field(default_factory=dict)  # counts of this step, as far as they were told
+    story: tuple[Decision, ...] = ()  # the first and the last of them
+
+    @property
+    def going(self) -> bool:
+        """Whether it is not over."""
+        return self.phase not in (RolloutPhase.PROMOTED, RolloutPhase.ROLLED_BACK)
 
 
 class ServiceStatus(Frozen):
@@ -235,10 +278,18 @@ class Service(Record):
     unique = ("name",)
 
     site: str = "home"
-    variants: tuple[Variant, ...]
+    variants: tuple[Variant, ...]  # the first is the stable one
+    sticky: str = ""  # how a caller keeps his variant: "", "key", or the name of a header that says who he is
+    rollout: Rollout | None = None  # the one that is going, or the last one
     public: bool = False  # whether anybody who reaches its Site may call it, without a key
     stopped: bool = False
     status: ServiceStatus = ServiceStatus()
+
+    @property
+    def wanted(self) -> str:
+        """The id of the Model that was asked for last, whether or not it answers yet."""
+        going = self.rollout is not None and self.rollout.going and self.rollout.strategy == "guarded"
+        return self.rollout.model if going and self.rollout is not None else self.variants[0].model
 
 
 class Site(Record):

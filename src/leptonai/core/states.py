@@ -1,4 +1,4 @@
-"""The states of a Run and of a Service, and the moves between them that are legal."""
+"""The states of a Run, a Service and a rollout, and the moves between them that are legal."""
 
 from enum import StrEnum
 
@@ -40,3 +40,14 @@ class ServiceState(StrEnum):
     UPDATING = "updating"  # the last good version answers while a new one loads
     FAILED = "failed"  # the version asked for cannot be loaded; the last good one, if any, still answers
     STOPPED = "stopped"
+
+
+class RolloutPhase(StrEnum):
+    """How far a rollout is."""
+
+    LOADING = "loading"  # the new version is loaded, warmed and computes for the first time
+    REPLAYING = "replaying"  # it answers what the service was asked lately, and its answers are compared
+    CANARY = "canary"  # it answers part of the requests, step by step
+    WATCHING = "watching"  # shadow, split, test: until somebody, or the test, ends it
+    PROMOTED = "promoted"  # over: it answers all
+    ROLLED_BACK = "rolled back"  # over: the version before answers all
