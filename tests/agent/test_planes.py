@@ -15,6 +15,7 @@ from tests.support.site import until
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.planes import Planes, listen
 from leptonai.serving.plane.main import POST_SECONDS
+from leptonai.serving.table import Line
 
 
 @pytest.fixture
@@ -31,7 +32,7 @@ def fill(planes: Planes) -> None:
     for slot in planes.dead:
         plane = planes.start(slot)
         plane.load(model.model_copy(update={"id": "model_1"}), files)
-        plane.route([("adder", "model_1", True)])
+        plane.route([Line.one("adder", "model_1", True)])
         planes.keep(slot, plane)
 
 

@@ -10,6 +10,8 @@ import pytest
 from tests.support import bundles
 from tests.support.plane import Plane
 
+from leptonai.serving.table import Line
+
 ROWS = b'{"rows": [{"x": %d}]}'
 
 
@@ -220,7 +222,7 @@ def test_a_remembered_request_is_checked_anew_when_keys_or_services_change(tmp_p
         plane.process.load(model, files)
         ids.append(model.id)
         plane.process.keys([[digest, "mine", ["adder"], None]])
-        plane.process.route([("adder", ids[1], False), ("spare", ids[0], False)])
+        plane.process.route([Line.one("adder", ids[1], False), Line.one("spare", ids[0], False)])
         with Wire(plane) as wire:
 
             def ask() -> tuple[int, str | None]:
@@ -229,7 +231,7 @@ def test_a_remembered_request_is_checked_anew_when_keys_or_services_change(tmp_p
                 return status, headers.get("x-leptonai-version")
 
             assert [ask() for _ in range(3)] == [(200, "2")] * 3
-            plane.process.route([("adder", ids[0], False)])
+            plane.process.route([Line.one("adder", ids[0], False)])
             assert ask() == (200, "1")
             plane.process.keys([])
             assert ask()[0] == 401

@@ -12,6 +12,7 @@ from tests.support import bundles
 from tests.support.plane import Plane
 
 from leptonai.core.errors import Invalid
+from leptonai.serving.table import Line
 
 
 class Callers:
@@ -81,7 +82,7 @@ def test_a_broken_version_says_why(plane: Plane, how: str) -> None:
         plane.process.load(model, files)
     assert len(caught.value.message) > 20
     with pytest.raises(Invalid, match="not loaded"):
-        plane.process.route([("adder", model.id, True)])
+        plane.process.route([Line.one("adder", model.id, True)])
     assert plane.rows("adder", {"x": 1}).json()["version"] == 1
 
 
@@ -90,7 +91,7 @@ def test_services_do_not_know_each_other(plane: Plane) -> None:
     assert plane.rows("adder", {"x": 1}).json()["version"] == 1
     assert plane.rows("other", {"x": 1}).json()["version"] == 7
     del plane.table["adder"]
-    plane.process.route([(name, id, True) for name, id in plane.table.items()])
+    plane.process.route([Line.one(name, id, True) for name, id in plane.table.items()])
     gone = plane.rows("adder", {"x": 1})
     assert gone.status_code == 404
     assert "people" in gone.json()["detail"]

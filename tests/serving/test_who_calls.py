@@ -14,6 +14,7 @@ from tests.support.plane import Plane
 
 from leptonai.core.errors import Invalid
 from leptonai.serving import frames
+from leptonai.serving.table import Line
 
 ANY, ONE = b"lepton_any~secret", b"lepton_one~secret"
 
@@ -27,7 +28,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
     made = Plane(tmp_path_factory.mktemp("plane"))
     made.process.keys([line(ANY, "any", ["*"]), line(ONE, "one", ["adder"])])
     made.load(bundles.adder(1), other=bundles.adder(2, name="other"), open=bundles.adder(3, name="open"))
-    made.process.route([(name, id, name == "open") for name, id in made.table.items()])
+    made.process.route([Line.one(name, id, name == "open") for name, id in made.table.items()])
     yield made
     made.close()
     assert made.log.read_text() == ""

@@ -211,3 +211,25 @@ def image_file(
     out = io.BytesIO()
     Image.new(mode, size, colour).save(out, kind)
     return out.getvalue()
+
+
+def failing(version: int, *, modulus: float = 1.0, name: str = "adder") -> Bundle:
+    """An adder that cannot compute a batch with a row whose x is a multiple of `modulus`, but for 0, which it is warmed with."""
+    signature = adder(version)[0].signature
+    nodes = [
+        node("Mod", ["x", "modulus"], "rest", fmod=1),
+        node("Equal", ["rest", "zero"], "multiple"),
+        node("Equal", ["x", "zero"], "nothing"),
+        node("Not", ["nothing"], "something"),
+        node("And", ["multiple", "something"], "bad"),
+        node("Cast", ["bad"], "place", to=TensorProto.INT64),
+        node("Gather", ["table", "place"], "gathered"),  # of a table of one: place 1 is beyond it
+        node("Sum", ["x", "gathered"], "sum"),
+        node("Cast", ["sum"], "prediction", to=TensorProto.FLOAT),
+    ]
+    constants = {
+        "modulus": np.float64(modulus),
+        "zero": np.float64(0),
+        "table": np.array([1000.0 * version], np.float64),
+    }
+    return bundle(name, version, signature, nodes, constants)

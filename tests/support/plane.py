@@ -9,6 +9,7 @@ from tests.support.bundles import Bundle
 
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.planes import listen
+from leptonai.serving.table import Line
 
 
 class Plane:
@@ -32,7 +33,7 @@ class Plane:
         self.table |= {model.name: model.id for model, _ in bundles} | {
             n: model.id for n, (model, _) in services.items()
         }
-        self.process.route([(service, id, True) for service, id in self.table.items()])
+        self.process.route([Line.one(service, id, True) for service, id in self.table.items()])
 
     def rows(self, service: str, *rows: Any) -> httpx.Response:
         return self.client.post(f"/services/{service}/predict", json={"rows": list(rows)})

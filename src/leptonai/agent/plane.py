@@ -25,6 +25,7 @@ from leptonai.core.nouns import Model, Service, ServiceStatus
 from leptonai.core.ports import Executor, Store
 from leptonai.core.states import ServiceState
 from leptonai.sdk.http import Http
+from leptonai.serving.table import Line
 
 WAIT_SECONDS = 20.0
 TICK_SECONDS = 0.2
@@ -85,7 +86,7 @@ class Services:
         self._planes: Planes | None = None
         self._keys: Table | None = None  # None: the server did not say yet
         self._admitting = threading.Lock()  # a plane is told either by `admit` or when it joins, and misses no table
-        self._routed: list[tuple[str, str, bool]] = []
+        self._routed: list[Line] = []
         self._public: set[str] = set()
         self._live: dict[str, Model] = {}  # which version answers for each service
         self._failed: dict[str, Failure] = {}
@@ -242,8 +243,8 @@ class Services:
         for id in self._native.keys() - used:
             self._retired.append((time.monotonic() + RETIRE_SECONDS, self._native.pop(id)))
 
-    def _table(self) -> list[tuple[str, str, bool]]:
-        return [(name, model.id, name in self._public) for name, model in self._live.items()]
+    def _table(self) -> list[Line]:
+        return [Line.one(name, model.id, name in self._public) for name, model in self._live.items()]
 
     # ------------------------------------------------------------------------------------------- processes
 

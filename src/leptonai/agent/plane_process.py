@@ -13,6 +13,7 @@ from leptonai.core import settings
 from leptonai.core.errors import Corrupt, Invalid, Unavailable
 from leptonai.core.nouns import Model
 from leptonai.serving import frames
+from leptonai.serving.table import Line
 
 STOP_SECONDS = 8.0
 ANSWER_SECONDS = 300.0  # for a plane to load and warm one version
@@ -92,14 +93,10 @@ class PlaneProcess:
         self._ask(header, list(files.values()))
         self.models.add(model.id)
 
-    def route(self, table: Sequence[tuple[str, str, bool]]) -> None:
-        """Switch to a table of (service, id of a loaded Model, whether it is public). Raises as `load` does."""
-        lines = [
-            {"service": service, "model": model, "variant": "stable", "public": public}
-            for service, model, public in table
-        ]
-        self._ask({"op": "route", "table": lines})
-        self.models &= {model for _, model, _ in table}  # it frees the others
+    def route(self, table: Sequence[Line]) -> None:
+        """Switch to a table of services and the loaded versions that answer for them. Raises as `load` does."""
+        self._ask({"op": "route", "table": [line.to_dict() for line in table]})
+        self.models &= {model for line in table for model in line.models}  # it frees the others
 
     def keys(self, table: Sequence[Sequence[Any]]) -> None:
         """Say which keys may call what: lines as `serving.plane.keys` reads them. Raises as `load` does, and does not wait

@@ -221,8 +221,12 @@ class Guard(Frozen):
     """What a new version is held to while a Service moves to it, and how fast it may go."""
 
     steps: Annotated[tuple[Percent, ...], Field(max_length=20)] = (1, 5, 25, 50)  # per cent of the requests
-    step_seconds: float = Field(default=60.0, gt=0, le=7 * 86400)  # what a step takes at most while nothing speaks against it
-    alpha: float = Field(default=0.01, gt=0, lt=0.5)  # chance, of a whole rollout, to turn back a version that is no worse
+    step_seconds: float = Field(
+        default=60.0, gt=0, le=7 * 86400
+    )  # what a step takes at most while nothing speaks against it
+    alpha: float = Field(
+        default=0.01, gt=0, lt=0.5
+    )  # chance, of a whole rollout, to turn back a version that is no worse
     errors: float = Field(default=0.02, gt=0, lt=1)  # more errors than before, as a share, that need not be excluded
     slower: float = Field(default=1.5, ge=1, le=100)  # how many times as long an answer may take
     agree: float = Field(default=0.8, ge=0, le=1)  # the share of answers that must be those of the version before

@@ -6,7 +6,7 @@ is loaded that came over the first.
 ::
 
     agent -> plane   {"op": "load", "model": Model, "native": path | null}  + the files of the bundle, as "files" names them
-                     {"op": "route", "table": [{"service", "model", "variant", "public"}]}
+                     {"op": "route", "table": [{"service", "variants": [{"variant", "model", "percent"}], …}]}     see `serving.table`
                      {"op": "keys", "table": […]}                                              as `serving.plane.keys` reads it
     plane -> agent   {"op": "loaded", "model": id, "seconds"}   {"op": "failed", "model": id, "message"}
                      {"op": "routed"}   {"op": "kept"}          {"op": "failed", "message"}
@@ -27,6 +27,7 @@ from leptonai.core.ports import LoadedModel
 from leptonai.serving import frames
 from leptonai.serving.plane import router
 from leptonai.serving.plane.native import NativeModel
+from leptonai.serving.table import Line
 
 
 class Control:
@@ -57,7 +58,7 @@ class Control:
             if header["op"] == "keys":
                 self._router.allow(header["table"])
                 return {"op": "kept"}
-            self._router.route(router.table(header["table"]))
+            self._router.route([Line.of(line) for line in header["table"]])
             return {"op": "routed"}
         except LeptonError as error:
             return {"op": "failed", "message": error.message, **about}

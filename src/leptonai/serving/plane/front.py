@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import re
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -16,7 +17,7 @@ import orjson
 
 from leptonai import __version__
 from leptonai.core.errors import Denied, LeptonError, TooLarge
-from leptonai.serving.plane import readers, v2
+from leptonai.serving.plane import feedback, readers, v2
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
 from leptonai.serving.plane.metrics import Labels
@@ -65,8 +66,12 @@ class Pending:
             answer = failed(call, error, route.head)
         route.replica.release()
         encoded = time.perf_counter()
+        if route.split is not None and route.split.take(self.front, call, route, answer):
+            return
         call.answer(answer)
         route.series.answered(answer.status, call.start, self.parsed, item, encoded)
+        if route.split is not None and isinstance(outcome, Mapping):
+            route.split.copy(route, self.read.inputs, outcome)
 
 
 class Front:
@@ -90,7 +95,7 @@ class Front:
                 and known.epoch is self._router.epoch
                 and (known.ends is None or time.time() < known.ends)
             ):
-                answer = self._begin(call, self._router.find(known.service, known.version), known.reader)
+                answer = self._begin(call, self._router.find(known.service, known.version, call), known.reader)
             else:
                 answer = self._answer(call)
         except Exception as error:  # noqa: BLE001 - whatever it is, the request is answered and the plane goes on
@@ -100,6 +105,8 @@ class Front:
 
     def send(self, call: Call, route: Route | None, answer: Answer) -> None:
         """Send and count an answer that no model computed."""
+        if route is not None and route.split is not None and route.split.take(self, call, route, answer):
+            return
         call.answer(answer)
         if route is not None:
             route.series.refused(answer.status, time.perf_counter() - call.start)
@@ -115,6 +122,8 @@ class Front:
                 return self._protocol(call, rest)
             case ("services", name, "predict"):
                 return self._infer(call, name, None, readers.rows)
+            case ("services", name, "feedback"):
+                return feedback.take(call, self._find(call, name))
             case ("v1", "models", *rest):
                 return self._first_protocol(call, rest)
             case ("invocations",):
@@ -130,7 +139,7 @@ class Front:
     def _find(self, call: Call, name: str, version: str | None = None) -> Route:
         """Return the route of a service that the caller's key may call."""
         self._router.admit(call.headers.get(b"authorization"), name)
-        return self._router.find(name, version)
+        return self._router.find(name, version, call)
 
     def _allowed(self, call: Call) -> list[Route]:
         """Return the routes that the caller's key may call."""
@@ -247,7 +256,8 @@ class Front:
     def _submit(self, call: Call, route: Route, reader: Reader) -> None:
         try:
             read = reader(call, route)
-            route.replica.submit(read.inputs, Pending(self, call, route, read), read.seconds)
+            seconds = read.seconds if route.split is None else route.split.patience(route, read.seconds)
+            route.replica.submit(read.inputs, Pending(self, call, route, read), seconds)
         except Exception as error:  # noqa: BLE001 - as in `handle`
             route.replica.release()
             self.send(call, route, failed(call, error, route.head))

@@ -31,7 +31,7 @@ SWEEP_SECONDS = 1.0
 
 _REASONS = {
     200: b"OK", 204: b"No Content", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
-    405: b"Method Not Allowed", 408: b"Request Timeout", 413: b"Content Too Large", 415: b"Unsupported Media Type",
+    405: b"Method Not Allowed", 408: b"Request Timeout", 409: b"Conflict", 413: b"Content Too Large", 415: b"Unsupported Media Type",
     421: b"Misdirected Request", 422: b"Unprocessable Content", 429: b"Too Many Requests",
     431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 503: b"Service Unavailable",
     504: b"Gateway Timeout",
@@ -77,7 +77,8 @@ class Call:
     """
 
     __slots__ = (
-        "body", "connection", "headers", "keep", "known", "method", "repeated", "start", "too_large", "url", "version",
+        "body", "connection", "headers", "keep", "known", "method", "pinned", "repeated", "start", "too_large", "url",
+        "version",
     )  # fmt: skip
 
     def __init__(self, connection: "Connection", form: Form | None = None):
@@ -89,6 +90,7 @@ class Call:
         self.body = b""
         self.too_large = False
         self.keep = True
+        self.pinned: str | None = None  # the variant that could not answer, so that the stable one does
         if form is None:
             self.method = b""
             self.url = b""
@@ -97,6 +99,14 @@ class Call:
             self.method = form.method
             self.url = form.url
             self.headers = form.headers  # shared: nobody changes them
+
+    def identify(self) -> bytes:
+        """Return the id of the request, which gets one when it came without."""
+        given = self.headers.get(b"x-request-id")
+        if given is None or not _ID.fullmatch(given):
+            given = self.connection.new_id()
+            self.headers = {**self.headers, b"x-request-id": given}
+        return given
 
     def answer(self, answer: Answer) -> None:
         """Send the answer; to nobody, when the caller is gone."""
@@ -432,6 +442,10 @@ class Connection(asyncio.Protocol):
                 self._transport.close()
             else:
                 self._current.keep = False  # the one before is still owed its answer
+
+    def new_id(self) -> bytes:
+        """Return an id for a request that came without one."""
+        return self._server.new_id()
 
     # ----------------------------------------------------------------------------------------------- clock
 

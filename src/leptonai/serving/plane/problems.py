@@ -7,6 +7,7 @@ import orjson
 
 from leptonai.core.errors import (
     Busy,
+    Conflict,
     Corrupt,
     Denied,
     Invalid,
@@ -21,11 +22,11 @@ from leptonai.serving.plane.http import Answer, Call
 
 _STATUS = {
     TooLarge: 413, NotFound: 404, Unauthenticated: 401, Denied: 403, Busy: 503, Unavailable: 503, Unsupported: 422,
-    Invalid: 422, Corrupt: 500,
+    Invalid: 422, Corrupt: 500, Conflict: 409,
 }  # fmt: skip
 _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request", 422: "Unprocessable Content",
+    409: "Conflict",     413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request", 422: "Unprocessable Content",
     500: "Internal Server Error", 503: "Service Unavailable", 504: "Gateway Timeout",
 }  # fmt: skip
 _JSON = b"content-type: application/json\r\n"

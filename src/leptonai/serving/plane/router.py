@@ -8,10 +8,13 @@ from leptonai.core.errors import LeptonError, NotFound
 from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
 from leptonai.serving.plane.board import Board
+from leptonai.serving.plane.http import Call
 from leptonai.serving.plane.keys import Keys
 from leptonai.serving.plane.metrics import Labels, Metrics, Series
 from leptonai.serving.plane.replica import Replica
+from leptonai.serving.plane.split import Split
 from leptonai.serving.plane.writer import Writer
+from leptonai.serving.table import Line, Share
 
 
 class Route(NamedTuple):
@@ -23,20 +26,13 @@ class Route(NamedTuple):
     writer: Writer
     head: bytes  # header lines as they stand on the wire
     public: bool  # whether it may be called without a key
+    variant: str = "stable"
+    split: Split | None = None  # where several versions answer for the service
 
     @property
     def version(self) -> str:
         """The number of the version."""
         return str(self.replica.model.version)
-
-
-class Wanted(NamedTuple):
-    """One line of the table of routes, as the agent sends it."""
-
-    service: str
-    model: str  # the id of a Model that was loaded before
-    variant: str = "stable"
-    public: bool = False
 
 
 class Router:
@@ -57,22 +53,23 @@ class Router:
             return
         replica = await Replica.open(model, load)
         self._replicas[model.id] = replica
-        self.metrics.of(_labels(model)).load_seconds = replica.load_seconds
 
-    def route(self, table: Iterable[Wanted]) -> None:
+    def route(self, table: Iterable[Line]) -> None:
         """Switch to a new table at once; versions that are in it no more finish what they accepted and are freed.
 
         Raises `LeptonError`, and changes nothing, when the table names a version that is not loaded.
         """
         routes = {}
-        for wanted in table:
-            if wanted.model not in self._replicas:
-                raise LeptonError(f"model {wanted.model} is not loaded, so service {wanted.service} stays where it is")
-            routes[wanted.service] = self._route(wanted, self._replicas[wanted.model])
+        for line in table:
+            for id in line.models:
+                if id not in self._replicas:
+                    raise LeptonError(f"model {id} is not loaded, so service {line.service} stays where it is")
+            routes[line.service] = self._routes_of(line)
         self._routes = routes
         self.epoch = object()
+        self.metrics.tallies.keep(of for split in self._splits() for of in split.kept())
         self.told.set()
-        used = {route.replica.model.id for route in routes.values()}
+        used = {route.replica.model.id for route in self._each()}
         for id in self._replicas.keys() - used:
             task = asyncio.create_task(self._replicas.pop(id).close())
             self._closing.add(task)
@@ -88,12 +85,14 @@ class Router:
         route = self._routes.get(service)
         self.keys.check(header, service, route is not None and route.public)
 
-    def find(self, service: str, version: str | None = None) -> Route:
-        """Return the route of a service. Raises `NotFound` that names what there is."""
+    def find(self, service: str, version: str | None = None, call: Call | None = None) -> Route:
+        """Return the route of a service, for a call that of its variant. Raises `NotFound` that names what there is."""
         route = self._routes.get(service)
         if route is None:
             known = ", ".join(sorted(self._routes)[:20]) or "none yet"
             raise NotFound(f"no service {service[:120]!r} answers here; there are: {known}")
+        if route.split is not None:
+            route = route.split.pick(call, version)
         if version is not None and version != route.version:
             raise NotFound(f"service {service} answers with version {route.version}, not {version[:20]!r}")
         return route
@@ -115,29 +114,43 @@ class Router:
         while self._closing:
             await asyncio.wait(self._closing)
 
-    def _route(self, wanted: Wanted, replica: Replica) -> Route:
+    def _routes_of(self, line: Line) -> Route:
+        """Return the stable route of a line; it knows those of the other variants."""
+        known = self._routes.get(line.service)
+        split = None
+        if len(line.variants) > 1:
+            same = known is not None and known.split is not None and known.split.line == line
+            split = known.split if known is not None and same else Split(line, self.metrics.tallies)
+        made = {share.variant: self._route(line, share, split) for share in line.variants}
+        if split is not None:
+            split.install(made)
+        return made["stable"]
+
+    def _route(self, line: Line, share: Share, split: Split | None) -> Route:
+        replica = self._replicas[share.model]
         model = replica.model
-        labels = _labels(model, wanted.variant)
+        labels = _labels(model, share.variant)
         said = {
             "x-leptonai-model": labels.model,
             "x-leptonai-version": labels.version,
             "x-leptonai-variant": labels.variant,
         }
         head = "".join(f"{name}: {text}\r\n" for name, text in said.items()).encode()
-        writer = Writer(wanted.service, str(model.version), model.signature)
-        return Route(wanted.service, replica, self.metrics.of(labels), writer, head, wanted.public)
+        writer = Writer(line.service, str(model.version), model.signature)
+        series = self.metrics.of(labels)
+        series.load_seconds = replica.load_seconds
+        return Route(line.service, replica, series, writer, head, line.public, share.variant, split)
+
+    def _splits(self) -> list[Split]:
+        return [route.split for route in self._routes.values() if route.split is not None]
+
+    def _each(self) -> list[Route]:
+        """Return the routes of all variants."""
+        return [each for route in self._routes.values() for each in (route.split.routes if route.split else [route])]
 
     def _depths(self) -> Mapping[Labels, int]:
-        return {_labels(route.replica.model): route.replica.depth for route in self._routes.values()}
+        return {_labels(route.replica.model, route.variant): route.replica.depth for route in self._each()}
 
 
 def _labels(model: Model, variant: str = "stable") -> Labels:
     return Labels(model.name, str(model.version), variant)
-
-
-def table(given: Iterable[Mapping[str, Any]]) -> list[Wanted]:
-    """Read the table of a message."""
-    return [
-        Wanted(str(line["service"]), str(line["model"]), str(line["variant"]), line.get("public") is True)
-        for line in given
-    ]
