@@ -35,6 +35,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("planes", "LEPTONAI_PLANES", str(min(8, len(os.sched_getaffinity(0)))), "how many serving processes answer on the one port of a Site; each holds all models"),
         Setting("warm", "LEPTONAI_WARM", "auto", "flavours whose libraries are loaded ahead: 'auto', 'none', or such as 'torch,data'"),
         Setting("providers", "LEPTONAI_PROVIDERS", "CPUExecutionProvider", "where ONNX Runtime computes, best first: such as 'TensorrtExecutionProvider,CUDAExecutionProvider'"),
+        Setting("precision", "LEPTONAI_PRECISION", "fp32", "what models may be computed in: 'fp32', or 'auto': rounder where the answers stay the same"),
+        Setting("race_seconds", "LEPTONAI_RACE_SECONDS", "1", "how long runtimes race for a new model, in the background; 0: the plain one computes"),
     )
 }  # fmt: skip
 
