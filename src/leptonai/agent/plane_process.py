@@ -12,7 +12,8 @@ from typing import Any
 from leptonai.core import settings
 from leptonai.core.errors import Corrupt, Invalid, Unavailable
 from leptonai.core.nouns import Model
-from leptonai.serving import frames
+from leptonai.serving import frames, seen
+from leptonai.serving.seen import Seen
 from leptonai.serving.table import Line
 
 STOP_SECONDS = 8.0
@@ -104,6 +105,20 @@ class PlaneProcess:
         """
         self._ask({"op": "keys", "table": [list(line) for line in table]}, over=self._aside)
 
+    def watch(self, shares: Mapping[str, float]) -> None:
+        """Say which share of each service's requests goes to the prediction log. Raises as `load` does, without waiting."""
+        self._ask({"op": "watch", "shares": dict(shares)}, over=self._aside)
+
+    def recent(self, service: str, limit: int = 256) -> list[Seen]:
+        """Return the last requests of a service that it kept, newest last. Raises as `load` does, without waiting."""
+        frame = self._ask({"op": "recent", "service": service, "limit": limit}, over=self._aside)
+        return seen.unpack(frame.header["entries"], frame)
+
+    def logged(self) -> tuple[list[Seen], int]:
+        """Take what it has for the prediction log; and how many it had to drop since it runs. Raises as `recent` does."""
+        frame = self._ask({"op": "logged"}, over=self._aside)
+        return seen.unpack(frame.header["entries"], frame), int(frame.header["dropped"])
+
     def close(self) -> None:
         """Let it finish what it accepted, then end it."""
         self._hang_up()  # it ends when the line does
@@ -123,7 +138,7 @@ class PlaneProcess:
         self._aside.close()
         self._line.close()
 
-    def _ask(self, header: dict[str, Any], parts: Sequence[bytes] = (), over: "_Line | None" = None) -> None:
+    def _ask(self, header: dict[str, Any], parts: Sequence[bytes] = (), over: "_Line | None" = None) -> frames.Frame:
         try:
             frame = (over or self._line).ask(header, parts)
         except (OSError, Corrupt) as error:
@@ -136,3 +151,4 @@ class PlaneProcess:
             raise Unavailable("the serving plane went away")
         if frame.header["op"] == "failed":
             raise Invalid(frame.header["message"])
+        return frame

@@ -8,8 +8,11 @@ is loaded that came over the first.
     agent -> plane   {"op": "load", "model": Model, "native": path | null}  + the files of the bundle, as "files" names them
                      {"op": "route", "table": [{"service", "variants": [{"variant", "model", "percent"}], …}]}     see `serving.table`
                      {"op": "keys", "table": […]}                                              as `serving.plane.keys` reads it
+                     {"op": "watch", "shares": {service: share}}           which share of its requests the prediction log wants
+                     {"op": "recent", "service", "limit"}   {"op": "logged"}                   as `serving.seen` packs them
     plane -> agent   {"op": "loaded", "model": id, "seconds"}   {"op": "failed", "model": id, "message"}
-                     {"op": "routed"}   {"op": "kept"}          {"op": "failed", "message"}
+                     {"op": "routed"}   {"op": "kept"}   {"op": "watched"}   {"op": "failed", "message"}
+                     {"op": "recent" | "logged", "entries": […], "dropped"}  + the arrays
 
 The files come decrypted over a socket pair that no other process has, and stay in memory: the plane holds no key of the
 store and writes nothing.
@@ -24,7 +27,7 @@ from leptonai.core import plugins
 from leptonai.core.errors import LeptonError
 from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
-from leptonai.serving import frames
+from leptonai.serving import frames, seen
 from leptonai.serving.plane import router
 from leptonai.serving.plane.native import NativeModel
 from leptonai.serving.table import Line
@@ -43,7 +46,9 @@ class Control:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while (frame := await frames.receive_async(self._reader)) is not None:
                 answer = await self._do(frame)
-                self._writer.write(frames.pack(answer))
+                parts = answer.pop("parts", [])
+                self._writer.write(frames.pack(answer, parts))
+                self._writer.writelines(parts)
                 del frame  # the files of a model that is loaded are not needed any more
                 await self._writer.drain()
 
@@ -58,12 +63,24 @@ class Control:
             if header["op"] == "keys":
                 self._router.allow(header["table"])
                 return {"op": "kept"}
+            if header["op"] in ("watch", "recent", "logged"):
+                return self._watched(header)
             self._router.route([Line.of(line) for line in header["table"]])
             return {"op": "routed"}
         except LeptonError as error:
             return {"op": "failed", "message": error.message, **about}
         except Exception as error:  # noqa: BLE001 - whatever a model does while it loads, the plane goes on
             return {"op": "failed", "message": f"it cannot be loaded: {type(error).__name__}: {error}"[:500], **about}
+
+    def _watched(self, header: dict[str, Any]) -> dict[str, Any]:
+        """Answer what is asked of the requests that were looked at, see `serving.plane.recent`."""
+        watch = self._router.watch
+        if header["op"] == "watch":
+            watch.tell(header["shares"])
+            return {"op": "watched"}
+        found = watch.drain() if header["op"] == "logged" else watch.recent(header["service"], header["limit"])
+        entries, parts = seen.pack(found)
+        return {"op": header["op"], "entries": entries, "dropped": watch.dropped, "parts": parts}
 
 
 def _loader(model: Model, header: dict[str, Any], parts: list[bytes]) -> Callable[[], LoadedModel]:

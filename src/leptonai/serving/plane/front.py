@@ -72,6 +72,14 @@ class Pending:
         route.series.answered(answer.status, call.start, self.parsed, item, encoded)
         if route.split is not None and isinstance(outcome, Mapping):
             route.split.copy(route, self.read.inputs, outcome)
+        tap = route.tap
+        tap.left -= 1
+        if (
+            tap.left <= 0
+            or encoded >= tap.due
+            or (tap.every and (answer.status != 200 or b"traceparent" in call.headers))
+        ):
+            tap.look(self, item, answer, encoded)
 
 
 class Front:

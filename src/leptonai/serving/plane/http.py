@@ -77,7 +77,7 @@ class Call:
     """
 
     __slots__ = (
-        "body", "connection", "headers", "keep", "known", "method", "pinned", "repeated", "start", "too_large", "url",
+        "body", "connection", "headers", "id", "keep", "known", "method", "pinned", "repeated", "start", "too_large", "url",
         "version",
     )  # fmt: skip
 
@@ -85,6 +85,7 @@ class Call:
         self.connection = connection
         self.known: Any = None if form is None else form.known
         self.start = 0.0  # when it had arrived, of `time.perf_counter`
+        self.id = b""  # that the answer carries, once it is sent
         self.version = "1.1"
         self.repeated: bytes | None = None  # a header that may stand there once, and stood there twice
         self.body = b""
@@ -386,11 +387,12 @@ class Connection(asyncio.Protocol):
     def _head(self, call: Call, status: int, head: bytes, framing: bytes, keep: bool) -> bytes:
         given = call.headers.get(b"x-request-id")
         trace = call.headers.get(b"traceparent")
+        call.id = given if given is not None and _ID.fullmatch(given) else self._server.new_id()
         return b"%s%s%sx-request-id: %s\r\n%s%s\r\n" % (
             _STARTS[status],
             head,
             framing,
-            given if given is not None and _ID.fullmatch(given) else self._server.new_id(),
+            call.id,
             b"traceparent: %s\r\n" % trace if trace is not None and _TRACE.fullmatch(trace) else b"",
             (b"" if call.version == "1.1" else b"connection: keep-alive\r\n") if keep else b"connection: close\r\n",
         )

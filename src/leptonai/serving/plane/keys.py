@@ -72,6 +72,11 @@ class Keys:
         entry = None if header is None else self._seen.get(header)
         return None if entry is None else entry.expires
 
+    def who(self, header: bytes | None) -> str:
+        """Return the name of the key in a header that was checked; `NOBODY` where there is none."""
+        entry = None if header is None else self._seen.get(header) or self._look_up(header)
+        return NOBODY if entry is None else entry.name
+
     def _look_up(self, header: bytes) -> Entry | None:
         token = _token(header)
         if token is None:

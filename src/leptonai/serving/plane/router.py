@@ -11,6 +11,7 @@ from leptonai.serving.plane.board import Board
 from leptonai.serving.plane.http import Call
 from leptonai.serving.plane.keys import Keys
 from leptonai.serving.plane.metrics import Labels, Metrics, Series
+from leptonai.serving.plane.recent import Tap, Watch
 from leptonai.serving.plane.replica import Replica
 from leptonai.serving.plane.split import Split
 from leptonai.serving.plane.writer import Writer
@@ -26,6 +27,7 @@ class Route(NamedTuple):
     writer: Writer
     head: bytes  # header lines as they stand on the wire
     public: bool  # whether it may be called without a key
+    tap: Tap
     variant: str = "stable"
     split: Split | None = None  # where several versions answer for the service
 
@@ -44,6 +46,7 @@ class Router:
         self._routes: dict[str, Route] = {}
         self.metrics = Metrics(self._depths, board)
         self.keys = Keys()  # until the agent says which there are, only what is public can be called
+        self.watch = Watch(self.keys)
         self._closing: set[asyncio.Task[None]] = set()
         self.epoch: object = object()  # another one when other keys may call, or other services
 
@@ -66,6 +69,7 @@ class Router:
                     raise LeptonError(f"model {id} is not loaded, so service {line.service} stays where it is")
             routes[line.service] = self._routes_of(line)
         self._routes = routes
+        self.watch.only(routes)
         self.epoch = object()
         self.metrics.tallies.keep(of for split in self._splits() for of in split.kept())
         self.told.set()
@@ -139,7 +143,9 @@ class Router:
         writer = Writer(line.service, str(model.version), model.signature)
         series = self.metrics.of(labels)
         series.load_seconds = replica.load_seconds
-        return Route(line.service, replica, series, writer, head, line.public, share.variant, split)
+        return Route(
+            line.service, replica, series, writer, head, line.public, self.watch.tap(line.service), share.variant, split
+        )
 
     def _splits(self) -> list[Split]:
         return [route.split for route in self._routes.values() if route.split is not None]
