@@ -6,7 +6,6 @@ import io
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from leptonai.core.errors import FieldError, Invalid, TooLarge
 from leptonai.core.nouns import TensorSpec
@@ -20,6 +19,8 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 def decode(data: bytes, spec: TensorSpec) -> Any:
     """Return a file as uint8 (height, width, channels), as the model takes it. Raises `Invalid`, `TooLarge`."""
+    from PIL import Image, UnidentifiedImageError  # most planes never see an image file, and need not hold this library
+
     height, width, channels = spec.shape[1:]
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
