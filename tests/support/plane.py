@@ -15,10 +15,12 @@ from leptonai.serving.table import Line
 class Plane:
     """A real plane process, told what an agent would tell it, and a client of it."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, *, grpc: bool = False):
         self.log = folder / "plane.log"
         (self.socket,) = listen(0, 1)
-        self.process = PlaneProcess(self.socket, self.log)
+        (self.grpc,) = listen(0, 1) if grpc else (None,)
+        self.process = PlaneProcess(self.socket, self.log, grpc=self.grpc)
+        self.grpc_url = "" if self.grpc is None else f"127.0.0.1:{self.grpc.getsockname()[1]}"
         self.port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         # Its services are public; the client has a key, so that it is told what there is not.
@@ -42,3 +44,5 @@ class Plane:
         self.client.close()
         self.process.close()
         self.socket.close()
+        if self.grpc is not None:
+            self.grpc.close()

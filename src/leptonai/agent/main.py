@@ -115,14 +115,18 @@ class Agent:
 
     def _beat(self) -> None:
         facts: dict[str, Any] | None = facts_of_this_machine()
+        grpc: str | None = None
         while not self._stopping.is_set():
             held = self._holdings.all()
+            if self._services.grpc != grpc:
+                grpc = self._services.grpc
+                facts = facts_of_this_machine()
             runs = [{"id": one.run.id, "epoch": one.run.epoch} for one in held]
             body = {
                 "agent": self.name,
                 "runs": runs,
                 "plane": self._services.url,
-                **({"facts": facts} if facts else {}),
+                **({"facts": facts | ({"grpc": grpc} if grpc else {})} if facts else {}),
             }
             try:
                 answer = self._http.call("POST", f"/sites/{self._site}/heartbeat", json=body, timeout=10.0)

@@ -102,6 +102,12 @@ class Services:
         made = self._planes
         return None if made is None else f"http://127.0.0.1:{made.port}"
 
+    @property
+    def grpc(self) -> str | None:
+        """Where it answers gRPC, as gRPC's clients take it; None where it does not."""
+        made = self._planes
+        return None if made is None or made.grpc_port is None else f"127.0.0.1:{made.grpc_port}"
+
     def watch(self) -> None:
         """Ask the server what the Services are meant to be, until the agent stops."""
         fingerprint, pause = "", 0.1
@@ -253,8 +259,11 @@ class Services:
         if self._planes is None:
             log = self._home / "logs" / "plane.log"
             log.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-            self._planes = Planes(self._port, log, int(settings.number("planes")))
+            grpc = int(settings.number("grpc_port"))
+            self._planes = Planes(self._port, log, int(settings.number("planes")), grpc=grpc)
             self._port = self._planes.port
+            if grpc and self._planes.grpc_port != grpc:
+                _log.warning("port %d is taken: gRPC is answered at %d", grpc, self._planes.grpc_port)
         planes = self._planes
         if planes.dead:
             self._pause(planes)
@@ -355,6 +364,7 @@ class Services:
             live=() if live is None else (live.id,),
             message=message,
             url=None if url is None else f"{url}/services/{service.name}/predict",
+            grpc_url=self.grpc,
         )
         if status == self._said.get(service.name, service.status):
             return

@@ -43,14 +43,26 @@ class _Line:
 class PlaneProcess:
     """A plane that runs, or that ran: after it died, make another one on the same socket."""
 
-    def __init__(self, listening: socket.socket, log: Path, boards: Sequence[int] = (), slot: int = 0):
-        """`boards`: the memory on which those that share a port keep their counts, see `agent.planes`."""
+    def __init__(
+        self,
+        listening: socket.socket,
+        log: Path,
+        boards: Sequence[int] = (),
+        slot: int = 0,
+        grpc: socket.socket | None = None,
+    ):
+        """`boards`: the memory on which those that share a port keep their counts, see `agent.planes`. `grpc`: what listens for
+        gRPC, where that is on.
+        """
         pairs = [socket.socketpair() for _ in range(2)]
         self.models: set[str] = set()  # ids of what it was given
         numbers = (listening.fileno(), *(theirs.fileno() for _, theirs in pairs), *boards)
         command = ["-P", "-m", "leptonai.serving.plane", "--listen", str(numbers[0]), "--control", str(numbers[1])]
         command += ["--aside", str(numbers[2])]
         command += ["--slot", str(slot), *(f"--board={board}" for board in boards)]
+        if grpc is not None:
+            numbers = (*numbers, grpc.fileno())
+            command += ["--grpc", str(grpc.fileno())]
         environment = settings.environment()
         environment.pop(settings.SETTINGS["api_key"].variable, None)  # the plane asks the server nothing
         try:

@@ -23,9 +23,11 @@ _T = TypeVar("_T")
 class Planes:
     """The slots of a Site's serving processes. Used by one thread; what is in them may die at any time."""
 
-    def __init__(self, port: int, log: Path, count: int, host: str = "127.0.0.1"):
+    def __init__(self, port: int, log: Path, count: int, host: str = "127.0.0.1", grpc: int = 0):
+        """`port`: where they answer, if it is free; `grpc`: where they answer gRPC too, 0 for nowhere."""
         self._log = log
         self._sockets = listen(port, count, host)
+        self._grpc = listen(grpc, count, host) if grpc else []
         self._boards = [_board() for _ in range(count)]
         self.members: list[PlaneProcess | None] = [None] * count
 
@@ -33,6 +35,11 @@ class Planes:
     def port(self) -> int:
         """Where they answer."""
         return int(self._sockets[0].getsockname()[1])
+
+    @property
+    def grpc_port(self) -> int | None:
+        """Where they answer gRPC."""
+        return int(self._grpc[0].getsockname()[1]) if self._grpc else None
 
     @property
     def alive(self) -> list[PlaneProcess]:
@@ -47,7 +54,8 @@ class Planes:
     def start(self, slot: int) -> PlaneProcess:
         """Start a process for a slot; it is a member once it was given what it is to serve, see `keep`."""
         self.bury(slot)
-        return PlaneProcess(self._sockets[slot], self._log, self._boards, slot)
+        grpc = self._grpc[slot] if self._grpc else None
+        return PlaneProcess(self._sockets[slot], self._log, self._boards, slot, grpc)
 
     def keep(self, slot: int, plane: PlaneProcess) -> None:
         """Make a process the one of its slot."""
@@ -69,7 +77,7 @@ class Planes:
         members = [member for member in self.members if member is not None]
         self.members = [None] * len(self.members)
         together(PlaneProcess.close, members)
-        for listening in self._sockets:
+        for listening in (*self._sockets, *self._grpc):
             listening.close()
         for board in self._boards:
             os.close(board)

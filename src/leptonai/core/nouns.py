@@ -271,6 +271,7 @@ class ServiceStatus(Frozen):
     live: tuple[str, ...] = ()  # ids of the Models that answer now
     message: str = ""
     url: str | None = None
+    grpc_url: str | None = None  # host:port
 
 
 class Service(Record):

@@ -50,6 +50,15 @@ class Service:
         tail = f"/services/{self.name}/predict"
         return found if found.endswith(tail) else found.rstrip("/") + tail
 
+    @property
+    def grpc_url(self) -> str:
+        """Where it answers the Open Inference Protocol over gRPC: ``host:port``. Raises `Unavailable` where gRPC is off."""
+        found = self.record.status.grpc_url or self.status.grpc_url
+        if found is None:
+            why = self._why() if self.record.status.url is None else "start the server with --grpc-port 8001"
+            raise Unavailable(f"service {self.name} does not answer gRPC: {why}")
+        return found
+
     def refresh(self) -> Self:
         """Ask the server how it stands."""
         self.record = ServiceRecord.model_validate(self._client.http.call("GET", f"/services/{self.name}"))
@@ -125,6 +134,7 @@ class Service:
         facts = {
             "state": str(status.state),
             "url": self.url if status.url else None,
+            "grpc": status.grpc_url,
             "model": ", ".join(f"{v.model} ({v.name}, {v.percent} %)" for v in self.record.variants),
             "site": self.record.site,
             "public": "yes: anybody may call it, without a key" if self.record.public else None,

@@ -39,7 +39,7 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
     old = service.status
     state = ServiceState.UPDATING if old.live and not service.stopped else ServiceState.STARTING
     # `rev` will be that of the record once this is written: what the Site says carries it, and so names this deploy.
-    status = ServiceStatus(state=state, rev=service.rev + 1, live=old.live, url=old.url)
+    status = ServiceStatus(state=state, rev=service.rev + 1, live=old.live, url=old.url, grpc_url=old.grpc_url)
     public = service.public if spec.public is None else spec.public
     changed = {"variants": variants, "public": public, "stopped": False, "status": status, "by": desk.by}
     return Changes(change=(service.model_copy(update=changed),))

@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from typing import Protocol
 
 import uvloop
 
@@ -18,22 +19,40 @@ GRACE_SECONDS = 5
 POST_SECONDS = 0.5
 
 
+class Door(Protocol):
+    """A way in: it accepts connections on a socket until it is to stop."""
+
+    async def start(self, listen: socket.socket) -> None:
+        """Accept connections."""
+
+    async def stop(self, grace: float) -> None:
+        """Finish what was accepted, within so many seconds."""
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Serve on a socket that the agent listens on, told by the agent over another; both come as file descriptors."""
     parser = argparse.ArgumentParser(prog="python -m leptonai.serving.plane", description=__doc__)
     parser.add_argument("--listen", type=int, required=True, help="file descriptor of a listening TCP socket")
     parser.add_argument("--control", type=int, required=True, help="file descriptor of a socket pair to the agent")
     parser.add_argument("--aside", type=int, required=True, help="of another one, for what must not wait for a load")
+    parser.add_argument("--grpc", type=int, help="file descriptor of a listening TCP socket for gRPC")
     parser.add_argument("--slot", type=int, default=0, help="which board is its own")
     parser.add_argument("--board", type=int, action="append", default=[], help="file descriptor of a board of counts")
     given = parser.parse_args(arguments)
     listen, control, aside = (socket.socket(fileno=number) for number in (given.listen, given.control, given.aside))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(listen, control, aside, Board(given.board, given.slot)))
+        grpc = None if given.grpc is None else socket.socket(fileno=given.grpc)
+        runner.run(serve(listen, control, aside, Board(given.board, given.slot), grpc))
     os._exit(0)  # a native model may hold threads that never end
 
 
-async def serve(listen: socket.socket, control: socket.socket, aside: socket.socket, board: Board) -> None:
+async def serve(
+    listen: socket.socket,
+    control: socket.socket,
+    aside: socket.socket,
+    board: Board,
+    grpc: socket.socket | None = None,
+) -> None:
     """Serve until the agent goes away or asks to end; then finish what was accepted."""
     router = Router(board)
     local = listen.getsockname()[0] in ("127.0.0.1", "::1")
@@ -49,8 +68,12 @@ async def serve(listen: socket.socket, control: socket.socket, aside: socket.soc
         await asyncio.wait([told, known], return_when=asyncio.FIRST_COMPLETED)
         known.cancel()
         await server.start(listen)
+        doors: list[Door] = [server]
+        if grpc is not None:
+            doors.append(_grpc_server(router))
+            await doors[1].start(grpc)
         await asyncio.wait([told])
-        await server.stop(GRACE_SECONDS)
+        await asyncio.gather(*(door.stop(GRACE_SECONDS) for door in doors))
     finally:
         told.cancel()
         also.cancel()
@@ -59,6 +82,14 @@ async def serve(listen: socket.socket, control: socket.socket, aside: socket.soc
             await asyncio.wait_for(router.close(), GRACE_SECONDS)
         writer.close()
         other.close()
+
+
+def _grpc_server(router: Router) -> Door:
+    """Return what answers gRPC. It is imported only here: who does not use it pays nothing for it."""
+    from leptonai.serving.plane.grpc.server import Server as GrpcServer
+    from leptonai.serving.plane.grpc.service import Service
+
+    return GrpcServer(Service(router).open)
 
 
 async def _posting(router: Router) -> None:

@@ -8,12 +8,11 @@ from leptonai.core.errors import LeptonError, NotFound
 from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
 from leptonai.serving.plane.board import Board
-from leptonai.serving.plane.http import Call
 from leptonai.serving.plane.keys import Keys
 from leptonai.serving.plane.metrics import Labels, Metrics, Series
 from leptonai.serving.plane.recent import Tap, Watch
 from leptonai.serving.plane.replica import Replica
-from leptonai.serving.plane.split import Split
+from leptonai.serving.plane.split import Asker, Split
 from leptonai.serving.plane.writer import Writer
 from leptonai.serving.table import Line, Share
 
@@ -89,7 +88,7 @@ class Router:
         route = self._routes.get(service)
         self.keys.check(header, service, route is not None and route.public)
 
-    def find(self, service: str, version: str | None = None, call: Call | None = None) -> Route:
+    def find(self, service: str, version: str | None = None, call: Asker | None = None) -> Route:
         """Return the route of a service, for a call that of its variant. Raises `NotFound` that names what there is."""
         route = self._routes.get(service)
         if route is None:

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from leptonai.core.errors import LeptonError
 from leptonai.serving.plane.alike import Spread, alike
@@ -18,8 +18,6 @@ from leptonai.serving.plane.tally import Of, Tallies, Tally
 from leptonai.serving.table import Line
 
 if TYPE_CHECKING:
-    from leptonai.serving.plane.front import Front
-    from leptonai.serving.plane.http import Answer, Call
     from leptonai.serving.plane.router import Route
 
 COPIES = 8  # that wait or are computed at once, of a service in one process
@@ -28,6 +26,35 @@ PATIENCE_SECONDS = 5.0  # how long a canary may take before the stable version i
 IDS = 65536  # requests whose value was told, so that none counts twice
 
 _WHOLE = 2.0**64
+
+
+class Asker(Protocol):
+    """A request, whichever way it came."""
+
+    pinned: str | None  # the variant that could not answer it, as the stable version is to do
+    start: float
+
+    @property
+    def headers(self) -> Mapping[bytes, bytes]:
+        """What its caller said of it."""
+
+    def identify(self) -> bytes:
+        """Return its id."""
+
+
+class Taker(Protocol):
+    """What takes a request, once more."""
+
+    def handle(self, call: Any) -> None:
+        """Answer it."""
+
+
+class Said(Protocol):
+    """An answer."""
+
+    @property
+    def status(self) -> int:
+        """Its status, as HTTP counts."""
 
 
 class Split:
@@ -72,7 +99,7 @@ class Split:
 
     # ------------------------------------------------------------------------------------------ who gets what
 
-    def pick(self, call: "Call | None", version: str | None = None) -> "Route":
+    def pick(self, call: "Asker | None", version: str | None = None) -> "Route":
         """Return the route that a request goes to. Who names a version gets it."""
         if call is not None and call.pinned is not None:
             return self._routes["stable"]
@@ -85,7 +112,7 @@ class Split:
                     return route
         return self._routes["stable"]
 
-    def _place(self, call: "Call | None") -> float:
+    def _place(self, call: "Asker | None") -> float:
         """Return where a request stands between 0 and 100: for one caller always at the same place."""
         if call is not None:
             who = None if self._sticky is None else call.headers.get(self._sticky)
@@ -106,7 +133,7 @@ class Split:
 
     # ------------------------------------------------------------------------------------- what came of it
 
-    def take(self, front: "Front", call: "Call", route: "Route", answer: "Answer") -> bool:
+    def take(self, front: Taker, call: Asker, route: "Route", answer: Said) -> bool:
         """Count an answer; return whether it is not to be sent, as the stable version is asked for another one."""
         seconds = time.perf_counter() - call.start
         if call.pinned is not None:  # this is that other one: what the caller did wrong, no version is blamed for
@@ -170,7 +197,7 @@ class Split:
 
     # -------------------------------------------------------------------------------------------- what it is worth
 
-    def tell(self, call: "Call", request: str, value: float) -> str | None:
+    def tell(self, call: Asker, request: str, value: float) -> str | None:
         """Count what a caller says an answer was worth, from 0 to 1; return the variant, or None when it was told before."""
         if request in self._told:
             return None
