@@ -13,6 +13,7 @@ import pytest
 
 from leptonai.core import settings
 
+os.environ["LEPTONAI_RACE_SECONDS"] = "0"  # tests of races set it: elsewhere they would only take time from the others
 settings.silence_libraries()  # before any test imports them; it stays for the whole run
 
 # Variables that libraries set for themselves when they are first imported.

@@ -284,3 +284,26 @@ def _listener(path: Path) -> int:
         return None
 
     return int(until(look))
+
+
+def test_what_won_a_race_computes_also_after_a_restart(tmp_path: Path) -> None:
+    """The race is held after the version answers. Which way wins depends on the machine: here it is written down before."""
+    home = Home(tmp_path / "home", LEPTONAI_RACE_SECONDS="0.05")
+    try:
+        (one,) = home.keep(bundles.adder(1))
+        home.start()
+        home.deploy("sum", one)
+        home.settled("sum", "ready", one)
+        races = home.folder / "races.json"
+        until(races.exists)
+        home.stop()
+        kept = json.loads(races.read_text())
+        (key,) = kept
+        kept[key]["chosen"] = {"runtime": "onnx", "threads": 2, "precision": "fp32", "device": "cpu"}
+        races.write_text(json.dumps(kept))
+        home.start()
+        home.settled("sum", "ready", one)
+        assert predict(home, "sum", {"x": 1}).json()["predictions"] == [{"prediction": 1001.0}]
+        assert json.loads(races.read_text())[key]["chosen"]["threads"] == 2
+    finally:
+        home.stop()

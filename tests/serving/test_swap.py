@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from tests.support import bundles
 from tests.support.plane import Plane
 
 from leptonai.core.errors import Invalid
+from leptonai.core.ports import Variant
 from leptonai.serving.table import Line
 
 
@@ -148,3 +150,20 @@ def test_a_plane_without_a_service_says_so(plane: Plane) -> None:
     plane.process.route([])
     assert plane.client.get("/v2/health/ready").json() == {"ready": True}
     assert "none yet" in plane.rows("adder", {"x": 1}).text
+
+
+def test_a_change_of_the_way_to_compute_fails_no_request(plane: Plane) -> None:
+    ways = [Variant("onnx", threads=2), Variant("openvino"), None]
+    if find_spec("openvino") is None:
+        del ways[1]
+    model, files = bundles.adder(1)
+    plane.load((model, files))
+    with Callers(plane, "adder") as callers:
+        for way in ways * 3:
+            plane.process.load(model, files, way=way)
+            callers.wait_for_more(20)
+        with pytest.raises(Invalid, match="in fp32, not in bf16"):
+            plane.process.load(model, files, way=Variant("onnx", precision="bf16"))
+        callers.wait_for_more(20)
+    assert not callers.wrong
+    assert set(callers.answers) == {1}

@@ -19,6 +19,7 @@ from leptonai.agent.keys import Table
 from leptonai.agent.native_process import NativeProcess
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.planes import Planes, together
+from leptonai.agent.races import Races
 from leptonai.core import settings
 from leptonai.core.errors import Busy, Invalid, LeptonError, NotFound, Unavailable
 from leptonai.core.nouns import Model, Service, ServiceStatus
@@ -90,6 +91,7 @@ class Services:
         self._public: set[str] = set()
         self._live: dict[str, Model] = {}  # which version answers for each service
         self._failed: dict[str, Failure] = {}
+        self._races = Races(home, int(settings.number("planes")))
         self._native: dict[str, NativeProcess] = {}
         self._retired: list[tuple[float, NativeProcess]] = []
         self._said: dict[str, ServiceStatus] = {}
@@ -150,6 +152,7 @@ class Services:
             except LeptonError as error:
                 _log.warning("services: %s", error.message)
                 self._stopping.wait(1.0)
+        self._races.close()
         self._close()
 
     def wake(self) -> None:
@@ -170,6 +173,7 @@ class Services:
         for name in self._said.keys() - {desired.service.name for desired in told}:
             del self._said[name]
         self._retire()
+        self._take_winners()
         if wanted:
             if self._planes is None:
                 self._live = {d.service.name: model for d in wanted if (model := d.last_good) is not None}
@@ -208,6 +212,7 @@ class Services:
         self._live[name] = desired.models[id]
         self._route()
         self._report(desired, ServiceState.READY)
+        self._race(desired.models[id])
 
     def _load(self, model: Model) -> None:
         """Load a version beside what answers. Raises `Invalid` when it cannot be, or when a plane dies of it."""
@@ -228,12 +233,31 @@ class Services:
             files, native = {_ONNX: self._read(model.files[_ONNX])}, None
         else:
             files, native = {}, self._start_native(model).path
+        way = self._races.known(model)
 
         def give(plane: PlaneProcess) -> None:
             if model.id not in plane.models:
-                plane.load(model, files, native)
+                plane.load(model, files, native, way)
 
         each(give)
+
+    def _race(self, model: Model) -> None:
+        """Find out, beside what goes on, what computes a version best."""
+        if _ONNX in model.files and self._races.wants(model):
+            self._races.enter(model, {_ONNX: self._read(model.files[_ONNX])})
+
+    def _take_winners(self) -> None:
+        """Have the planes compute as a race showed to be best. One that cannot goes on as it does."""
+        while not self._races.found.empty():
+            won = self._races.found.get()
+            model = next((model for model in self._live.values() if model.id == won.model), None)
+            if model is None or self._planes is None:
+                continue
+            files = {_ONNX: self._read(model.files[_ONNX])}
+            try:
+                self._planes.each(lambda plane, m=model, f=files, w=won.variant: plane.load(m, f, way=w))  # type: ignore[misc]
+            except LeptonError as error:
+                _log.warning("model %s/%s: %s", model.name, model.version, error.message)
 
     def _read(self, blob: str) -> bytes:
         with self._blobs().open(blob) as file:

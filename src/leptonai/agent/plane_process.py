@@ -6,12 +6,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from leptonai.core import settings
 from leptonai.core.errors import Corrupt, Invalid, Unavailable
 from leptonai.core.nouns import Model
+from leptonai.core.ports import Variant
 from leptonai.serving import frames, seen
 from leptonai.serving.seen import Seen
 from leptonai.serving.table import Line
@@ -95,13 +97,19 @@ class PlaneProcess:
         """Whether it runs."""
         return self._process.poll() is None
 
-    def load(self, model: Model, files: Mapping[str, bytes], native: Path | None = None) -> None:
-        """Load and warm a version. Raises `Invalid` with the reason why it cannot, `Unavailable` when the plane is gone."""
+    def load(
+        self, model: Model, files: Mapping[str, bytes], native: Path | None = None, way: Variant | None = None
+    ) -> None:
+        """Load and warm a version, or have a loaded one computed in another `way`; None: by the plain runtime.
+
+        Raises `Invalid` with the reason why it cannot, `Unavailable` when the plane is gone.
+        """
         header = {
             "op": "load",
             "model": model.model_dump(mode="json"),
             "native": None if native is None else str(native),
             "files": list(files),
+            "way": None if way is None else asdict(way),
         }
         self._ask(header, list(files.values()))
         self.models.add(model.id)

@@ -42,7 +42,9 @@ class Winner(NamedTuple):
 
 
 class Races:
-    """The races of one Site, one at a time. Made and used by one thread; `found` is filled by another."""
+    """The races of one Site, one at a time. Made and used by one thread; another one fills `found` with what won, where that
+    is not what the planes took by themselves.
+    """
 
     def __init__(self, home: Path, processes: int):
         self.found: SimpleQueue[Winner] = SimpleQueue()
@@ -59,16 +61,18 @@ class Races:
         self._closed = False
 
     def known(self, model: Model) -> Variant | None:
-        """Return what won before, or None when the model was not raced yet."""
+        """Return what won before, or None: the model was not raced yet, or the plain runtime won."""
         kept = self._kept.get(self._key(model))
-        return None if kept is None else Variant(**kept["chosen"])
+        return None if kept is None else _unless_plain(Variant(**kept["chosen"]))
+
+    def wants(self, model: Model) -> bool:
+        """Say whether a model was not raced yet."""
+        return self._seconds > 0 and model.id not in self._asked and self._key(model) not in self._kept
 
     def enter(self, model: Model, files: Mapping[str, bytes]) -> None:
         """Have a model raced, unless that was done or is not worth it. `files`: its bundle; returns at once."""
         data = files.get(_ONNX)
-        if data is None or len(data) > LARGEST or self._seconds <= 0 or self._closed:
-            return
-        if model.id in self._asked or self._key(model) in self._kept:
+        if data is None or len(data) > LARGEST or self._closed or not self.wants(model):
             return
         self._asked.add(model.id)
         self._queue.put((model, files))
@@ -104,7 +108,8 @@ class Races:
             self._keep()
             chosen = Variant(**answer["chosen"])
             _log.info("model %s/%s is computed by %s", model.name, model.version, chosen.name)
-            self.found.put(Winner(model.id, chosen))
+            if _unless_plain(chosen) is not None:
+                self.found.put(Winner(model.id, chosen))
 
     def _race(self, model: Model, files: Mapping[str, bytes]) -> dict[str, Any]:
         ours, theirs = socket.socketpair()
@@ -148,6 +153,13 @@ class Races:
     def _key(self, model: Model) -> str:
         machine = {"processes": self._processes, "cores": len(os.sched_getaffinity(0)), **_libraries()}
         return json.dumps([model.files.get(_ONNX, model.id), self._precision, machine], sort_keys=True)
+
+
+def _unless_plain(variant: Variant) -> Variant | None:
+    """Return a variant that is not what a plane takes by itself."""
+    first = (settings.get("providers") or "CPU").strip()
+    plain = variant == Variant("onnx") and first.startswith("CPU")
+    return None if plain else variant
 
 
 @cache

@@ -5,7 +5,7 @@ is loaded that came over the first.
 
 ::
 
-    agent -> plane   {"op": "load", "model": Model, "native": path | null}  + the files of the bundle, as "files" names them
+    agent -> plane   {"op": "load", "model": Model, "native": path | null, "way": Variant | null}  + the files of the bundle, as "files" names them
                      {"op": "route", "table": [{"service", "variants": [{"variant", "model", "percent"}], …}]}     see `serving.table`
                      {"op": "keys", "table": […]}                                              as `serving.plane.keys` reads it
                      {"op": "watch", "shares": {service: share}}           which share of its requests the prediction log wants
@@ -26,7 +26,7 @@ from typing import Any
 from leptonai.core import plugins
 from leptonai.core.errors import LeptonError
 from leptonai.core.nouns import Model
-from leptonai.core.ports import LoadedModel
+from leptonai.core.ports import LoadedModel, Variant
 from leptonai.serving import frames, seen
 from leptonai.serving.plane import router
 from leptonai.serving.plane.native import NativeModel
@@ -58,7 +58,7 @@ class Control:
         try:
             if header["op"] == "load":
                 model = Model.model_validate(header["model"])
-                await self._router.load(model, _loader(model, header, frame.parts))
+                await self._router.load(model, _loader(model, header, frame.parts), _way(header).name)
                 return {"op": "loaded", **about}
             if header["op"] == "keys":
                 self._router.allow(header["table"])
@@ -86,4 +86,10 @@ class Control:
 def _loader(model: Model, header: dict[str, Any], parts: list[bytes]) -> Callable[[], LoadedModel]:
     if header["native"] is not None:
         return lambda: NativeModel(header["native"], model.signature)
-    return lambda: plugins.runtime("onnx").load(dict(zip(header["files"], parts, strict=True)))
+    files, way = dict(zip(header["files"], parts, strict=True)), _way(header)
+    return lambda: plugins.runtime(way.runtime).load(files, way.threads, precision=way.precision, device=way.device)
+
+
+def _way(header: dict[str, Any]) -> Variant:
+    """Return how the agent wants a model computed: by the plain runtime, or by what won a race."""
+    return Variant(**header["way"]) if header.get("way") else Variant("onnx", device="")

@@ -21,8 +21,9 @@ WARM_ROWS = (1, 2, 8, 8)
 class Replica:
     """A model that answers. `uses` counts the requests that hold it, so that it is closed under none of them."""
 
-    def __init__(self, model: Model, loaded: LoadedModel, seconds: float, cost: Cost):
+    def __init__(self, model: Model, loaded: LoadedModel, seconds: float, cost: Cost, way: str = ""):
         self.model = model
+        self.way = way  # how it is computed, where something else than the plain runtime was chosen
         self.load_seconds = seconds
         self.uses = 0
         self.columns = Columns(model.signature)
@@ -30,20 +31,30 @@ class Replica:
         self.quick = Quick(model.signature)
         self._loaded = loaded
         self._unused = asyncio.Event()
-        waits = getattr(loaded, "waits", False)
-        self._batcher = Batcher(f"model {model.name}/{model.version}", loaded.predict, cost=None if waits else cost)
+        self._batcher = self._queue(cost)
 
     @classmethod
-    async def open(cls, model: Model, load: Callable[[], LoadedModel]) -> "Replica":
+    async def open(cls, model: Model, load: Callable[[], LoadedModel], way: str = "") -> "Replica":
         """Load the model and compute a few batches with it. Raises `LeptonError` with the reason why it cannot serve."""
         start = time.perf_counter()
-        loaded = await asyncio.to_thread(load)
-        try:
-            cost = await asyncio.to_thread(warm, model.signature, loaded)
-        except BaseException:
-            loaded.close()
-            raise
-        return cls(model, loaded, time.perf_counter() - start, cost)
+        loaded, cost = await _warmed(model, load)
+        return cls(model, loaded, time.perf_counter() - start, cost, way)
+
+    async def become(self, load: Callable[[], LoadedModel], way: str) -> None:
+        """Compute in another way from now on; what was accepted before is finished in the one before.
+
+        Raises `LeptonError`, and changes nothing, when that way does not load or compute.
+        """
+        loaded, cost = await _warmed(self.model, load)
+        model, batcher = self._loaded, self._batcher
+        self._loaded, self.way = loaded, way
+        self._batcher = self._queue(cost)
+        await batcher.close()
+        await asyncio.to_thread(model.close)
+
+    def _queue(self, cost: Cost) -> Batcher:
+        name, loaded = f"model {self.model.name}/{self.model.version}", self._loaded
+        return Batcher(name, loaded.predict, cost=None if getattr(loaded, "waits", False) else cost)
 
     @property
     def depth(self) -> int:
@@ -76,6 +87,15 @@ class Replica:
             await self._unused.wait()
         await self._batcher.close()
         await asyncio.to_thread(self._loaded.close)
+
+
+async def _warmed(model: Model, load: Callable[[], LoadedModel]) -> tuple[LoadedModel, Cost]:
+    loaded = await asyncio.to_thread(load)
+    try:
+        return loaded, await asyncio.to_thread(warm, model.signature, loaded)
+    except BaseException:
+        loaded.close()
+        raise
 
 
 def warm(signature: Signature, loaded: LoadedModel) -> Cost:

@@ -49,12 +49,16 @@ class Router:
         self._closing: set[asyncio.Task[None]] = set()
         self.epoch: object = object()  # another one when other keys may call, or other services
 
-    async def load(self, model: Model, load: Callable[[], LoadedModel]) -> None:
-        """Make a version ready to answer; one that is loaded already stays. Raises `LeptonError` with the reason."""
-        if model.id in self._replicas:
-            return
-        replica = await Replica.open(model, load)
-        self._replicas[model.id] = replica
+    async def load(self, model: Model, load: Callable[[], LoadedModel], way: str = "") -> None:
+        """Make a version ready to answer. One that is loaded already stays, or is computed in another `way` from now on.
+
+        Raises `LeptonError` with the reason.
+        """
+        replica = self._replicas.get(model.id)
+        if replica is None:
+            self._replicas[model.id] = await Replica.open(model, load, way)
+        elif way != replica.way:
+            await replica.become(load, way)
 
     def route(self, table: Iterable[Line]) -> None:
         """Switch to a new table at once; versions that are in it no more finish what they accepted and are freed.
