@@ -249,7 +249,7 @@ def test_a_native_model_is_served_by_its_framework_in_a_process_of_its_own(
     assert home.settled("warmth", "failed", model, 60)["message"]
     assert predict(home, "warmth", {"x": 3}).json()["version"] == 1
 
-    folder = home.folder / "jobs" / f"native-{model.id}"
+    folder = home.folder / "jobs" / f"native-{model.id}" / "w0"
     worker = _listener(folder / "answer.sock")
     assert [oct(p.stat().st_mode & 0o777) for p in (folder, folder / "answer.sock")] == ["0o700", "0o600"]
     os.kill(worker, signal.SIGKILL)

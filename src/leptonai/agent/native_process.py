@@ -1,88 +1,129 @@
-"""The process of a native model, as the agent holds it."""
+"""The workers of one version, as the agent holds them."""
 
 import contextlib
 import itertools
-import logging
+import os
 import shutil
-import socket
-import time
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
-from leptonai.agent.native import ANSWER, LOAD
-from leptonai.core.errors import Invalid, LeptonError, from_dict
+from leptonai.agent.workers.slot import Slot
+from leptonai.core.errors import Corrupt, Invalid
 from leptonai.core.nouns import Model
-from leptonai.core.ports import Executor, Job
-from leptonai.serving import frames
-from leptonai.serving.plane.native import connect
+from leptonai.core.ports import Executor
+from leptonai.serving import sealed
+from leptonai.serving.predictor import FILES, WRITTEN
+from leptonai.serving.workers import WHY, Work, slot
 
-START_SECONDS = 180.0  # its framework may have to be imported first
-
-_log = logging.getLogger(__name__)
-_number = itertools.count(1)
+MOST_FILES = 200
+_numbers = itertools.count(1)
 
 
 class NativeProcess:
-    """Starts the process, gives it the model, and starts another one in its place when it dies."""
+    """Starts the workers, gives them the version, and starts another one in the place of each that dies or hangs."""
 
-    def __init__(self, executor: Executor, model: Model, files: Mapping[str, bytes], folder: Path):
+    def __init__(
+        self,
+        executor: Executor,
+        model: Model,
+        files: Mapping[str, bytes],
+        folder: Path,
+        open: Callable[[str], BinaryIO] | None = None,
+        log: Path | None = None,
+    ):
+        """`files`: those that are given to the code; `open` opens a blob, for those that came with it. `log`: a folder."""
         self.model = model
-        self.path = folder / ANSWER  # where the plane reaches it, whichever process that is
-        self._executor = executor
-        self._files = files
+        self.path = folder  # where the planes find the workers
+        self.work = Work.of(model)
         self._folder = folder
-        self._job = ""
-        self._failures = 0
-        self._retry_at = 0.0
+        self._files = files
+        self._open = open
+        self._executor = executor
+        self._log = log
+        self._sealed: list[tuple[str, int]] = []
+        self._slots: list[Slot] = []
+        self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Start it and return when the model is loaded. Raises `Invalid` with the reason why it cannot be."""
+        """Start them and return when all have loaded it. Raises `LeptonError` with the reason why it cannot be loaded."""
         self._folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        for name in (LOAD, ANSWER):
-            (self._folder / name).unlink(missing_ok=True)
-        self._job = f"native-{self.model.id}-{next(_number)}"
-        flavour = str(self.model.lineage.get("flavour", "data"))
-        self._executor.start(Job(self._job, "leptonai.agent.native:main", {}, self._folder, flavour))
-        with self._connect() as line:
-            try:
-                frames.send(
-                    line, {"op": "load", "model": self.model.model_dump(mode="json")}, list(self._files.values())
+        for old in self._folder.iterdir():
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        self._sealed = [(name.removeprefix(FILES), self._seal(name)) for name in sorted(self._names())]
+        stem = f"{self.model.name}-{self.model.version}"
+        for number in range(self.work.workers):
+            folder = slot(self._folder, number)
+            folder.mkdir(mode=0o700)
+            if self._log is not None:  # so that it outlives the folder
+                self._log.mkdir(parents=True, mode=0o700, exist_ok=True)
+                (folder / "output.log").symlink_to(self._log / f"service-{stem}-{number}.log")
+            self._slots.append(
+                Slot(
+                    self._executor,
+                    self.model,
+                    self.work,
+                    self._files,
+                    self._sealed,
+                    folder,
+                    lambda: f"native-{self.model.id}-{next(_numbers)}",
+                    self._died,
                 )
-                frame = frames.receive(line)
-            except OSError:
-                frame = None
-        if frame is None:
-            raise Invalid("the process of the model died while it loaded it; the agent's log may say why")
-        if frame.header["op"] == "failed":
-            raise from_dict(frame.header["error"])
+            )
+        for made in self._slots:
+            made.start()
+        reasons = [made.first() for made in self._slots]
+        if (reason := next(filter(None, reasons), None)) is not None:
+            raise reason
+
+    @property
+    def trouble(self) -> str:
+        """Why none of them can compute now; "" while one can."""
+        if not self._slots or any(made.up for made in self._slots):
+            return ""
+        return f"no worker of it runs: {self._slots[0].reason or 'it is being started'}"
 
     def keep_up(self) -> None:
-        """Start another process when the last one died; one that cannot be started is tried again ever more slowly."""
-        if self._executor.poll(self._job) is None or time.monotonic() < self._retry_at:
-            return
-        _log.warning("the process of model %s died; it is started again", self.model.id)
-        try:
-            self.start()
-            self._failures = 0
-        except LeptonError as error:
-            self._failures += 1
-            self._retry_at = time.monotonic() + min(2.0**self._failures, 60.0)
-            _log.error("model %s: %s", self.model.id, error.message)
+        """Nothing: each worker is looked after by a thread of its own."""
 
     def close(self) -> None:
-        """End it and remove its folder."""
-        if self._job:
-            self._executor.stop(self._job, 1.0)
+        """End them and remove their folder."""
+        for made in self._slots:
+            made.stop()
+        for made in self._slots:
+            made.join()
+        for _, number in self._sealed:
+            os.close(number)
+        self._sealed = []
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _connect(self) -> socket.socket:
-        until = time.monotonic() + START_SECONDS
-        while True:
-            with contextlib.suppress(OSError):
-                return connect(self._folder / LOAD)
-            end = self._executor.poll(self._job)
-            if end is not None:
-                raise Invalid(f"the process of the model ended before it began: {end.limit or f'code {end.code}'}")
-            if time.monotonic() > until:
-                raise Invalid(f"the process of the model did not start within {START_SECONDS:g} s")
-            time.sleep(0.02)
+    def _names(self) -> Iterator[str]:
+        found = [name for name in self.model.files if name.startswith(FILES)]
+        if len(found) > MOST_FILES:
+            raise Invalid(f"it has {len(found)} files of its own, and {MOST_FILES} is the most: pack them into one")
+        yield from found
+
+    def _seal(self, name: str) -> int:
+        """Put a file into memory that nobody can change; workers share it, and no plaintext touches a disk."""
+        if self._open is None:
+            raise Corrupt("there is no store to read the files of the version from")
+        with self._open(self.model.files[name]) as source:
+            return sealed.seal(source, name)
+
+    def _died(self, reason: str) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            new = self._folder / f"{WHY}.new"
+            new.write_text(reason, "utf-8")
+            new.replace(self._folder / WHY)
+
+
+def bundle(model: Model) -> dict[str, str]:
+    """Return the blobs of the files that are given to the code, by name. Raises `Invalid` when one is missing."""
+    needed: tuple[tuple[str, ...], ...] = (("code",), ("weights.safetensors", "model.skops"), ("fitted.json",))
+    if model.framework == WRITTEN:
+        needed = (("code",), ("predictor.json",))
+    names = [next((name for name in some if name in model.files), None) for some in needed]
+    if None in names:
+        raise Invalid("its bundle has neither model.onnx nor the files of its framework")
+    return {name: model.files[name] for name in names if name is not None}

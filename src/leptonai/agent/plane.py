@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 
 from leptonai.agent.keys import Table
-from leptonai.agent.native_process import NativeProcess
+from leptonai.agent.native_process import NativeProcess, bundle
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.planes import Planes, together
 from leptonai.agent.races import Races
@@ -34,7 +34,6 @@ CRASHES = 2  # of the plane, while it loads one version: then that version is at
 RETIRE_SECONDS = 10.0  # for a native model to finish what it was given
 
 _ONNX = "model.onnx"
-_NATIVE = ("code", ("weights.safetensors", "model.skops"), "fitted.json")
 
 _log = logging.getLogger(__name__)
 
@@ -340,14 +339,10 @@ class Services:
     def _start_native(self, model: Model) -> NativeProcess:
         found = self._native.get(model.id)
         if found is None:
-            names = [
-                next((n for n in (name if isinstance(name, tuple) else (name,)) if n in model.files), None)
-                for name in _NATIVE
-            ]
-            if None in names:
-                raise Invalid("its bundle has neither model.onnx nor the files of its framework")
-            files = {name: self._read(model.files[name]) for name in names if name is not None}
-            found = NativeProcess(self._executor, model, files, self._home / "jobs" / f"native-{model.id}")
+            files = {name: self._read(blob) for name, blob in bundle(model).items()}
+            folder = self._home / "jobs" / f"native-{model.id}"
+            log = self._home / "logs"
+            found = NativeProcess(self._executor, model, files, folder, self._blobs().open, log)
             self._native[model.id] = found
             try:
                 found.start()

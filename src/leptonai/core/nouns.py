@@ -166,7 +166,7 @@ class Signature(Frozen):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression", "custom"]  # custom: the outputs as they are, by name
     classes: tuple[str | int, ...] = ()
 
 

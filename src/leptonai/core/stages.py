@@ -74,6 +74,10 @@ STAGES: dict[str, Stage] = {
 READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle) -> Reader
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
 
+# How code of a user's travels, for whoever may not import an adapter.
+PACK = "leptonai.adapters.frameworks.packing:by_value"  # (object, what it is called) -> bytes
+UNPACK = "leptonai.adapters.frameworks.packing:unpack"  # bytes -> object; executes code: only in a process of its own
+
 # Which libraries a fork server loads before the Runs of a flavour start. One that is not installed is left out.
 # torch._dynamo: the first optimiser imports it anyway, which takes a second.
 # OpenMP threads that spin for long while they wait starve those of the next Run: two trainings on two cores then take ten

@@ -11,13 +11,16 @@ import json
 import socket
 import struct
 from asyncio import StreamReader
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
+
+import orjson
 
 from leptonai.core.errors import Corrupt
 
 HEADER_LIMIT = 64 * 2**20
 PART_LIMIT = 2**32
+SMALL = 64 * 2**10  # what is joined, so that it is sent in one go
 
 _LENGTH = struct.Struct(">I")
 
@@ -43,6 +46,22 @@ def send(connection: socket.socket, header: dict[str, Any], parts: Sequence[byte
         connection.sendall(part)
 
 
+def quick(header: dict[str, Any], parts: Sequence[bytes | memoryview] = ()) -> list[bytes | memoryview]:
+    """Return what is to be sent, by a faster writer of JSON, which knows no NaN and no integer of more than 64 bits.
+
+    A small message is one piece. Raises `TypeError` for what cannot be written, such as half a surrogate pair.
+    """
+    sizes = [memoryview(part).nbytes for part in parts]
+    data = orjson.dumps({**header, "sizes": sizes})
+    head = _LENGTH.pack(len(data)) + data
+    return [b"".join((head, *parts))] if sum(sizes) < SMALL else [head, *parts]
+
+
+def parse(data: bytes | bytearray | memoryview) -> tuple[dict[str, Any], list[int]]:
+    """Return the header of a message that `quick` made, and the sizes of its parts. Raises `Corrupt`."""
+    return _header(data, orjson.loads)
+
+
 def receive(connection: socket.socket) -> Frame | None:
     """Return the next message, or None at the end of the stream. Raises `Corrupt` for what is no message."""
     length = _exactly(connection, _LENGTH.size, allow_end=True)
@@ -62,9 +81,9 @@ async def receive_async(reader: StreamReader) -> Frame | None:
     return Frame(header, [await reader.readexactly(size) for size in sizes])
 
 
-def _header(data: bytes | bytearray) -> tuple[dict[str, Any], list[int]]:
+def _header(data: Any, loads: Callable[[Any], Any] = json.loads) -> tuple[dict[str, Any], list[int]]:
     try:
-        header = json.loads(data)
+        header = loads(data)
         return header, [_limited(int(size), PART_LIMIT) for size in header.pop("sizes")]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Corrupt("a message between two processes of the Site cannot be read") from error

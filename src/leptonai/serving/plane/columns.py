@@ -134,13 +134,17 @@ class Answers:
 
     def __init__(self, signature: Signature):
         self._task = signature.task
-        self._first = signature.outputs[0].name
-        self._second = signature.outputs[1].name if len(signature.outputs) > 1 else None
-        classes = signature.classes or signature.outputs[0].categories
+        self._names = [spec.name for spec in signature.outputs]
+        self._first = next(iter(self._names), "")
+        self._second = self._names[1] if len(self._names) > 1 else None
+        classes = signature.classes or (signature.outputs[0].categories if signature.outputs else ())
         self._classes = [str(name) for name in classes]
 
     def predictions(self, outputs: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """Return ``{"label", "probabilities": {class: p}}`` for each row, or ``{"prediction"}``."""
+        """Return ``{"label", "probabilities": {class: p}}`` for each row, ``{"prediction"}``, or the outputs by name."""
+        if self._task == "custom":
+            columns = [list(outputs[name]) for name in self._names]
+            return [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
         first = outputs[self._first]
         if self._task == "regression":
             if first.ndim == 2 and first.shape[1] == 1:  # one number a row is a number, not a list of one

@@ -85,7 +85,7 @@ class Control:
 
 def _loader(model: Model, header: dict[str, Any], parts: list[bytes]) -> Callable[[], LoadedModel]:
     if header["native"] is not None:
-        return lambda: NativeModel(header["native"], model.signature)
+        return lambda: NativeModel(header["native"], model)
     files, way = dict(zip(header["files"], parts, strict=True)), _way(header)
     return lambda: plugins.runtime(way.runtime).load(files, way.threads, precision=way.precision, device=way.device)
 

@@ -17,7 +17,7 @@ import orjson
 
 from leptonai import __version__
 from leptonai.core.errors import Denied, LeptonError, TooLarge
-from leptonai.serving.plane import feedback, readers, v2
+from leptonai.serving.plane import events, feedback, readers, v2
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
 from leptonai.serving.plane.metrics import Labels
@@ -132,6 +132,10 @@ class Front:
                 return self._infer(call, name, None, readers.rows)
             case ("services", name, "feedback"):
                 return feedback.take(call, self._find(call, name))
+            case ("services", name, "stream"):
+                _allow(call, b"POST")
+                events.begin(call, self._find(call, name))
+                return None
             case ("v1", "models", *rest):
                 return self._first_protocol(call, rest)
             case ("invocations",):

@@ -223,7 +223,8 @@ def _friendly(replica: Replica, outputs: Mapping[str, Any]) -> Written:
 def _plain(replica: Replica, outputs: Mapping[str, Any]) -> Written:
     """Return bare values: labels or numbers, as these protocols have them."""
     found = replica.answers.predictions(outputs)
-    values = [one["label"] if "label" in one else one["prediction"] for one in found]
+    custom = replica.model.signature.task == "custom"
+    values = found if custom else [one["label"] if "label" in one else one["prediction"] for one in found]
     return Written(orjson.dumps({"predictions": values}, option=_NUMPY))
 
 

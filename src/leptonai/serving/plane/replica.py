@@ -12,8 +12,11 @@ from leptonai.core.nouns import FeatureType, Model, Signature, TensorSpec
 from leptonai.core.ports import LoadedModel
 from leptonai.serving.plane.batcher import Batcher, Cost, Item
 from leptonai.serving.plane.columns import Answers, Columns
+from leptonai.serving.plane.native import NativeModel
+from leptonai.serving.plane.pieces import Piecework
 from leptonai.serving.plane.quick import Quick
 from leptonai.serving.plane.values import DATATYPES
+from leptonai.serving.plane.workers import Workers
 
 WARM_ROWS = (1, 2, 8, 8)
 
@@ -32,6 +35,9 @@ class Replica:
         self._loaded = loaded
         self._unused = asyncio.Event()
         self._batcher = self._queue(cost)
+        self.piecework: Piecework | None = None  # what gives answers in pieces
+        if isinstance(loaded, NativeModel):
+            self.piecework = loaded.piecework(f"model {model.name}/{model.version}")
 
     @classmethod
     async def open(cls, model: Model, load: Callable[[], LoadedModel], way: str = "") -> "Replica":
@@ -52,9 +58,11 @@ class Replica:
         await batcher.close()
         await asyncio.to_thread(model.close)
 
-    def _queue(self, cost: Cost) -> Batcher:
+    def _queue(self, cost: Cost) -> Batcher | Workers:
         name, loaded = f"model {self.model.name}/{self.model.version}", self._loaded
-        return Batcher(name, loaded.predict, cost=None if getattr(loaded, "waits", False) else cost)
+        return (
+            loaded.batcher(name, cost) if isinstance(loaded, NativeModel) else Batcher(name, loaded.predict, cost=cost)
+        )
 
     @property
     def depth(self) -> int:
@@ -64,7 +72,7 @@ class Replica:
     @property
     def ready(self) -> bool:
         """Whether it can compute now."""
-        return self._batcher.alive and getattr(self._loaded, "alive", True)
+        return self._batcher.alive
 
     def submit(self, inputs: Mapping[str, Any], then: Callable[[Item], None], seconds: float | None = None) -> Item:
         """Queue one request; `then` is called when there is an outcome, after `seconds` at most. Raises `Busy`."""
@@ -86,6 +94,8 @@ class Replica:
             self._unused.clear()
             await self._unused.wait()
         await self._batcher.close()
+        if self.piecework is not None:
+            self.piecework.close()
         await asyncio.to_thread(self._loaded.close)
 
 
@@ -104,6 +114,8 @@ def warm(signature: Signature, loaded: LoadedModel) -> Cost:
     Raises `Invalid` when the model does not do what its signature says.
     """
     seconds = 0.0
+    if not getattr(loaded, "predicts", True):
+        return Cost(1, 0.01)
     for rows in WARM_ROWS:
         start = time.perf_counter()
         try:

@@ -1,0 +1,102 @@
+"""``POST /services/NAME/stream``: the answer to one row in pieces, as server-sent events.
+
+::
+
+    data: {"token": "Hel"}          each piece that the service's class yields, as JSON
+
+    event: end                      this was all
+    data: {"pieces": 12}
+
+    event: error                    it failed in the middle; the connection ends without the end of the answer
+    data: {"error": "…"}
+"""
+
+import time
+
+import orjson
+
+from leptonai.core.errors import LeptonError, Unsupported
+from leptonai.serving.plane.http import Call
+from leptonai.serving.plane.pieces import Ticket
+from leptonai.serving.plane.problems import failed
+from leptonai.serving.plane.readers import rows
+from leptonai.serving.plane.router import Route
+from leptonai.serving.plane.stream import Stream
+
+HEAD = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
+
+
+class Events:
+    """One answer on its way from a worker to a client, at the pace of the client."""
+
+    def __init__(self, call: Call, route: Route):
+        self._call = call
+        self._route = route
+        self._stream: Stream | None = None  # begun with the first piece: what fails before has a status
+        self._held = 0  # pieces for which the worker is not told yet that they were read
+        self._pieces = 0
+        self.ticket: Ticket | None = None
+
+    def took(self, data: bytes) -> None:
+        """Send a piece."""
+        if self._stream is None:
+            self._stream = self._call.begin(200, HEAD + self._route.head)
+            self._stream.gone = self._gone
+            self._stream.drained = self._drained
+            if not self._stream.open:  # the client was gone before
+                self._gone()
+                return
+        self._pieces += 1
+        self._held += 1
+        if self._stream.write(b"data: %s\n\n" % data):
+            self._drained()
+
+    def _drained(self) -> None:
+        while self._held and self.ticket is not None:
+            self._held -= 1
+            self.ticket.more()
+
+    def _gone(self) -> None:
+        if self.ticket is not None:
+            self.ticket.cancel()
+        self._over(499)
+
+    def ended(self, error: LeptonError | None) -> None:
+        """Say that this was all, or what went wrong."""
+        stream = self._stream
+        if error is not None and stream is None:
+            answer = failed(self._call, error, self._route.head)
+            self._call.answer(answer)
+            self._over(answer.status)
+            return
+        if stream is None:
+            stream = self._call.begin(200, HEAD + self._route.head)
+        stream.gone = None
+        if error is None:
+            stream.write(b'event: end\ndata: {"pieces":%d}\n\n' % self._pieces)
+            stream.end()
+        else:
+            stream.write(b"event: error\ndata: %s\n\n" % orjson.dumps({"error": error.message, "code": error.code}))
+            stream.cut()
+        self._over(200 if error is None else 500)
+
+    def _over(self, status: int) -> None:
+        self._route.replica.release()
+        self._route.series.refused(status, time.perf_counter() - self._call.start)
+
+
+def begin(call: Call, route: Route) -> None:
+    """Begin the answer to one row. Raises what the caller is to be told instead."""
+    work = route.replica.piecework
+    if work is None:
+        raise Unsupported(
+            f"service {route.service} gives whole answers only: post to /services/{route.service}/predict"
+        )
+    read = rows(call, route)
+    events = Events(call, route)
+    route.replica.hold()
+    try:
+        events.ticket = work.begin(read.inputs, events.took, events.ended)
+    except BaseException:
+        route.replica.release()
+        raise
