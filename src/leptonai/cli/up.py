@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
@@ -31,6 +31,9 @@ def up(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Listen beyond this machine without TLS: keys travel in the clear.")
     ] = False,
+    grpc_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port on which services answer gRPC too; 0: none.")
+    ] = None,
     no_agent: Annotated[
         bool, typer.Option("--no-agent", help="Answer only: another server on this database does the work.")
     ] = False,
@@ -49,7 +52,7 @@ def up(
     arguments += ["--no-agent"] if no_agent else []
     for flag, path in (("--tls-certificate", tls_certificate), ("--tls-key", tls_key)):
         arguments += [flag, str(path)] if path is not None else []
-    server = Server(home, arguments)
+    server = Server(home, arguments, {} if grpc_port is None else {"LEPTONAI_GRPC_PORT": str(grpc_port)})
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         _announce(home, server.started())
@@ -65,13 +68,15 @@ def up(
 class Server:
     """A server process. What it says before it logs is for the user: its first key, or why it cannot start."""
 
-    def __init__(self, home: Path, arguments: list[str]):
+    def __init__(self, home: Path, arguments: list[str], variables: Mapping[str, str] | None = None):
+        """`variables`: settings of the server and what it starts, on top of the environment."""
         self.home = home
         self.log = home / "logs" / "server.log"
         # A group of its own, so that Ctrl-C reaches this process alone, which then stops the server in order.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "leptonai.server", *arguments],
             stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+            env=settings.environment(**(variables or {})),
         )  # fmt: skip
         self._words: list[str] = []
         self._reader = threading.Thread(target=self._read, name="server-words", daemon=True)
