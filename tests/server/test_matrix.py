@@ -105,7 +105,7 @@ def test_scopes() -> None:
     for every in ("*", "service:predict", "service:write"):
         assert services((every, "service:predict:a")) == {"*"}
     assert spread(("site:agent:edge-1",)) == {
-        "site:agent:edge-1", "site:agent", "site:read", "run:report", "run:read", "blob:read",
+        "site:agent:edge-1", "site:agent", "site:read", "run:report", "run:read", "blob:read", "blob:write",
     }  # fmt: skip
     assert sites(("site:agent:edge-1", "run:read")) == {"edge-1"}
     assert sites(("site:agent",)) == sites(("*",)) == {"*"}

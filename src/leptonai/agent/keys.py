@@ -49,4 +49,10 @@ class KeyWatch:
 def line(key: Mapping[str, Any]) -> list[Any]:
     """Return the line of a plane's table for a key as the server tells of it: end in seconds of the wall clock."""
     ends = key["expires"]
-    return [key["check"], key["name"], key["services"], ends and datetime.fromisoformat(ends).timestamp()]
+    return [
+        key["check"],
+        key["name"],
+        key["services"],
+        ends and datetime.fromisoformat(ends).timestamp(),
+        key.get("metrics", False),
+    ]

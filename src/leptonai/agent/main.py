@@ -25,6 +25,7 @@ from typing import Any
 from leptonai.agent import keyring
 from leptonai.agent.keys import KeyWatch
 from leptonai.agent.plane import Services
+from leptonai.agent.predictions import PredictionLogs
 from leptonai.agent.worker import Holdings, Worker, give_back
 from leptonai.core import plugins, settings
 from leptonai.core.errors import FieldError, Invalid, LeptonError
@@ -69,12 +70,14 @@ class Agent:
         self._store_url = settings.get("store_url")
         self._sealed: Store | None = None
         self._services = Services(site, http, self._blobs, self._executor, home, self._stopping)
+        self._logs = PredictionLogs(site, http, self._blobs, lambda: self._services.alive, self._stopping)
         self._keys = KeyWatch(site, http, self._services.admit, self._stopping)
         self._workers = [
             Worker(site, self.name, http, self._executor, home / "jobs", self._holdings, self._stopping, self._reached)
             for _ in range(workers)
         ]
         self._services_thread = threading.Thread(target=self._services.run, name="services", daemon=True)
+        self._logs_thread = threading.Thread(target=self._logs.run, name="prediction logs", daemon=True)
 
     def start(self) -> None:
         """Start all threads and return."""
@@ -83,9 +86,10 @@ class Agent:
         )  # what an agent before this one left; its processes are dead
         (self._home / "jobs").mkdir(parents=True, mode=0o700, exist_ok=True)
         loops = [worker.run for worker in self._workers]
-        for loop in (*loops, self._beat, self._services.watch, self._keys.run, self._load_ahead):
+        for loop in (*loops, self._beat, self._services.watch, self._keys.run, self._logs.watch, self._load_ahead):
             threading.Thread(target=loop, name=loop.__qualname__, daemon=True).start()
         self._services_thread.start()
+        self._logs_thread.start()
 
     def wait(self) -> None:
         """Return when somebody asked the agent to stop."""
@@ -108,6 +112,7 @@ class Agent:
         until = time.monotonic() + STOP_SECONDS
         for thread in given:
             thread.join(1.2)
+        self._logs_thread.join(max(0.1, until - time.monotonic()))
         self._executor.close()
         self._services_thread.join(max(0.1, until - time.monotonic()))
 

@@ -109,6 +109,12 @@ class Services:
         made = self._planes
         return None if made is None or made.grpc_port is None else f"127.0.0.1:{made.grpc_port}"
 
+    @property
+    def alive(self) -> list[PlaneProcess]:
+        """The planes that run now."""
+        made = self._planes
+        return [] if made is None else made.alive
+
     def watch(self) -> None:
         """Ask the server what the Services are meant to be, until the agent stops."""
         fingerprint, pause = "", 0.1

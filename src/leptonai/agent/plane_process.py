@@ -38,8 +38,11 @@ class _Line:
             return frames.receive(self._socket)
 
     def close(self) -> None:
-        """Hang up."""
-        self._socket.close()
+        """Hang up; who asks just now is told that the plane is gone."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            self._socket.close()
 
 
 class PlaneProcess:
@@ -58,9 +61,10 @@ class PlaneProcess:
         """
         pairs = [socket.socketpair() for _ in range(2)]
         self.models: set[str] = set()  # ids of what it was given
+        self._closing = False  # it finishes what it accepted, and is asked nothing more
         numbers = (listening.fileno(), *(theirs.fileno() for _, theirs in pairs), *boards)
         command = ["-P", "-m", "leptonai.serving.plane", "--listen", str(numbers[0]), "--control", str(numbers[1])]
-        command += ["--aside", str(numbers[2])]
+        command += ["--aside", str(numbers[2]), "--logs", str(log.parent)]
         command += ["--slot", str(slot), *(f"--board={board}" for board in boards)]
         if grpc is not None:
             numbers = (*numbers, grpc.fileno())
@@ -141,6 +145,7 @@ class PlaneProcess:
 
     def close(self) -> None:
         """Let it finish what it accepted, then end it."""
+        self._closing = True
         self._hang_up()  # it ends when the line does
         try:
             self._process.wait(STOP_SECONDS)
@@ -162,8 +167,9 @@ class PlaneProcess:
         try:
             frame = (over or self._line).ask(header, parts)
         except (OSError, Corrupt) as error:
-            self._process.kill()  # one that hangs, or talks nonsense, is of no use
-            self._process.wait()
+            if not self._closing:
+                self._process.kill()  # one that hangs, or talks nonsense, is of no use
+                self._process.wait()
             raise Unavailable("the serving plane went away") from error
         if frame is None:
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from leptonai import __version__
-from leptonai.cli import audit, dataset, doctor, errors, key, login, model, run, service, site, up
+from leptonai.cli import audit, dataset, doctor, errors, key, login, model, run, service, service_predictions, site, up
 from leptonai.core.errors import LeptonError
 
 HELP = """From raw files to a live endpoint, on your own machines.
@@ -66,6 +66,7 @@ app.command("doctor", rich_help_panel=START)(doctor.doctor)
 app.add_typer(dataset.app, rich_help_panel=BUILD)
 app.add_typer(run.app, rich_help_panel=BUILD)
 app.add_typer(model.app, rich_help_panel=BUILD)
+del service_predictions  # its commands are those of service
 app.add_typer(service.app, rich_help_panel=SERVE)
 app.add_typer(site.app, rich_help_panel=SERVE)
 app.add_typer(key.app, rich_help_panel=MANAGE)

@@ -274,6 +274,16 @@ class ServiceStatus(Frozen):
     grpc_url: str | None = None  # host:port
 
 
+class PredictionLog(Frozen):
+    """What is kept of the requests of a Service and of their answers, for monitoring, replay and labelling."""
+
+    share: float = Field(default=0.01, ge=0, le=1)  # of the requests; 0: none
+    drop: tuple[str, ...] = ()  # inputs that are left out, such as names of people
+    hash: tuple[str, ...] = ()  # inputs of which a keyed digest is kept, so that equal values stay equal
+    days: int = Field(default=7, ge=1, le=3650)  # after which it is deleted
+    megabytes: float = Field(default=64.0, gt=0, le=1e6)  # a day, as Parquet; what goes beyond is counted and not kept
+
+
 class Service(Record):
     """A name under which a model answers."""
 
@@ -288,6 +298,7 @@ class Service(Record):
     rollout: Rollout | None = None  # the one that is going, or the last one
     public: bool = False  # whether anybody who reaches its Site may call it, without a key
     stopped: bool = False
+    log: PredictionLog = PredictionLog()
     status: ServiceStatus = ServiceStatus()
 
     @property
@@ -295,6 +306,23 @@ class Service(Record):
         """The id of the Model that was asked for last, whether or not it answers yet."""
         going = self.rollout is not None and self.rollout.going and self.rollout.strategy == "guarded"
         return self.rollout.model if going and self.rollout is not None else self.variants[0].model
+
+
+class Predictions(Record):
+    """One batch of a Service's prediction log: a sealed Parquet file, with one row for each row of a request."""
+
+    kind = "prediction"
+    prefix = "pred"
+    indexed = ("name", "service")  # name: that of the Service
+
+    service: str  # the id of the Service
+    model: str  # the id of the Model that answered all of it
+    blob: str
+    rows: int
+    bytes: int
+    since: datetime  # when its first request was answered
+    until: datetime
+    dropped: int = 0  # requests before it that were to be kept, and could not be
 
 
 class Site(Record):
@@ -360,4 +388,4 @@ class Receipt(Record):
     answer: dict[str, Any]
 
 
-RECORDS: tuple[type[Record], ...] = (Dataset, Run, Model, Alias, Service, Site, Key, Blob, Audit, Receipt)
+RECORDS: tuple[type[Record], ...] = (Dataset, Run, Model, Alias, Service, Predictions, Site, Key, Blob, Audit, Receipt)

@@ -34,6 +34,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("lease_seconds", "LEPTONAI_LEASE_SECONDS", "30", "how long a Run stays with an agent that is not heard of"),
         Setting("planes", "LEPTONAI_PLANES", str(min(8, len(os.sched_getaffinity(0)))), "how many serving processes answer on the one port of a Site; each holds all models"),
         Setting("grpc_port", "LEPTONAI_GRPC_PORT", "0", "port on which the Services of a Site answer gRPC beside HTTP; 0: none"),
+        Setting("access_log", "LEPTONAI_ACCESS_LOG", "errors", "which requests to Services are logged, one JSON line each, in logs/access-N.jsonl: 'off', 'errors', 'on', or a share such as 0.01 beside the errors"),
+        Setting("metrics_key", "LEPTONAI_METRICS_KEY", "no", "whether a plane's /metrics needs a key with the scope metrics:read: 'yes' or 'no'"),
         Setting("warm", "LEPTONAI_WARM", "auto", "flavours whose libraries are loaded ahead: 'auto', 'none', or such as 'torch,data'"),
         Setting("providers", "LEPTONAI_PROVIDERS", "CPUExecutionProvider", "where ONNX Runtime computes, best first: such as 'TensorrtExecutionProvider,CUDAExecutionProvider'"),
         Setting("precision", "LEPTONAI_PRECISION", "fp32", "what models may be computed in: 'fp32', or 'auto': rounder where the answers stay the same"),

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from leptonai.core.errors import Busy, Unavailable
 from leptonai.core.nouns import Model as ModelRecord
+from leptonai.core.nouns import PredictionLog, ServiceStatus
 from leptonai.core.nouns import Service as ServiceRecord
-from leptonai.core.nouns import ServiceStatus
 from leptonai.core.refs import check_name
 from leptonai.core.states import ServiceState
 from leptonai.sdk import client, rows, show, wire
 
 if TYPE_CHECKING:
     from leptonai.sdk.client import Client
-    from leptonai.sdk.http import Answer
+    from leptonai.sdk.http import Answer, Http
+    from leptonai.sdk.predictions import When
 
 
 class Service:
@@ -30,6 +31,11 @@ class Service:
     def name(self) -> str:
         """Its name."""
         return self.record.name
+
+    @property
+    def http(self) -> "Http":
+        """The connection to its server."""
+        return self._client.http
 
     @property
     def status(self) -> ServiceStatus:
@@ -119,6 +125,37 @@ class Service:
                 bar.tell(f"{status.state} {status.message}".strip())
                 time.sleep(pause)
                 pause = min(pause * 1.5, 0.5)
+
+    def predictions(self, since: "When" = None, until: "When" = None) -> Any:
+        """Return what was kept of its requests and answers, as a polars data frame with one row for each row of a request.
+
+        `since`, `until`: a moment (datetime), or how long ago that was (timedelta). The columns are ``time``, ``request_id``,
+        ``row``, ``model``, ``version``, ``variant``, ``status``, ``seconds``, ``key``, and an ``input.NAME`` and ``output.NAME``
+        for each of the model's. Needs a key with the scope prediction:read.
+        """
+        from leptonai.sdk import predictions
+
+        return predictions.frame(self._client.http, self.name, since, until)
+
+    def log(self, **kept: Any) -> PredictionLog:
+        """Change what is kept of its requests, and return it: `share` (0 to 1), `drop` and `hash` (names of inputs), `days`,
+        `megabytes` a day. What is not given stays. Raises `Invalid`.
+        """
+        from leptonai.sdk import predictions
+        from leptonai.sdk.specs import check
+
+        now = self.refresh().record.log.model_dump()
+        made = check(PredictionLog, {**now, **kept}, "prediction log")
+        if kept:
+            predictions.keep(self._client.http, self.name, made)
+            self.refresh()
+        return made
+
+    def delete_predictions(self, before: "When" = None) -> int:
+        """Delete what was kept, or the batches that ended before a time; return how many batches."""
+        from leptonai.sdk import predictions
+
+        return predictions.delete(self._client.http, self.name, before)
 
     def delete(self) -> None:
         """Take it away; callers get an error from then on."""

@@ -19,10 +19,11 @@ from leptonai.server.context import Context
 from leptonai.server.describe import describe
 from leptonai.server.guard import Guard, log
 from leptonai.server.metrics import Metrics
+from leptonai.server.predictions import sweep
 from leptonai.server.receipts import forget_old
 from leptonai.server.routes import table
 from leptonai.server.routes.table import API, Route, install
-from leptonai.server.scopes import ANY_KEY, PUBLIC
+from leptonai.server.scopes import PUBLIC
 
 _EXPIRE_SECONDS = 1.0
 _FORGET_TURNS = 3600
@@ -66,7 +67,7 @@ def make_app(context: Context, routes: Sequence[Route] | None = None) -> ASGIApp
 
     own = [
         Route("GET", f"{API}/openapi.json", PUBLIC, "Return the OpenAPI description", openapi),
-        Route("GET", "/metrics", ANY_KEY, "Return metrics", numbers),
+        Route("GET", "/metrics", "metrics:read", "Return metrics", numbers),
     ]
     install(app, [*own, *(table() if routes is None else routes)])
     app.add_exception_handler(Exception, wire.on_crash)
@@ -85,6 +86,7 @@ async def _tidy(context: Context) -> None:
                 context.wakes.notify(f"run:{id}")
             if turn % _FORGET_TURNS == 60:
                 await run_sync(forget_old, context.catalog)
+                await run_sync(sweep, context)
         except LeptonError as error:
             log.warning("looking for lost runs failed: %s", error.message)
         turn += 1

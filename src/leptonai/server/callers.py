@@ -24,7 +24,7 @@ _NEVER = float("-inf")
 
 
 class CallerTable(TypedDict):
-    """What a Site is told. Each key: ``{"name", "check", "services": ["*"] or names, "expires"}``."""
+    """What a Site is told. Each key: ``{"name", "check", "services": ["*"] or names, "expires", "metrics"}``."""
 
     fingerprint: str
     keys: list[dict[str, Any]]
@@ -40,7 +40,13 @@ class Callers:
         self._catalog = catalog
         self._wakes = wakes
         # Of the programs of this machine's user; no other machine has to do with it.
-        self._local = {"name": "local", "check": check_of(local_token), "services": ["*"], "expires": None}
+        self._local = {
+            "name": "local",
+            "check": check_of(local_token),
+            "services": ["*"],
+            "expires": None,
+            "metrics": True,
+        }
         self._lock = threading.Lock()
         self._looked = self._read = _NEVER  # when, by the monotonic clock
         self._rows: list[str] = []
@@ -75,8 +81,15 @@ class Callers:
             page = self._catalog.find(Key, limit=_PAGE, after=after)
             for key in page:
                 may = sorted(services(key.scopes))
-                if may and key.check and key.revoked is None and (key.expires is None or key.expires > now):
+                metrics = bool({"metrics:read", "*"} & set(key.scopes))
+                if (
+                    (may or metrics)
+                    and key.check
+                    and key.revoked is None
+                    and (key.expires is None or key.expires > now)
+                ):
                     expires = None if key.expires is None else key.expires.isoformat()
-                    found.append({"name": key.name, "check": key.check, "services": may, "expires": expires})
+                    line = {"name": key.name, "check": key.check, "services": may, "expires": expires}
+                    found.append({**line, "metrics": metrics})
             after = page[-1].id if len(page) == _PAGE else ""
         return found

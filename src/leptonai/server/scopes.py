@@ -9,7 +9,8 @@ STAGE = "the stage's"  # the permission of the stage that is asked for; the hand
 # What a key can be made with, beside "*". One that ends in ":write" brings the ":read" of the same noun.
 PERMISSIONS = (
     "dataset:read", "dataset:write", "run:read", "run:write", "model:read", "model:write", "service:read", "service:write",
-    "service:predict", "site:read", "site:agent", "key:read", "key:write", "audit:read",
+    "service:predict", "prediction:read", "site:read", "site:agent", "key:read", "key:write", "audit:read",
+    "metrics:read",
 )  # fmt: skip
 
 # What is only ever brought by another: which blobs, and which Runs, is decided for each (see opens.py).
@@ -17,7 +18,7 @@ BLOB_READ, BLOB_WRITE, REPORT = "blob:read", "blob:write", "run:report"
 DECLARABLE = frozenset({*PERMISSIONS, BLOB_READ, BLOB_WRITE, REPORT, PUBLIC, ANY_KEY, STAGE})
 
 RUN_MAY = frozenset({REPORT, "run:read", BLOB_READ, BLOB_WRITE, "dataset:read"})
-_AGENT = frozenset({"site:agent", "site:read", REPORT, "run:read", BLOB_READ})
+_AGENT = frozenset({"site:agent", "site:read", REPORT, "run:read", BLOB_READ, BLOB_WRITE})
 _NAMED = re.compile(r"(site:agent|service:predict):([a-z0-9]+(?:(?:\.|[_-]+)[a-z0-9]+)*)")
 
 

@@ -23,7 +23,7 @@ class Board:
 
     def __init__(self, boards: Sequence[int] = (), own: int = 0):
         """`boards`: their file descriptors, which are closed here."""
-        self._own = own
+        self.slot = self._own = own
         self._maps = [mmap.mmap(number, os.fstat(number).st_size) for number in boards]
         for number in boards:
             os.close(number)

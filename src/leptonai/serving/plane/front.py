@@ -16,6 +16,7 @@ import httptools
 import orjson
 
 from leptonai import __version__
+from leptonai.core import settings
 from leptonai.core.errors import Denied, LeptonError, TooLarge
 from leptonai.serving.plane import events, feedback, readers, v2
 from leptonai.serving.plane.batcher import Item
@@ -23,6 +24,7 @@ from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
 from leptonai.serving.plane.metrics import Labels
 from leptonai.serving.plane.problems import Refused, failed
 from leptonai.serving.plane.readers import BUSY_BODY, Read, Reader
+from leptonai.serving.plane.recent import Sight
 from leptonai.serving.plane.router import Route, Router
 
 TARGETS = 4096  # URLs whose parts are remembered
@@ -79,7 +81,9 @@ class Pending:
             or encoded >= tap.due
             or (tap.every and (answer.status != 200 or b"traceparent" in call.headers))
         ):
-            tap.look(self, item, answer, encoded)
+            size, sent = len(call.body), len(answer.body)
+            asked = (call.id, call.method, call.url, call.headers, size, sent, answer.status)
+            tap.look(Sight(*asked, route, self.read.inputs, item, call.start, encoded))
 
 
 class Front:
@@ -90,6 +94,7 @@ class Front:
     def __init__(self, router: Router, *, local: bool = True):
         self._router = router
         self._local = local
+        self._metrics_key = not local or settings.get("metrics_key") == "yes"
         self._loop = asyncio.get_running_loop()
         self._targets: dict[bytes, tuple[str, ...]] = {}
         self._hosts: set[bytes] = set()  # that were looked at, and are right
@@ -120,6 +125,9 @@ class Front:
             route.series.refused(answer.status, time.perf_counter() - call.start)
         elif answer.status >= 400:
             self._router.metrics.of(Labels()).count(answer.status)
+        access = self._router.watch.access
+        if access is not None:
+            access.refused(call, None if route is None else route.service, answer)
 
     # ---------------------------------------------------------------------------------------------- routing
 
@@ -145,6 +153,8 @@ class Front:
                 return _json({}, 200 if self._router.ready else 503)
             case ("metrics",):
                 _allow(call, b"GET")
+                if self._metrics_key:
+                    self._router.keys.check_metrics(call.headers.get(b"authorization"))
                 return Answer(200, self._router.metrics.text().encode(), _TEXT)
         raise Refused(404, "there is nothing at this path; try /v2, /v2/models/NAME or /services/NAME/predict")
 

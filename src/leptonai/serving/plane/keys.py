@@ -25,6 +25,7 @@ class Entry(NamedTuple):
     name: str
     services: frozenset[str] | None
     expires: float | None
+    metrics: bool = False  # whether it may read the metrics
 
 
 class Keys:
@@ -35,7 +36,7 @@ class Keys:
         self._seen: dict[bytes, Entry] = {}  # Authorization header -> its key, so that few requests cost a digest
 
     def update(self, table: Iterable[Sequence[Any]]) -> None:
-        """Take a new table: lines of [SHA-256 in hex, name, services or ["*"], end or null]; no other key passes from now on.
+        """Take a new table: lines of [SHA-256 in hex, name, services or ["*"], end or null, whether it may read the metrics]; no other key passes from now on.
 
         Raises `LeptonError`, and changes nothing, when a line is not like that.
         """
@@ -72,6 +73,19 @@ class Keys:
         entry = None if header is None else self._seen.get(header)
         return None if entry is None else entry.expires
 
+    def check_metrics(self, header: bytes | None) -> None:
+        """Raise `Unauthenticated` or `Denied` unless the key in a header may read the metrics."""
+        entry = None if header is None else self._look_up(header)
+        if entry is None or (entry.expires is not None and time.time() >= entry.expires):
+            raise Unauthenticated(
+                "a key is needed: send the header 'Authorization: Bearer KEY', with the scope metrics:read"
+            )
+        if not entry.metrics:
+            raise Denied(
+                f"the key {entry.name!r} may not read the metrics: make one with the scope metrics:read",
+                permission="metrics:read",
+            )
+
     def who(self, header: bytes | None) -> str:
         """Return the name of the key in a header that was checked; `NOBODY` where there is none."""
         entry = None if header is None else self._seen.get(header) or self._look_up(header)
@@ -89,12 +103,14 @@ class Keys:
         return entry
 
 
-def _line(check: str, name: str, services: Sequence[str], ends: float | None) -> tuple[bytes, Entry]:
+def _line(
+    check: str, name: str, services: Sequence[str], ends: float | None, metrics: bool = False
+) -> tuple[bytes, Entry]:
     digest = bytes.fromhex(check)
     if len(digest) != hashlib.sha256().digest_size or isinstance(services, str):
         raise ValueError(f"the line of {name!r} is not one")
     may = None if "*" in services else frozenset(services)
-    return digest, Entry(str(name), may, None if ends is None else float(ends))
+    return digest, Entry(str(name), may, None if ends is None else float(ends), metrics is True)
 
 
 def _token(header: bytes) -> bytes | None:

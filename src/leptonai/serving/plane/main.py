@@ -6,12 +6,15 @@ import contextlib
 import gc
 import os
 import socket
+from pathlib import Path
 from typing import Protocol
 
 import uvloop
 
+from leptonai.serving.plane import access, traces
 from leptonai.serving.plane.board import Board
 from leptonai.serving.plane.control import Control
+from leptonai.serving.plane.facts import facts
 from leptonai.serving.plane.front import Front
 from leptonai.serving.plane.http import Server
 from leptonai.serving.plane.router import Router
@@ -40,8 +43,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--grpc", type=int, help="file descriptor of a listening TCP socket for gRPC")
     parser.add_argument("--slot", type=int, default=0, help="which board is its own")
     parser.add_argument("--board", type=int, action="append", default=[], help="file descriptor of a board of counts")
+    parser.add_argument("--logs", type=Path, help="folder of the access log")
     given = parser.parse_args(arguments)
     listen, control, aside = (socket.socket(fileno=number) for number in (given.listen, given.control, given.aside))
+    log = None if given.logs is None else given.logs / f"access-{given.slot}.jsonl"
     # What is imported stays for good: no search for garbage needs to look at it. A request leaves no cycles, so that search
     # can be rare; with Python's own thresholds it takes a tenth of a request's time.
     gc.collect()
@@ -49,7 +54,7 @@ def main(arguments: list[str] | None = None) -> None:
     gc.set_threshold(*GARBAGE)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         grpc = None if given.grpc is None else socket.socket(fileno=given.grpc)
-        runner.run(serve(listen, control, aside, Board(given.board, given.slot), grpc))
+        runner.run(serve(listen, control, aside, Board(given.board, given.slot), grpc, log))
     os._exit(0)  # a native model may hold threads that never end
 
 
@@ -59,11 +64,16 @@ async def serve(
     aside: socket.socket,
     board: Board,
     grpc: socket.socket | None = None,
+    log: Path | None = None,
 ) -> None:
-    """Serve until the agent goes away or asks to end; then finish what was accepted."""
+    """Serve until the agent goes away or asks to end; then finish what was accepted. `log`: the file of the access log."""
     router = Router(board)
+    lines = None if log is None or not any(access.setting()) else access.AccessLog(log, router.keys, access.setting())
+    spans = traces.open_traces()
+    router.watch.also(lines, spans)
     local = listen.getsockname()[0] in ("127.0.0.1", "::1")
     server = Server(Front(router, local=local))
+    router.metrics.process = lambda: facts(board.slot, server, router.watch)
     reader, writer = await asyncio.open_connection(sock=control)
     told = asyncio.create_task(Control(router, reader, writer).run())
     reader, other = await asyncio.open_connection(sock=aside)
@@ -87,6 +97,9 @@ async def serve(
         posting.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(router.close(), GRACE_SECONDS)
+        for watcher in (lines, spans):
+            if watcher is not None:
+                watcher.close()
         writer.close()
         other.close()
 

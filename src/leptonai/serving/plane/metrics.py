@@ -145,6 +145,9 @@ class Metrics:
         self._board = board or Board()
         self._series: dict[Labels, Series] = {}
         self.tallies = Tallies()
+        self.process: Callable[[], Mapping[str, Any]] = (
+            dict  # what this process says of itself, see `serving.plane.facts`
+        )
         if (before := self._board.own()) is not None:
             _add(self._series, before)
             self.tallies.add(before["tallies"])
@@ -157,7 +160,8 @@ class Metrics:
         """Return everything, as ``text/plain; version=0.0.4``."""
         every: dict[Labels, Series] = {}
         depths: dict[Labels, int] = {}
-        for note in (self._note(), *self._board.others()):
+        notes = [self._note(), *self._board.others()]
+        for note in notes:
             _add(every, note)
             for found, depth in note["depths"]:
                 depths[Labels(*found)] = depths.get(Labels(*found), 0) + depth
@@ -185,6 +189,7 @@ class Metrics:
         for labels, series in known:
             if series.load_seconds is not None:
                 lines.append(_line("leptonai_model_load_seconds", labels, series.load_seconds))
+        lines += _of_processes([note["process"] for note in notes if note["process"]])
         return "\n".join(lines) + "\n"
 
     def post(self) -> None:
@@ -196,12 +201,35 @@ class Metrics:
             "series": [(labels, series.note()) for labels, series in self._series.items()],
             "depths": list(self._depths().items()),
             "tallies": self.tallies.note(),
+            "process": self.process(),
         }
 
 
 def _add(every: dict[Labels, Series], note: Mapping[str, Any]) -> None:
     for labels, more in note["series"]:
         every.setdefault(Labels(*labels), Series()).add(more)
+
+
+_OF_PROCESS = (
+    ("leptonai_plane_resident_memory_bytes", "gauge", "rss", "Memory that a serving process holds."),
+    ("leptonai_plane_cpu_seconds_total", "counter", "cpu", "Processor time that a serving process used."),
+    ("leptonai_plane_connections", "gauge", "connections", "Connections that are open."),
+    ("leptonai_access_log_dropped_total", "counter", "access_dropped", "Lines of the access log that were dropped."),
+    ("leptonai_predictions_dropped_total", "counter", "predictions_dropped", "Requests that the prediction log was to keep and dropped."),
+    ("leptonai_predictions_kept_total", "counter", "predictions_kept", "Requests that were handed to the prediction log."),
+)  # fmt: skip
+
+
+def _of_processes(notes: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines: list[str] = []
+    for name, kind, key, help in _OF_PROCESS if notes else ():
+        lines += _head(name, kind, help)
+        lines += [_line(name, {"process": str(note["slot"])}, note[key]) for note in sorted(notes, key=_slot)]
+    return lines
+
+
+def _slot(note: Mapping[str, Any]) -> int:
+    return int(note["slot"])
 
 
 def _head(name: str, kind: str, help: str) -> list[str]:

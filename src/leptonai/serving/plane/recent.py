@@ -9,16 +9,17 @@ import random
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from leptonai.serving import seen
 from leptonai.serving.plane.batcher import Item
-from leptonai.serving.plane.http import Answer
 from leptonai.serving.plane.outputs import Part
 from leptonai.serving.seen import Seen
 
 if TYPE_CHECKING:
-    from leptonai.serving.plane.front import Pending
+    from leptonai.serving.plane.access import AccessLog
+    from leptonai.serving.plane.router import Route
+    from leptonai.serving.plane.traces import Traces
 
 LOG_SHARE = 0.01  # of the requests, where nobody said otherwise
 EVERY_SECONDS = 0.05  # at most so often a request is kept to be tried again
@@ -31,11 +32,32 @@ LOG_BYTES = 16 * 2**20  # that wait until the agent fetches them
 NEVER = 1 << 60
 
 
+class Sight(NamedTuple):
+    """A request that was answered, as whoever looks at it sees it; over HTTP or gRPC."""
+
+    id: bytes
+    method: bytes
+    path: bytes
+    headers: Mapping[bytes, bytes]
+    size: int  # of its body, bytes
+    sent: int  # of the answer's
+    status: int
+    route: "Route"
+    inputs: Mapping[str, Any]
+    item: Item
+    start: float  # when it had arrived, of `time.perf_counter`
+    encoded: float  # when its answer was ready
+
+
 class Watcher(Protocol):
     """What else looks at requests: the access log, or traces."""
 
-    def look(self, pending: "Pending", item: Item, answer: Answer, encoded: float) -> None:
-        """Take one request that was answered."""
+    @property
+    def share(self) -> float:
+        """Which share of the requests, drawn at random, it is shown."""
+
+    def look(self, sight: Sight, reached: bool) -> None:
+        """Take one request that was answered. `reached`: it is one of the share."""
 
 
 class Tap:
@@ -63,25 +85,24 @@ class Tap:
         self._gaps = [gap(share) for share in shares]
         self._step = self.left = min(self._gaps)
 
-    def look(self, pending: "Pending", item: Item, answer: Answer, encoded: float) -> None:
+    def look(self, sight: Sight) -> None:
         """Look at a request that was answered."""
         logged, *others = self._reached()
-        kept = encoded >= self.due
+        kept = sight.encoded >= self.due
         if kept or logged:
-            found = self._seen(pending, item, answer, encoded)
+            found = self._seen(sight)
             if kept:
-                self.due = encoded + EVERY_SECONDS
+                self.due = sight.encoded + EVERY_SECONDS
                 self._keep(found)
             if logged:
                 self._watch.log(found)
-        for watcher, reached in zip(self._watch.others, others, strict=False):
-            if reached or self.every:
-                watcher.look(pending, item, answer, encoded)
+        for watcher, reached in zip(self._watch.others, others, strict=True):
+            watcher.look(sight, reached)
 
     def _reached(self) -> list[bool]:
         """Say for each reason whether it is this request's turn, and draw after how many the next is."""
         if self.left > 0:
-            return [False] * len(self._gaps) or [False]
+            return [False] * len(self._gaps)
         found = []
         for place, share in enumerate(self._shares):
             left = self._gaps[place] - self._step
@@ -90,22 +111,22 @@ class Tap:
         self._step = self.left = min(self._gaps)
         return found
 
-    def _seen(self, pending: "Pending", item: Item, answer: Answer, encoded: float) -> Seen:
-        call, route, outcome = pending.call, pending.route, item.outcome
-        rows = min(ROWS, max(1, item.rows * ENTRY_BYTES // max(1, len(call.body))))  # few of a large body
+    def _seen(self, sight: Sight) -> Seen:
+        route, item = sight.route, sight.item
+        rows = min(ROWS, max(1, item.rows * ENTRY_BYTES // max(1, sight.size)))  # few of a large body
         return Seen(
             service=self.service,
             time=time.time(),
-            id=call.id.decode("latin-1"),
+            id=sight.id.decode("latin-1"),
             model=route.replica.model.id,
             version=route.version,
             variant=route.variant,
-            status=answer.status,
-            seconds=encoded - call.start,
+            status=sight.status,
+            seconds=sight.encoded - sight.start,
             rows=item.rows,
-            key=self._watch.who(call.headers.get(b"authorization")),
-            inputs=seen.copied(pending.read.inputs, rows),
-            outputs=seen.copied(outcome, rows) if isinstance(outcome, Part) else {},
+            key=self._watch.who(sight.headers.get(b"authorization")),
+            inputs=seen.copied(sight.inputs, rows),
+            outputs=seen.copied(item.outcome, rows) if isinstance(item.outcome, Part) else {},
         )
 
     def _keep(self, entry: Seen) -> None:
@@ -141,7 +162,8 @@ class Watch:
 
     def __init__(self, keys: Keyring):
         self.who = keys.who
-        self.others: list[Watcher] = []  # the access log, then traces
+        self.access: AccessLog | None = None
+        self.others: list[Watcher] = []
         self.held = 0  # bytes of all that is kept
         self.dropped = 0  # entries of the prediction log that did not fit
         self.logged = 0
@@ -149,8 +171,6 @@ class Watch:
         self._log: deque[Seen] = deque()
         self._log_bytes = 0
         self._shares: Mapping[str, float] = {}
-        self._more: tuple[float, ...] = ()
-        self._every = False
 
     def tap(self, service: str) -> Tap:
         """Return the tap of a service, which stays while the versions behind it change."""
@@ -171,16 +191,16 @@ class Watch:
         for tap in self._taps.values():
             self._tune(tap)
 
-    def also(self, *watchers: tuple[Watcher, float], every: bool) -> None:
-        """Show a share of the requests to others too; with `every` all that failed or came with a trace, which they choose from."""
-        self.others = [watcher for watcher, _ in watchers]
-        self._more = tuple(share for _, share in watchers)
-        self._every = every
+    def also(self, access: "AccessLog | None", traces: "Traces | None") -> None:
+        """Show requests to the access log and to traces too: a share, and all that failed or came with a trace."""
+        self.access = access
+        self.others = [watcher for watcher in (access, traces) if watcher is not None]
         for tap in self._taps.values():
             self._tune(tap)
 
     def _tune(self, tap: Tap) -> None:
-        tap.tune(self._shares.get(tap.service, LOG_SHARE), *self._more, every=self._every)
+        more = (watcher.share for watcher in self.others)
+        tap.tune(self._shares.get(tap.service, LOG_SHARE), *more, every=bool(self.others))
 
     def log(self, entry: Seen) -> None:
         """Hold an entry of the prediction log until the agent fetches it; one that does not fit is counted."""

@@ -17,10 +17,12 @@ from leptonai.serving.plane.grpc.status import HTTP, Status
 from leptonai.serving.plane.grpc.streams import Stream
 from leptonai.serving.plane.metrics import Labels
 from leptonai.serving.plane.readers import BUSY_BODY
+from leptonai.serving.plane.recent import Sight
 from leptonai.serving.plane.router import Route, Router
 
 REMEMBERED = 4096  # routes
 
+_PATH = b"/inference.GRPCInferenceService/ModelInfer"
 _ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -119,6 +121,7 @@ class Asking:
         route.series.answered(200 if waited else 499, self.start, self.parsed, item, encoded)
         if route.split is not None and isinstance(outcome, Mapping):
             route.split.copy(route, asked.inputs, outcome)
+        self._look(route, asked, item, 200, len(data), encoded)
 
     def fail(self, error: Exception, item: Item | None = None) -> None:
         """Answer with an error, unless another version is asked instead."""
@@ -131,8 +134,17 @@ class Asking:
             self._inference.metrics.of(Labels()).count(found)
         elif item is not None:
             route.series.answered(found, self.start, self.parsed, item, 0.0)
+            if self.asked is not None:
+                self._look(route, self.asked, item, found, 0, time.perf_counter())
         else:
             route.series.refused(found, time.perf_counter() - self.start)
+
+    def _look(self, route: Route, asked: tensors.Asked, item: Item, status: int, sent: int, encoded: float) -> None:
+        tap = route.tap
+        tap.left -= 1
+        if tap.left <= 0 or encoded >= tap.due or (tap.every and (status != 200 or b"traceparent" in self.headers)):
+            about = (self.identify(), b"POST", _PATH, self.headers, len(self.data), sent, status)
+            tap.look(Sight(*about, route, asked.inputs, item, self.start, encoded))
 
     def _trailers(self) -> bytes:
         id = wire.field(b"x-request-id", self.identify())

@@ -1,0 +1,25 @@
+"""What a serving process says of itself in the metrics."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from leptonai.serving.plane.http import Server
+from leptonai.serving.plane.recent import Watch
+
+_STATM = Path("/proc/self/statm")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+
+
+def facts(slot: int, server: Server, watch: Watch) -> dict[str, Any]:
+    """Return memory (bytes), processor time (seconds), connections, and what the logs kept and dropped, since it runs."""
+    return {
+        "slot": slot,
+        "rss": int(_STATM.read_text().split()[1]) * _PAGE,
+        "cpu": round(time.process_time(), 3),
+        "connections": len(server.connections),
+        "access_dropped": 0 if watch.access is None else watch.access.dropped,
+        "predictions_dropped": watch.dropped,
+        "predictions_kept": watch.logged,
+    }
