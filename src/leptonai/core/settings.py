@@ -40,6 +40,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("providers", "LEPTONAI_PROVIDERS", "CPUExecutionProvider", "where ONNX Runtime computes, best first: such as 'TensorrtExecutionProvider,CUDAExecutionProvider'"),
         Setting("precision", "LEPTONAI_PRECISION", "fp32", "what models may be computed in: 'fp32', or 'auto': rounder where the answers stay the same"),
         Setting("race_seconds", "LEPTONAI_RACE_SECONDS", "1", "how long runtimes race for a new model, in the background; 0: the plain one computes"),
+        Setting("origins", "LEPTONAI_ORIGINS", None, "origins of web pages that may call Services, such as 'https://ward.example', with commas between; default: none"),
     )
 }  # fmt: skip
 

@@ -18,7 +18,7 @@ import orjson
 from leptonai import __version__
 from leptonai.core import settings
 from leptonai.core.errors import Denied, LeptonError, TooLarge
-from leptonai.serving.plane import events, feedback, readers, v2
+from leptonai.serving.plane import cors, events, feedback, readers, v2
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
 from leptonai.serving.plane.metrics import Labels
@@ -41,6 +41,7 @@ class Known(NamedTuple):
     version: str | None
     reader: Reader
     ends: float | None  # when the key of the caller does, in seconds of the wall clock
+    extra: bytes  # as of `Call`
 
 
 class Pending:
@@ -91,8 +92,10 @@ class Front:
     ``Host``: that keeps a web page whose name is made to point at this machine (DNS rebinding) from using the models.
     """
 
-    def __init__(self, router: Router, *, local: bool = True):
+    def __init__(self, router: Router, *, local: bool = True, origins: frozenset[bytes] = frozenset()):
+        """`origins`: of web pages that may call, see `cors`."""
         self._router = router
+        self._origins = origins
         self._local = local
         self._metrics_key = not local or settings.get("metrics_key") == "yes"
         self._loop = asyncio.get_running_loop()
@@ -108,6 +111,7 @@ class Front:
                 and known.epoch is self._router.epoch
                 and (known.ends is None or time.time() < known.ends)
             ):
+                call.extra = known.extra
                 answer = self._begin(call, self._router.find(known.service, known.version, call), known.reader)
             else:
                 answer = self._answer(call)
@@ -133,6 +137,9 @@ class Front:
 
     def _answer(self, call: Call) -> Answer | None:
         self._admit(call)
+        call.extra = cors.consent(call, self._origins)
+        if (asked := cors.preflight(call, self._origins)) is not None:
+            return asked
         match self._parts(call):
             case ("v2", *rest):
                 return self._protocol(call, rest)
@@ -261,7 +268,7 @@ class Front:
         epoch = self._router.epoch
         route = self._find(call, name, version)
         ends = self._router.keys.ends(call.headers.get(b"authorization"))
-        call.known = Known(epoch, name, version, reader, ends)
+        call.known = Known(epoch, name, version, reader, ends, call.extra)
         return self._begin(call, route, reader)
 
     def _begin(self, call: Call, route: Route, reader: Reader) -> Answer | None:

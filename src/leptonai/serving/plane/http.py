@@ -77,8 +77,8 @@ class Call:
     """
 
     __slots__ = (
-        "body", "connection", "headers", "id", "keep", "known", "method", "pinned", "repeated", "start", "too_large", "url",
-        "version",
+        "body", "connection", "extra", "headers", "id", "keep", "known", "method", "pinned", "repeated", "start",
+        "too_large", "url", "version",
     )  # fmt: skip
 
     def __init__(self, connection: "Connection", form: Form | None = None):
@@ -89,6 +89,7 @@ class Call:
         self.version = "1.1"
         self.repeated: bytes | None = None  # a header that may stand there once, and stood there twice
         self.body = b""
+        self.extra = b""  # lines of the answer's head, whatever the answer
         self.too_large = False
         self.keep = True
         self.pinned: str | None = None  # the variant that could not answer, so that the stable one does
@@ -388,9 +389,10 @@ class Connection(asyncio.Protocol):
         given = call.headers.get(b"x-request-id")
         trace = call.headers.get(b"traceparent")
         call.id = given if given is not None and _ID.fullmatch(given) else self._server.new_id()
-        return b"%s%s%sx-request-id: %s\r\n%s%s\r\n" % (
+        return b"%s%s%s%sx-request-id: %s\r\n%s%s\r\n" % (
             _STARTS[status],
             head,
+            call.extra,
             framing,
             call.id,
             b"traceparent: %s\r\n" % trace if trace is not None and _TRACE.fullmatch(trace) else b"",

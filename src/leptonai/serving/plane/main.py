@@ -11,9 +11,11 @@ from typing import Protocol
 
 import uvloop
 
+from leptonai.core import settings
 from leptonai.serving.plane import access, traces
 from leptonai.serving.plane.board import Board
 from leptonai.serving.plane.control import Control
+from leptonai.serving.plane.cors import origins
 from leptonai.serving.plane.facts import facts
 from leptonai.serving.plane.front import Front
 from leptonai.serving.plane.http import Server
@@ -72,7 +74,7 @@ async def serve(
     spans = traces.open_traces()
     router.watch.also(lines, spans)
     local = listen.getsockname()[0] in ("127.0.0.1", "::1")
-    server = Server(Front(router, local=local))
+    server = Server(Front(router, local=local, origins=origins(settings.get("origins"))))
     router.metrics.process = lambda: facts(board.slot, server, router.watch)
     reader, writer = await asyncio.open_connection(sock=control)
     told = asyncio.create_task(Control(router, reader, writer).run())
