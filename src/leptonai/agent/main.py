@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from leptonai.agent import keyring
-from leptonai.agent.keys import KeyWatch
+from leptonai.agent.keys import line
 from leptonai.agent.plane import Services
 from leptonai.agent.predictions import PredictionLogs
+from leptonai.agent.watch import Watch
 from leptonai.agent.worker import Holdings, Worker, give_back
 from leptonai.core import plugins, settings
 from leptonai.core.errors import FieldError, Invalid, LeptonError
@@ -71,7 +72,10 @@ class Agent:
         self._sealed: Store | None = None
         self._services = Services(site, http, self._blobs, self._executor, home, self._stopping)
         self._logs = PredictionLogs(site, http, self._blobs, lambda: self._services.alive, self._stopping)
-        self._keys = KeyWatch(site, http, self._services.admit, self._stopping)
+        self._watches = (
+            Watch(site, "services", http, self._services.hear, self._stopping),
+            Watch(site, "keys", http, lambda found: self._services.admit([*map(line, found["keys"])]), self._stopping),
+        )
         self._workers = [
             Worker(site, self.name, http, self._executor, home / "jobs", self._holdings, self._stopping, self._reached)
             for _ in range(workers)
@@ -86,7 +90,7 @@ class Agent:
         )  # what an agent before this one left; its processes are dead
         (self._home / "jobs").mkdir(parents=True, mode=0o700, exist_ok=True)
         loops = [worker.run for worker in self._workers]
-        for loop in (*loops, self._beat, self._services.watch, self._keys.run, self._logs.watch, self._load_ahead):
+        for loop in (*loops, self._beat, *(watch.run for watch in self._watches), self._logs.watch, self._load_ahead):
             threading.Thread(target=loop, name=loop.__qualname__, daemon=True).start()
         self._services_thread.start()
         self._logs_thread.start()

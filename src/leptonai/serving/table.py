@@ -40,6 +40,14 @@ class Line(NamedTuple):
         """The ids of the Models in it."""
         return tuple(share.model for share in self.variants)
 
+    def without(self, model: str) -> "Line | None":
+        """Return the line without a Model; None when the service has no other, or this was its stable version."""
+        left = tuple(share for share in self.variants if share.model != model)
+        stable = next((share for share in left if share.variant == "stable"), None)
+        if stable is None:
+            return None
+        return self if len(left) == len(self.variants) else Line.one(self.service, stable.model, self.public)
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as a message holds it; what is as usual is left out."""
         found = self._asdict()

@@ -2,9 +2,10 @@
 
 import contextlib
 import hashlib
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from anyio.to_thread import run_sync
 from fastapi import Query, Request
@@ -14,13 +15,15 @@ from starlette.responses import Response
 from leptonai.core.errors import Conflict, NotFound
 from leptonai.core.nouns import Frozen, Model, Service, Site, utcnow
 from leptonai.runs.queue import Claim
-from leptonai.server.callers import LOOK_SECONDS, TOPIC, CallerTable
+from leptonai.server.callers import LOOK_SECONDS, TOPIC
 from leptonai.server.context import Context
 from leptonai.server.routes.table import Cursor, Here, Limit, Routes, Who
+from leptonai.server.stream import POLL_SECONDS
 from leptonai.server.wire import Json, dump, one, page
 
 routes = Routes()
 _SEEN_EVERY = timedelta(seconds=5)
+T = TypeVar("T", bound=Mapping[str, Any])
 
 
 class Ask(Frozen):
@@ -128,41 +131,36 @@ def _wanted(here: Context, site: str) -> dict[str, Any]:
     return {"fingerprint": hashlib.sha256(print_of.encode()).hexdigest()[:32], "services": items}
 
 
+After = Annotated[str, Query(max_length=200)]
+Wait = Annotated[float, Query(ge=0, le=60)]
+
+
+async def _news(
+    read: Callable[[], T], topic: str, here: Context, after: str, wait: float, every: float = POLL_SECONDS
+) -> Json:
+    """Answer with what `read` returns; waits until its fingerprint is not `after`, or the time is up. `every` so many seconds
+    it is looked at also when this server heard of nothing.
+    """
+
+    async def look() -> T | None:
+        found = await run_sync(read)
+        return found if found["fingerprint"] != after else None
+
+    found = await here.wakes.until(topic, look, wait, every)
+    return Json(found or await run_sync(read))
+
+
 @routes.route("GET", "/sites/{site}/services", "site:agent")
-async def services(
-    site: str,
-    here: Here,
-    who: Who,
-    after: Annotated[str, Query(max_length=200)] = "",
-    wait: Annotated[float, Query(ge=0, le=60)] = 0,
-) -> Response:
+async def services(site: str, here: Here, who: Who, after: After = "", wait: Wait = 0) -> Response:
     """Return the Services of a Site; waits until they differ from `after`, or the time is up."""
     who.need_site(site)
     await run_sync(_site, here, site)
-
-    async def look() -> dict[str, Any] | None:
-        found = await run_sync(_wanted, here, site)
-        return found if found["fingerprint"] != after else None
-
-    found = await here.wakes.until(f"services:{site}", look, wait)
-    return Json(found or await run_sync(_wanted, here, site))
+    return await _news(partial(_wanted, here, site), f"services:{site}", here, after, wait)
 
 
 @routes.route("GET", "/sites/{site}/keys", "site:agent")
-async def keys(
-    site: str,
-    here: Here,
-    who: Who,
-    after: Annotated[str, Query(max_length=200)] = "",
-    wait: Annotated[float, Query(ge=0, le=60)] = 0,
-) -> Response:
+async def keys(site: str, here: Here, who: Who, after: After = "", wait: Wait = 0) -> Response:
     """Return which keys may call the Services of a Site; waits until they differ from `after`, or the time is up."""
     who.need_site(site)
     await run_sync(_site, here, site)
-
-    async def look() -> CallerTable | None:
-        found = await run_sync(here.callers.of, site)
-        return found if found["fingerprint"] != after else None
-
-    found = await here.wakes.until(TOPIC, look, wait, LOOK_SECONDS)
-    return Json(found or await run_sync(here.callers.of, site))
+    return await _news(partial(here.callers.of, site), TOPIC, here, after, wait, LOOK_SECONDS)
