@@ -69,7 +69,7 @@ class PlaneProcess:
         if grpc is not None:
             numbers = (*numbers, grpc.fileno())
             command += ["--grpc", str(grpc.fileno())]
-        environment = settings.environment()
+        environment = {"MALLOC_ARENA_MAX": "1", **settings.environment()}  # few threads compute: one pool serves them
         environment.pop(settings.SETTINGS["api_key"].variable, None)  # the plane asks the server nothing
         try:
             with log.open("ab") as output:

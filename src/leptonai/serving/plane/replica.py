@@ -1,6 +1,8 @@
 """One model version in memory: loaded, warmed by real inference, with its queue."""
 
 import asyncio
+import contextlib
+import ctypes
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -106,6 +108,14 @@ async def _warmed(model: Model, load: Callable[[], LoadedModel]) -> tuple[Loaded
     except BaseException:
         loaded.close()
         raise
+    finally:
+        _give_back()
+
+
+def _give_back() -> None:
+    """Give the memory that only the loading needed back to the system, where the C library is one that keeps it."""
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def warm(signature: Signature, loaded: LoadedModel) -> Cost:
