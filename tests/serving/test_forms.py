@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptonai.serving.plane.http import Answer, Call, Connection, Server
+from leptonai.serving.plane.http import Answer, Call, Connection
+from leptonai.serving.plane.server import Server
 
 HEADS = st.sampled_from(
     [

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from leptonai.core import settings
 from leptonai.core.errors import Corrupt, Invalid, Unavailable
@@ -21,6 +21,17 @@ from leptonai.serving.table import Line
 STOP_SECONDS = 8.0
 ANSWER_SECONDS = 300.0  # for a plane to load and warm one version
 ASIDE_SECONDS = 30.0  # for what it does at once
+
+
+class Kept(NamedTuple):
+    """Where the requests that are not answered yet are kept, see `serving.escrow`: its file, how many slots it has; and how
+    often one address may ask: requests a second (0: as it likes), and at once.
+    """
+
+    file: int
+    slots: int
+    rate: float = 0.0
+    burst: float = 1.0
 
 
 class _Line:
@@ -55,11 +66,15 @@ class PlaneProcess:
         boards: Sequence[int] = (),
         slot: int = 0,
         grpc: socket.socket | None = None,
+        kept: Kept | None = None,
     ):
         """`boards`: the memory on which those that share a port keep their counts, see `agent.planes`. `grpc`: what listens for
-        gRPC, where that is on.
+        gRPC, where that is on. `kept`: connections come over `line`, from `agent.door`; without it the process accepts them
+        itself, and they die with it.
         """
         pairs = [socket.socketpair() for _ in range(2)]
+        if kept is not None:
+            pairs.append(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         self.models: set[str] = set()  # ids of what it was given
         self._closing = False  # it finishes what it accepted, and is asked nothing more
         numbers = (listening.fileno(), *(theirs.fileno() for _, theirs in pairs), *boards)
@@ -69,6 +84,10 @@ class PlaneProcess:
         if grpc is not None:
             numbers = (*numbers, grpc.fileno())
             command += ["--grpc", str(grpc.fileno())]
+        if kept is not None:
+            numbers = (*numbers, kept.file)
+            command += ["--door", str(pairs[2][1].fileno()), "--escrow", str(kept.file), "--slots", str(kept.slots)]
+            command += ["--rate", str(kept.rate), "--burst", str(kept.burst)]
         environment = {"MALLOC_ARENA_MAX": "1", **settings.environment()}  # few threads compute: one pool serves them
         environment.pop(settings.SETTINGS["api_key"].variable, None)  # the plane asks the server nothing
         try:
@@ -89,6 +108,7 @@ class PlaneProcess:
             for _, theirs in pairs:
                 theirs.close()
         self._line = _Line(pairs[0][0], ANSWER_SECONDS)
+        self.line = pairs[2][0] if kept is not None else None  # to the door
         self._aside = _Line(pairs[1][0], ASIDE_SECONDS)  # for what must not wait until a version is loaded
 
     @property
@@ -160,6 +180,8 @@ class PlaneProcess:
         self._process.wait()
 
     def _hang_up(self) -> None:
+        if self.line is not None:
+            self.line.close()  # the door has a duplicate, and sees when the process is gone
         self._aside.close()
         self._line.close()
 

@@ -1,22 +1,28 @@
 """The serving processes of a Site: as many as the machine has cores for, on one port, each with all of the models.
 
-The kernel deals connections out to their sockets (SO_REUSEPORT). The agent holds the sockets too, so while a process is
-started again its callers wait instead of being turned away; the others go on. Beside the sockets they share a board of
-memory, on which each keeps its counts: so any of them can answer for all.
+The agent accepts the connections and deals them out (`agent.door`), and keeps what their clients sent until it is answered
+(`serving.escrow`): so when a process dies, another goes on where it stopped. Beside that they share a board of memory, on
+which each keeps its counts: so any of them can answer for all.
 """
 
 import contextlib
 import os
+import resource
 import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from leptonai.agent.plane_process import PlaneProcess
+from leptonai.agent import door
+from leptonai.agent.plane_process import Kept, PlaneProcess
+from leptonai.serving import escrow
 
 BOARD_BYTES = 16 << 20  # of one process; what is not written takes no memory
 _BACKLOG = 2048
+_CONNECTIONS = 4096  # for each process
+_MOST = 16384
+_FILES = 1024  # that the agent may need for other things
 _T = TypeVar("_T")
 
 
@@ -26,15 +32,19 @@ class Planes:
     def __init__(self, port: int, log: Path, count: int, host: str = "127.0.0.1", grpc: int = 0):
         """`port`: where they answer, if it is free; `grpc`: where they answer gRPC too, 0 for nowhere."""
         self._log = log
-        self._sockets = listen(port, count, host)
+        (self._listening,) = listen(port, 1, host)
         self._grpc = listen(grpc, count, host) if grpc else []
         self._boards = [_board() for _ in range(count)]
         self.members: list[PlaneProcess | None] = [None] * count
+        self._limits = door.limits()
+        self._slots = _slots(count)
+        self._escrow = escrow.make(self._slots)
+        self._door = door.Door(self._listening, self._escrow, self._slots, self._limits)
 
     @property
     def port(self) -> int:
         """Where they answer."""
-        return int(self._sockets[0].getsockname()[1])
+        return int(self._listening.getsockname()[1])
 
     @property
     def grpc_port(self) -> int | None:
@@ -54,12 +64,22 @@ class Planes:
     def start(self, slot: int) -> PlaneProcess:
         """Start a process for a slot; it is a member once it was given what it is to serve, see `keep`."""
         self.bury(slot)
+        return self._new(slot)
+
+    def _new(self, slot: int) -> PlaneProcess:
         grpc = self._grpc[slot] if self._grpc else None
-        return PlaneProcess(self._sockets[slot], self._log, self._boards, slot, grpc)
+        kept = Kept(self._escrow, self._slots, self._limits.rate, self._limits.burst)
+        return PlaneProcess(self._listening, self._log, self._boards, slot, grpc, kept)
 
     def keep(self, slot: int, plane: PlaneProcess) -> None:
-        """Make a process the one of its slot."""
-        self.members[slot] = plane
+        """Make a process the one of its slot, to which connections are given from now on. One that runs there ends when it
+        has answered what it has; its connections go on with the others.
+        """
+        former, self.members[slot] = self.members[slot], plane
+        assert plane.line is not None  # noqa: S101  (`start`)
+        self._door.join(slot, plane.line, planned=former is not None)
+        if former is not None:
+            former.close()
 
     def bury(self, slot: int) -> bool:
         """Clear a dead process away; say whether there was one."""
@@ -74,11 +94,14 @@ class Planes:
 
     def close(self) -> None:
         """Let them finish what they accepted, then end them."""
+        self._door.stop()
         members = [member for member in self.members if member is not None]
         self.members = [None] * len(self.members)
         together(PlaneProcess.close, members)
-        for listening in (*self._sockets, *self._grpc):
+        self._door.close()
+        for listening in (self._listening, *self._grpc):
             listening.close()
+        os.close(self._escrow)
         for board in self._boards:
             os.close(board)
 
@@ -134,6 +157,17 @@ def _socket(host: str, port: int) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def _slots(count: int) -> int:
+    """Return how many connections there may be at once. Each is a file of the agent, which may have so many."""
+    wanted = min(_CONNECTIONS * count, _MOST)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted + _FILES:
+        soft = wanted + _FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + _FILES)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(64, min(wanted, soft - _FILES))
+    return wanted
 
 
 def _board() -> int:

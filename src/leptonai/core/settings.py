@@ -36,6 +36,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("grpc_port", "LEPTONAI_GRPC_PORT", "0", "port on which the Services of a Site answer gRPC beside HTTP; 0: none"),
         Setting("access_log", "LEPTONAI_ACCESS_LOG", "errors", "which requests to Services are logged, one JSON line each, in logs/access-N.jsonl: 'off', 'errors', 'on', or a share such as 0.01 beside the errors"),
         Setting("metrics_key", "LEPTONAI_METRICS_KEY", "no", "whether a plane's /metrics needs a key with the scope metrics:read: 'yes' or 'no'"),
+        Setting("address_connections", "LEPTONAI_ADDRESS_CONNECTIONS", "4096", "how many connections one address may have to the serving processes; 0 for any number"),
+        Setting("address_rate", "LEPTONAI_ADDRESS_RATE", "0", "how many inference requests a second one address may send, beyond which it is told 429; 0 for any number"),
         Setting("warm", "LEPTONAI_WARM", "auto", "flavours whose libraries are loaded ahead: 'auto', 'none', or such as 'torch,data'"),
         Setting("providers", "LEPTONAI_PROVIDERS", "CPUExecutionProvider", "where ONNX Runtime computes, best first: such as 'TensorrtExecutionProvider,CUDAExecutionProvider'"),
         Setting("precision", "LEPTONAI_PRECISION", "fp32", "what models may be computed in: 'fp32', or 'auto': rounder where the answers stay the same"),

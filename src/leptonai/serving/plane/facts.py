@@ -5,8 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from leptonai.serving.plane.http import Server
 from leptonai.serving.plane.recent import Watch
+from leptonai.serving.plane.server import Server
 
 _STATM = Path("/proc/self/statm")
 _PAGE = os.sysconf("SC_PAGE_SIZE")

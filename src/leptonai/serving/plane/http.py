@@ -6,16 +6,18 @@ connection are answered in their order, one at a time; what a client sends ahead
 """
 
 import asyncio
-import itertools
-import re
-import secrets
 import time
 from collections import deque
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httptools
 
+from leptonai.serving.escrow import Kind
+from leptonai.serving.plane.heads import ID, STARTS, answer_head
 from leptonai.serving.plane.stream import Stream
+
+if TYPE_CHECKING:
+    from leptonai.serving.plane.server import Server
 
 HEADER_SECONDS = 10.0
 BODY_SECONDS = 30.0
@@ -29,16 +31,6 @@ FORM_BYTES = 2048  # of one that is
 AHEAD = 16  # requests that a client may send before it has read the answers
 SWEEP_SECONDS = 1.0
 
-_REASONS = {
-    200: b"OK", 204: b"No Content", 400: b"Bad Request", 401: b"Unauthorized", 403: b"Forbidden", 404: b"Not Found",
-    405: b"Method Not Allowed", 408: b"Request Timeout", 409: b"Conflict", 413: b"Content Too Large", 415: b"Unsupported Media Type",
-    421: b"Misdirected Request", 422: b"Unprocessable Content", 429: b"Too Many Requests",
-    431: b"Request Header Fields Too Large", 500: b"Internal Server Error", 503: b"Service Unavailable",
-    504: b"Gateway Timeout",
-}  # fmt: skip
-_STARTS = {status: b"HTTP/1.1 %d %s\r\n" % (status, reason) for status, reason in _REASONS.items()}
-_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
-_TRACE = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _ONCE = frozenset({b"host", b"content-type", b"authorization", b"inference-header-content-length", b"traceparent"})
 _ALWAYS_NEW = (
     b"x-request-id",
@@ -105,7 +97,7 @@ class Call:
     def identify(self) -> bytes:
         """Return the id of the request, which gets one when it came without."""
         given = self.headers.get(b"x-request-id")
-        if given is None or not _ID.fullmatch(given):
+        if given is None or not ID.fullmatch(given):
             given = self.connection.new_id()
             self.headers = {**self.headers, b"x-request-id": given}
         return given
@@ -119,62 +111,7 @@ class Call:
         return self.connection.begin(self, status, head)
 
 
-class Handler(Protocol):
-    """What answers: calls `call.answer`, or `call.begin`, once, now or later."""
-
-    def handle(self, call: Call) -> None:
-        """Take one request."""
-
-
-class Server:
-    """The connections of one listening socket."""
-
-    def __init__(self, handler: Handler, *, body_limit: int = BODY_LIMIT, connections: int = CONNECTIONS):
-        self.handler = handler
-        self.body_limit = body_limit
-        self.limit = connections
-        self.connections: set[Connection] = set()
-        self.stopping = False
-        self.forms: dict[bytes, Form] = {}  # by the bytes of the head, with the empty line that ends it
-        self.loop = asyncio.get_running_loop()
-        self._prefix = secrets.token_hex(6)
-        self._count = itertools.count(1)
-        self._listener: asyncio.Server | None = None
-        self._swept: asyncio.Task[None] | None = None
-
-    async def start(self, listen: Any) -> None:
-        """Accept connections on a socket that listens already."""
-        self._listener = await self.loop.create_server(lambda: Connection(self), sock=listen, backlog=2048)
-        self._swept = asyncio.create_task(self._sweeping())
-
-    async def stop(self, grace: float) -> None:
-        """Accept no more, finish what was accepted, and close what is left after the grace (seconds)."""
-        self.stopping = True
-        if self._swept is not None:
-            self._swept.cancel()
-        if self._listener is not None:
-            self._listener.close()
-        until = time.monotonic() + grace
-        for connection in tuple(self.connections):
-            connection.close_if_idle()
-        while self.connections and time.monotonic() < until:
-            await asyncio.sleep(0.01)
-        for connection in tuple(self.connections):
-            connection.abort()
-
-    def new_id(self) -> bytes:
-        """Return an id for a request that came without one."""
-        return f"{self._prefix}-{next(self._count):x}".encode()
-
-    async def _sweeping(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            now = self.loop.time()
-            for connection in tuple(self.connections):
-                connection.look(now)
-
-
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BaseProtocol):
     """One client."""
 
     __slots__ = (
@@ -182,7 +119,7 @@ class Connection(asyncio.Protocol):
         "_server", "_since", "_stream", "_transport", "_waiting", "_writable",
     )  # fmt: skip
 
-    def __init__(self, server: Server):
+    def __init__(self, server: "Server"):
         self._server = server
         self._parser = httptools.HttpRequestParser(self)
         self._transport: Any = None
@@ -245,6 +182,9 @@ class Connection(asyncio.Protocol):
                 self._header_bytes = end
                 self._begin(call)
                 return
+        self._parse(data, alone=alone)
+
+    def _parse(self, data: bytes, *, alone: bool) -> None:
         try:
             self._parser.feed_data(data)
             if alone:
@@ -311,8 +251,13 @@ class Connection(asyncio.Protocol):
         call.too_large = len(length) > 18 or (length.isdigit() and int(length) > self._server.body_limit)
         self._reading = True
         self._since = self._server.loop.time()
-        if call.headers.get(b"expect", b"").lower() == b"100-continue" and not call.too_large and not self._busy:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if (
+            call.headers.get(b"expect", b"").lower() == b"100-continue"
+            and not call.too_large
+            and not self._busy
+            and not self._waiting
+        ):
+            self._put(b"HTTP/1.1 100 Continue\r\n\r\n", Kind.INTERIM)
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body. One that is too large is thrown away, so that the answer arrives."""
@@ -343,7 +288,7 @@ class Connection(asyncio.Protocol):
         chunks = self._chunks
         call.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         self._chunks = []
-        if self._busy:
+        if self._busy or self._waiting:
             self._waiting.append(call)
             if len(self._waiting) >= AHEAD and not self._paused:
                 self._paused = True
@@ -373,8 +318,12 @@ class Connection(asyncio.Protocol):
             return
         keep = call.keep and not answer.close and not self._server.stopping and not self._failed
         head = self._head(call, answer.status, answer.head, b"content-length: %d\r\n" % len(answer.body), keep)
-        self._transport.write(head if call.method == b"HEAD" else head + answer.body)
+        self._put(head if call.method == b"HEAD" else head + answer.body, Kind.WHOLE if keep else Kind.LAST)
         self._answered(keep)
+
+    def _put(self, data: bytes, _kind: Kind) -> None:
+        """Write; all that is written goes this way."""
+        self._transport.write(data)
 
     def _answered(self, keep: bool) -> None:
         self._current = None
@@ -382,21 +331,19 @@ class Connection(asyncio.Protocol):
         if not keep:
             self._failed = True
             self._transport.close()
-        elif self._waiting:
+        elif self._waiting or self._paused:
             self._server.loop.call_soon(self._next)  # not at once: a long row of them would fill the stack
 
     def _head(self, call: Call, status: int, head: bytes, framing: bytes, keep: bool) -> bytes:
         given = call.headers.get(b"x-request-id")
-        trace = call.headers.get(b"traceparent")
-        call.id = given if given is not None and _ID.fullmatch(given) else self._server.new_id()
-        return b"%s%s%s%sx-request-id: %s\r\n%s%s\r\n" % (
-            _STARTS[status],
-            head,
-            call.extra,
-            framing,
+        call.id = given if given is not None and ID.fullmatch(given) else self._server.new_id()
+        return answer_head(
+            status,
+            head + call.extra + framing,
             call.id,
-            b"traceparent: %s\r\n" % trace if trace is not None and _TRACE.fullmatch(trace) else b"",
-            (b"" if call.version == "1.1" else b"connection: keep-alive\r\n") if keep else b"connection: close\r\n",
+            call.headers.get(b"traceparent"),
+            keep=keep,
+            old=call.version != "1.1",
         )
 
     def begin(self, call: Call, status: int, head: bytes) -> Stream:
@@ -406,9 +353,8 @@ class Connection(asyncio.Protocol):
             return Stream(None, chunked=chunked)
         call.keep = call.keep and chunked  # in HTTP/1.0 only the end of the connection ends such a body
         keep = call.keep and not self._server.stopping and not self._failed
-        self._transport.write(
-            self._head(call, status, head, b"transfer-encoding: chunked\r\n" if chunked else b"", keep)
-        )
+        framing = b"transfer-encoding: chunked\r\n" if chunked else b""
+        self._put(self._head(call, status, head, framing, keep), Kind.PIECE)
         self._stream = Stream(self, chunked=chunked)
         if not self._writable:
             self._stream.pause()
@@ -416,7 +362,7 @@ class Connection(asyncio.Protocol):
 
     def piece(self, data: bytes) -> int:
         """Write a piece of an answer that was begun; return how many bytes of it wait here."""
-        self._transport.write(data)
+        self._put(data, Kind.PIECE)
         waiting: int = self._transport.get_write_buffer_size()
         return waiting
 
@@ -424,25 +370,30 @@ class Connection(asyncio.Protocol):
         """End an answer that was begun."""
         call, self._stream = self._current, None
         assert call is not None  # noqa: S101  (it has a stream)
-        if last:
-            self._transport.write(last)
-        self._answered(whole and call.keep and not self._server.stopping and not self._failed)
+        keep = whole and call.keep and not self._server.stopping and not self._failed
+        self._put(last, Kind.WHOLE if keep else Kind.LAST)
+        self._answered(keep)
 
     def _next(self) -> None:
         if self._transport is None or self._busy:
             return
         if self._waiting:
             self._begin(self._waiting.popleft())
-        if self._paused and len(self._waiting) < AHEAD // 2:
+        if self._paused and self._may_read:
             self._paused = False
             self._transport.resume_reading()
+
+    @property
+    def _may_read(self) -> bool:
+        """Whether a client that was stopped may send on."""
+        return len(self._waiting) < AHEAD // 2
 
     def _refuse(self, status: int, head: bytes = b"") -> None:
         """Answer what is no request, and hang up."""
         self._failed = True
         if self._transport is not None:
             if self._current is None:
-                self._transport.write(_STARTS[status] + head + _BAD)
+                self._put(STARTS[status] + head + _BAD, Kind.LAST)
                 self._transport.close()
             else:
                 self._current.keep = False  # the one before is still owed its answer
@@ -479,6 +430,18 @@ class Connection(asyncio.Protocol):
         """Hang up, unless an answer is due."""
         if self._transport is not None and self._current is None and not self._waiting:
             self._transport.close()
+
+    def rest(self) -> None:
+        """Read nothing more."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    @property
+    def owes(self) -> bool:
+        """Whether an answer is due, or is not all with the kernel."""
+        if self._transport is None:
+            return False
+        return self._current is not None or bool(self._waiting) or self._transport.get_write_buffer_size() > 0
 
     def abort(self) -> None:
         """Hang up at once."""

@@ -7,19 +7,22 @@ import gc
 import os
 import socket
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import uvloop
 
 from leptonai.core import settings
-from leptonai.serving.plane import access, traces
+from leptonai.serving.escrow import Escrow
+from leptonai.serving.plane import access, problems, traces
 from leptonai.serving.plane.board import Board
 from leptonai.serving.plane.control import Control
 from leptonai.serving.plane.cors import origins
 from leptonai.serving.plane.facts import facts
 from leptonai.serving.plane.front import Front
-from leptonai.serving.plane.http import Server
+from leptonai.serving.plane.http import CONNECTIONS
+from leptonai.serving.plane.reception import Reception, Refusals
 from leptonai.serving.plane.router import Router
+from leptonai.serving.plane.server import Server
 
 GRACE_SECONDS = 5
 GARBAGE = (50_000, 20, 50)  # thresholds of Python's search for cycles
@@ -46,6 +49,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--slot", type=int, default=0, help="which board is its own")
     parser.add_argument("--board", type=int, action="append", default=[], help="file descriptor of a board of counts")
     parser.add_argument("--logs", type=Path, help="folder of the access log")
+    parser.add_argument("--door", type=int, help="of a socket over which connections come; else they are accepted here")
+    parser.add_argument("--escrow", type=int, help="of the memory where requests are kept until they are answered")
+    parser.add_argument("--slots", type=int, help="how many connections there may be")
+    parser.add_argument("--rate", type=float, default=0.0, help="requests a second of one address; 0: any number")
+    parser.add_argument("--burst", type=float, default=1.0, help="requests of one address at once")
     given = parser.parse_args(arguments)
     listen, control, aside = (socket.socket(fileno=number) for number in (given.listen, given.control, given.aside))
     log = None if given.logs is None else given.logs / f"access-{given.slot}.jsonl"
@@ -54,10 +62,25 @@ def main(arguments: list[str] | None = None) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE)
+    kept = None
+    if given.door is not None:
+        kept = Kept(
+            socket.socket(fileno=given.door), Escrow(given.escrow, given.slots), given.slots, given.rate, given.burst
+        )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         grpc = None if given.grpc is None else socket.socket(fileno=given.grpc)
-        runner.run(serve(listen, control, aside, Board(given.board, given.slot), grpc, log))
+        runner.run(serve(listen, control, aside, Board(given.board, given.slot), grpc, log, kept))
     os._exit(0)  # a native model may hold threads that never end
+
+
+class Kept(NamedTuple):
+    """What a process needs whose connections the agent keeps; see `serving.plane.reception`."""
+
+    line: socket.socket
+    escrow: Escrow
+    slots: int
+    rate: float
+    burst: float
 
 
 async def serve(
@@ -67,6 +90,7 @@ async def serve(
     board: Board,
     grpc: socket.socket | None = None,
     log: Path | None = None,
+    kept: Kept | None = None,
 ) -> None:
     """Serve until the agent goes away or asks to end; then finish what was accepted. `log`: the file of the access log."""
     router = Router(board)
@@ -74,7 +98,10 @@ async def serve(
     spans = traces.open_traces()
     router.watch.also(lines, spans)
     local = listen.getsockname()[0] in ("127.0.0.1", "::1")
-    server = Server(Front(router, local=local, origins=origins(settings.get("origins"))))
+    server = Server(
+        Front(router, local=local, origins=origins(settings.get("origins"))),
+        connections=CONNECTIONS if kept is None else kept.slots,
+    )
     router.metrics.process = lambda: facts(board.slot, server, router.watch)
     reader, writer = await asyncio.open_connection(sock=control)
     told = asyncio.create_task(Control(router, reader, writer).run())
@@ -86,8 +113,8 @@ async def serve(
         known = asyncio.create_task(router.told.wait())
         await asyncio.wait([told, known], return_when=asyncio.FIRST_COMPLETED)
         known.cancel()
-        await server.start(listen)
-        doors: list[Door] = [server]
+        doors: list[Door] = [server if kept is None else _reception(server, kept)]
+        await doors[0].start(listen)
         if grpc is not None:
             doors.append(_grpc_server(router))
             await doors[1].start(grpc)
@@ -104,6 +131,11 @@ async def serve(
                 watcher.close()
         writer.close()
         other.close()
+
+
+def _reception(server: Server, kept: Kept) -> Door:
+    refusals = Refusals(problems.deadly, problems.too_many)
+    return Reception(server, kept.line, kept.escrow, refusals, kept.rate, kept.burst)
 
 
 def _grpc_server(router: Router) -> Door:

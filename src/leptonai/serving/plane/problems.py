@@ -1,5 +1,6 @@
 """What a request is told when it cannot be answered: in the words of its path, with the statuses that HTTP has."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,8 +27,9 @@ _STATUS = {
 }  # fmt: skip
 _TITLES = {
     400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed",
-    409: "Conflict",     413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request", 422: "Unprocessable Content",
-    500: "Internal Server Error", 503: "Service Unavailable", 504: "Gateway Timeout",
+    409: "Conflict", 413: "Content Too Large", 415: "Unsupported Media Type", 421: "Misdirected Request",
+    422: "Unprocessable Content", 429: "Too Many Requests", 500: "Internal Server Error", 503: "Service Unavailable",
+    504: "Gateway Timeout",
 }  # fmt: skip
 _JSON = b"content-type: application/json\r\n"
 _PROBLEM = b"content-type: application/problem+json\r\n"
@@ -60,6 +62,20 @@ def failed(call: Call, error: Exception, head: bytes = b"") -> Answer:
     if status == 401:
         head += b"www-authenticate: Bearer\r\n"
     return _problem(call, status, error, head)
+
+
+def deadly(call: Call) -> Answer:
+    """Return the answer to a request during which serving processes died, so that it is not begun again."""
+    message = (
+        "serving processes died while they computed this request, twice; it is not tried again: look at its values"
+    )
+    return _problem(call, 503, Unavailable(message), b"retry-after: 60\r\n")
+
+
+def too_many(call: Call, after: float) -> Answer:
+    """Return the answer to an address that asks more often than it may. `after`: in how many seconds it may again."""
+    error = Busy("this address sends more requests a second than it may: send fewer, or wait", retry_after=after)
+    return _problem(call, 429, error, b"retry-after: %d\r\n" % max(1, math.ceil(after)))
 
 
 def _problem(call: Call, status: int, error: LeptonError, head: bytes) -> Answer:
