@@ -51,10 +51,10 @@ def test_a_row_that_is_no_dict_is_named() -> None:
 def test_images_are_paths_or_bytes(tmp_path: Path) -> None:
     path = tmp_path / "seven.PNG"
     path.write_bytes(b"\x89PNG\r\n\x1a\nrest")
-    assert rows.image(path) == (path.read_bytes(), "image/png")
-    assert rows.image(path.read_bytes()) == (path.read_bytes(), "image/png")
-    assert rows.image({"a": 1}) is None
+    assert rows.file(path) == (path.read_bytes(), "image/png")
+    assert rows.file(path.read_bytes()) == (path.read_bytes(), "image/png")
+    assert rows.file({"a": 1}) is None
     with pytest.raises(Invalid, match=r"nowhere\.png"):
-        rows.image(str(tmp_path / "nowhere.png"))
-    with pytest.raises(Invalid, match="not an image file"):
-        rows.image("churn.csv")
+        rows.file(str(tmp_path / "nowhere.png"))
+    with pytest.raises(Invalid, match="not an image or sound file"):
+        rows.file("churn.csv")

@@ -137,7 +137,8 @@ def get(name: ServiceName, as_: GetOutput = "table") -> None:
 def predict(
     name: ServiceName,
     rows: Annotated[
-        str, typer.Option("--rows", "-r", metavar="ROWS", help="JSON, @file.json, @- for stdin, or an image file.")
+        str,
+        typer.Option("--rows", "-r", metavar="ROWS", help="JSON, @file.json, @- for stdin, or an image or sound file."),
     ],
     as_: Output = "table",
 ) -> None:

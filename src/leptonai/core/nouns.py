@@ -65,6 +65,7 @@ class FeatureType(StrEnum):
     DATETIME = "datetime"
     TEXT = "text"
     IMAGE = "image"
+    AUDIO = "audio"
     TENSOR = "tensor"
 
 
@@ -159,6 +160,7 @@ class TensorSpec(Frozen):
     shape: tuple[int, ...]  # the first is the batch, -1
     type: FeatureType | None = None  # what it means, when it is a column
     categories: tuple[str | int, ...] = ()
+    rate: int | None = None  # of sound: samples a second; None: whatever a file has
 
 
 class Signature(Frozen):

@@ -10,13 +10,16 @@ from leptonai.core.errors import FieldError, Invalid
 
 _IMAGES = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".bmp": "image/bmp", ".gif": "image/gif",
            ".webp": "image/webp", ".tif": "image/tiff", ".tiff": "image/tiff"}  # fmt: skip
-_MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"BM", "image/bmp"), (b"GIF8", "image/gif"))
+_SOUNDS = {".wav": "audio/wav", ".flac": "audio/flac"}
+_FILES = {**_IMAGES, **_SOUNDS}
+_MAGIC = ((b"\x89PNG", "image/png"), (b"\xff\xd8\xff", "image/jpeg"), (b"BM", "image/bmp"), (b"GIF8", "image/gif"),
+          (b"fLaC", "audio/flac"))  # fmt: skip
 
 
-def image(given: object) -> tuple[bytes, str] | None:
-    """Return the bytes and the media type of an image file (a path, or its bytes), or None for anything else.
+def file(given: object) -> tuple[bytes, str] | None:
+    """Return the bytes and the media type of an image or sound file (a path, or its bytes), or None for anything else.
 
-    Raises `Invalid` for a path that cannot be read or is no image.
+    Raises `Invalid` for a path that cannot be read or is neither.
     """
     if isinstance(given, (bytes, bytearray)):
         data = bytes(given)
@@ -24,9 +27,9 @@ def image(given: object) -> tuple[bytes, str] | None:
     if not isinstance(given, (str, Path)):
         return None
     path = Path(given)
-    kind = _IMAGES.get(path.suffix.lower())
+    kind = _FILES.get(path.suffix.lower())
     if kind is None:
-        right = f"an image file ({', '.join(_IMAGES)}), or rows as dicts"
+        right = f"an image or sound file ({', '.join(_FILES)}), or rows as dicts"
         raise Invalid(f"{str(given)[:200]!r} is not {right}", errors=[FieldError("rows", right)])
     try:
         return path.read_bytes(), kind
@@ -43,7 +46,7 @@ def rows(given: object) -> list[dict[str, Any]]:
     elif hasattr(given, "to_dict") and hasattr(given, "columns"):  # pandas
         given = given.to_dict(orient="records")
     if not isinstance(given, Sequence) or isinstance(given, (str, bytes)):
-        right = "a dict, a list of dicts, a data frame, or an image file"
+        right = "a dict, a list of dicts, a data frame, or an image or sound file"
         raise Invalid(f"rows must be {right}, not {type(given).__name__}", errors=[FieldError("rows", right)])
     found = []
     for number, row in enumerate(given, 1):

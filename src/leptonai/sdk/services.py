@@ -71,9 +71,9 @@ class Service:
         return self
 
     def predict(self, data: object) -> Any:
-        """Predict for rows as people have them, or for an image file.
+        """Predict for rows as people have them, or for an image or sound file.
 
-        A list of dicts or a data frame gives a list of answers, one dict gives one; so does the path of an image file, or
+        A list of dicts or a data frame gives a list of answers, one dict gives one; so does the path of a file, or
         its bytes. Of rows from `Dataset.head` it takes the columns that the model knows, which leaves out the target. The
         key that this program has for the server goes with the request. Raises `Invalid` that names the row and the field,
         `Busy` when the service has too much to do, `Denied` when the key may not call it.
@@ -83,7 +83,7 @@ class Service:
         if isinstance(data, Rows):
             known = self._inputs()
             data = [{name: value for name, value in row.items() if name in known} for row in data]
-        found = rows.image(data)
+        found = rows.file(data)
         asked: dict[str, Any] = {"json": {"rows": rows.rows(data)}} if found is None else {}
         if found is not None:
             asked = {"content": found[0], "headers": {"Content-Type": found[1]}}

@@ -38,8 +38,9 @@ _SCALARS: dict[Any, tuple[str, FeatureType]] = {
 }
 _NAMES = {
     "str": "BYTES", "object": "BYTES", "int64": "INT64", "float64": "FP64", "float32": "FP32", "bool": "BOOL",
-    "uint8": "UINT8", "image": "UINT8",
+    "uint8": "UINT8", "image": "UINT8", "audio": "FP32",
 }  # fmt: skip
+_FILES = {"image": FeatureType.IMAGE, "audio": FeatureType.AUDIO}  # whose values may come as files
 _TYPES = {
     "BYTES": FeatureType.TEXT, "INT64": FeatureType.INTEGER, "FP64": FeatureType.NUMBER, "FP32": FeatureType.NUMBER,
     "BOOL": FeatureType.BOOLEAN, "UINT8": FeatureType.INTEGER,
@@ -65,7 +66,8 @@ class Predictor:
     """A service in plain Python. Its methods run in a worker process of its own, never two at once but for `stream`.
 
     `inputs` and `outputs`: for each name ``str``, ``int``, ``float``, ``bool``, the name of a NumPy type (``"float32"``), a tuple
-    of it and the sizes of one value (``("float32", 28, 28)``), or ``("image", height, width, channels)`` for image files.
+    of it and the sizes of one value (``("float32", 28, 28)``), ``("image", height, width, channels)`` for image files, or ``("audio", rate, samples)`` for sound files: WAV or FLAC, brought
+    to that many samples a second; a fourth number says how many channels, else they become one.
     """
 
     inputs: ClassVar[Mapping[str, Kind]] = {}
@@ -140,6 +142,15 @@ def _declared(kind: type[Predictor], field: str) -> Mapping[str, Kind]:
     return found
 
 
+def _fit(meaning: FeatureType, sizes: list[Any], rate: Any) -> bool:
+    """Whether the sizes of one value can be those of its type."""
+    if not all(type(size) is int and (size > 0 or size == -1) for size in sizes):
+        return False
+    if meaning is FeatureType.AUDIO:
+        return type(rate) is int and rate > 0 and -1 not in sizes[1:]
+    return meaning is not FeatureType.IMAGE or len(sizes) == 3
+
+
 def _spec(name: str, said: Kind, field: str) -> TensorSpec:
     first, *sizes = said if isinstance(said, tuple) and said else (said,)
     if first in _SCALARS and isinstance(first, type):
@@ -152,14 +163,13 @@ def _spec(name: str, said: Kind, field: str) -> TensorSpec:
                 f"{field}: {name!r} is {said!r}; use one of {right}", errors=[FieldError(f"{field}.{name}", right)]
             )
         datatype = _NAMES[word]
-        meaning = FeatureType.IMAGE if word == "image" else _TYPES[datatype]
-    if not all(type(size) is int and (size > 0 or size == -1) for size in sizes) or (
-        meaning is FeatureType.IMAGE and len(sizes) != 3
-    ):
-        right = "sizes above 0, or -1 for one that varies; an image has three"
+        meaning = _FILES.get(word, _TYPES[datatype])
+    rate = sizes.pop(0) if meaning is FeatureType.AUDIO and len(sizes) in (2, 3) else None
+    if not _fit(meaning, sizes, rate):
+        right = "sizes above 0, or -1 for one that varies; an image has three, a sound its rate and its samples"
         raise Invalid(
             f"{field}: the sizes of {name!r} are {sizes}: use {right}", errors=[FieldError(f"{field}.{name}", right)]
         )
-    if sizes and meaning is not FeatureType.IMAGE:
+    if sizes and meaning not in _FILES.values():
         meaning = FeatureType.TENSOR
-    return TensorSpec(name=name, datatype=datatype, shape=(-1, *sizes), type=meaning)
+    return TensorSpec(name=name, datatype=datatype, shape=(-1, *sizes), type=meaning, rate=rate)

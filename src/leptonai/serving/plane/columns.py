@@ -9,7 +9,7 @@ import numpy as np
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import FeatureType, Signature, TensorSpec
-from leptonai.serving.plane import images
+from leptonai.serving.plane import audio, images
 from leptonai.serving.plane.values import Misfit, array, flat, say
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -57,6 +57,8 @@ class Columns:
 def _maker(spec: TensorSpec) -> Callable[[list[Any]], Any]:
     if spec.type is FeatureType.IMAGE:
         return lambda values: np.stack([_each(i, _image, value, spec) for i, value in enumerate(values)])
+    if spec.type is FeatureType.AUDIO:
+        return lambda values: np.stack([_each(i, _sound, value, spec) for i, value in enumerate(values)])
     if len(spec.shape) > 1:
         return lambda values: np.stack([_each(i, _tensor, value, spec) for i, value in enumerate(values)])
     if spec.type is FeatureType.DATETIME:
@@ -112,6 +114,12 @@ def _image(value: Any, spec: TensorSpec) -> Any:
     height, width, *channels = spec.shape[1:]
     shape = (height, width) if channels == [1] and _rank(value) == 2 else spec.shape[1:]
     return array(flat(value, shape), "UINT8").reshape(spec.shape[1:])
+
+
+def _sound(value: Any, spec: TensorSpec) -> Any:
+    if type(value) is str:
+        return audio.decode(images.from_base64(value), spec)
+    return _tensor(value, spec)
 
 
 def _tensor(value: Any, spec: TensorSpec) -> Any:

@@ -23,7 +23,7 @@ from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
 from leptonai.serving.plane.metrics import Labels
 from leptonai.serving.plane.problems import Refused, failed
-from leptonai.serving.plane.readers import BUSY_BODY, Read, Reader
+from leptonai.serving.plane.readers import Read, Reader
 from leptonai.serving.plane.recent import Sight
 from leptonai.serving.plane.router import Route, Router
 
@@ -275,7 +275,7 @@ class Front:
         """Read the request and hand it to its model, whose outputs are the answer; a large one is read in a thread."""
         _allow(call, b"POST")
         route.replica.hold()
-        if len(call.body) > BUSY_BODY:
+        if readers.is_long(call, reader):
             reading = self._loop.run_in_executor(None, reader, call, route)
             reading.add_done_callback(lambda done: self._submit(call, route, lambda *_: done.result()))
         else:

@@ -52,4 +52,4 @@ def from_base64(text: str) -> bytes:
     try:
         return base64.b64decode(text.partition(";base64,")[2] or text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise Invalid("an image in JSON must be a list of numbers, or the base64 text of an image file") from error
+        raise Invalid("a file in JSON must be a list of numbers, or the base64 text of the file") from error

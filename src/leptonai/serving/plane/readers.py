@@ -10,8 +10,8 @@ import orjson
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import FeatureType, TensorSpec
+from leptonai.serving.plane import audio, images, v2
 from leptonai.serving.plane import body as json_body
-from leptonai.serving.plane import images, v2
 from leptonai.serving.plane.http import Call
 from leptonai.serving.plane.outputs import Part
 from leptonai.serving.plane.problems import Refused
@@ -57,25 +57,43 @@ def infer(call: Call, route: Route) -> Read:
 
 
 def rows(call: Call, route: Route) -> Read:
-    """Rows as people have them, ``{"rows": [{"column": value}]}``, or one image file."""
+    """Rows as people have them, ``{"rows": [{"column": value}]}``, or one image or sound file."""
     replica = route.replica
     media = _media(call)
-    if media.startswith(b"image/") or media == b"application/octet-stream":
-        specs = replica.model.signature.inputs
-        if len(specs) != 1 or specs[0].type is not FeatureType.IMAGE:
-            columns = ", ".join(spec.name for spec in specs[:8])
-            raise Refused(
-                415, f'this model takes rows, not an image: send {{"rows": [{{…}}]}} with the columns {columns}'
-            )
-        inputs = {specs[0].name: images.decode(call.body, specs[0])[None]}
-        return Read(inputs, partial(_friendly, replica), _seconds(call))
+    if media.startswith((b"image/", b"audio/")) or media == b"application/octet-stream":
+        return Read(_from_file(call, media, replica), partial(_friendly, replica), _seconds(call))
     if media not in _OUR_MEDIA:
-        raise Refused(415, "send rows as application/json, or an image file as image/png, image/jpeg …")
+        right = (
+            "send rows as application/json, an image file as image/png, image/jpeg …, or sound as audio/wav, audio/flac"
+        )
+        raise Refused(415, right)
     asked = _loaded(call.body)
     if type(asked) is not dict or "rows" not in asked:
         raise Invalid('the body must be an object such as {"rows": [{"column": value}]}')
     _only(asked, ("rows",))
     return Read(replica.columns.inputs(asked["rows"]), partial(_friendly, replica), _seconds(call))
+
+
+def is_long(call: Call, reader: Reader) -> bool:
+    """Return whether a body may take long to read: a small file, too, may hold a large image or much sound."""
+    return len(call.body) > BUSY_BODY or (reader is rows and call.body[:1] not in (b"{", b"[", b" ", b"\n", b""))
+
+
+def _from_file(call: Call, media: bytes, replica: Replica) -> dict[str, Any]:
+    """Return the one input of a model that takes files of a kind."""
+    specs = replica.model.signature.inputs
+    kind = specs[0].type if len(specs) == 1 else None
+    if kind not in (FeatureType.IMAGE, FeatureType.AUDIO):
+        what = "a sound" if media.startswith(b"audio/") else "an image"
+        columns = ", ".join(spec.name for spec in specs[:8])
+        raise Refused(415, f'this model takes rows, not {what}: send {{"rows": [{{…}}]}} with the columns {columns}')
+    if media.startswith(b"audio/" if kind is FeatureType.IMAGE else b"image/"):
+        raise Refused(
+            415,
+            f"this model takes {'an image' if kind is FeatureType.IMAGE else 'sound'}, not {media.decode('latin-1')[:80]}",
+        )
+    decode = images.decode if kind is FeatureType.IMAGE else audio.decode
+    return {specs[0].name: decode(call.body, specs[0])[None]}
 
 
 def instances(call: Call, route: Route) -> Read:
