@@ -213,3 +213,68 @@ def test_silent_connections_are_closed(served: Plane) -> None:
     finally:
         for line in lines.values():
             line.close()
+
+
+class Line:
+    """A connection that sends what no client library would, and reads the answer while it sends."""
+
+    def __init__(self, served: Plane, head: bytes):
+        self.socket = socket.create_connection(("127.0.0.1", served.port), timeout=10)
+        self.socket.sendall(b"POST /services/adder/predict HTTP/1.1\r\nhost: localhost\r\n" + head + b"\r\n\r\n")
+
+    def ended(self) -> bytes:
+        with self.socket:
+            got = b""
+            while part := self.socket.recv(65536):
+                got += part
+            return got
+
+
+@pytest.mark.parametrize("length", [b"16777217", b"1073741824", b"10000000000", b"9" * 30])
+def test_a_body_that_is_announced_too_large_is_not_waited_for(served: Plane, length: bytes) -> None:
+    answer = Line(served, b"content-length: " + length).ended()
+    assert answer.startswith((b"HTTP/1.1 413", b"HTTP/1.1 400"))  # 400: a number that no parser can hold
+    assert served.rows("adder", {"x": 1}).status_code == 200
+
+
+def test_a_body_without_end_is_refused_where_the_limit_is(served: Plane) -> None:
+    line = Line(served, b"transfer-encoding: chunked")
+    piece = b"100000\r\n" + b" " * 2**20 + b"\r\n"
+    for _ in range(17):
+        line.socket.sendall(piece)
+    assert line.ended().startswith(b"HTTP/1.1 413")
+
+
+def test_who_is_refused_while_it_sends_is_told_so(served: Plane) -> None:
+    """To hang up on bytes that were not read would undo the answer."""
+    line = Line(served, b"content-length: 40000000")
+    for _ in range(40):
+        line.socket.sendall(b" " * 1_000_000)
+    assert line.ended().startswith(b"HTTP/1.1 413")
+    big = Line(served, b"x-big: " + b"a" * 2_000_000)
+    assert big.ended().startswith((b"HTTP/1.1 431", b"HTTP/1.1 400"))
+
+
+def test_an_endless_sender_is_hung_up_on(served: Plane) -> None:
+    line = Line(served, b"content-length: 10000000000")
+    with line.socket, pytest.raises(OSError):
+        for _ in range(1000):
+            line.socket.sendall(b" " * 1_000_000)
+    assert served.rows("adder", {"x": 1}).status_code == 200
+
+
+def test_a_key_that_stands_twice_is_named(served: Plane) -> None:
+    answer = served.client.post("/services/adder/predict", content=b'{"rows": [{"x": 1, "x": 2}]}')
+    assert answer.status_code == 400
+    assert "'x' twice" in answer.json()["detail"]
+
+
+def test_deep_nesting_is_refused_quickly(served: Plane) -> None:
+    body = b'{"rows": ' + b"[" * 2_000_000 + b"]" * 2_000_000 + b"}"
+    flat = b'{"rows": ' + b" " * 4_000_000 + b"}"
+    took = {}
+    for name, one in (("deep", body), ("flat", flat), ("deep again", body), ("flat again", flat)):
+        start = time.perf_counter()
+        assert served.client.post("/services/adder/predict", content=one).status_code == 400
+        took[name] = time.perf_counter() - start
+    assert min(took["deep"], took["deep again"]) < 20 * min(took["flat"], took["flat again"]) + 0.1

@@ -159,7 +159,7 @@ def test_a_maker_waits_for_a_client_that_reads_slowly_and_nothing_is_lost() -> N
 
 
 def test_a_client_that_never_reads_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(http, "UNREAD_SECONDS", 0.05)
     monkeypatch.setattr(http, "SWEEP_SECONDS", 0.02)
 
     async def patient(stream: Stream) -> None:

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from leptonai.serving.plane.server import Server
 
 HEADER_SECONDS = 10.0
-BODY_SECONDS = 30.0
+BODY_SECONDS = 15.0
 BODY_RATE = 1024  # bytes a second that a slow body must keep after its first seconds
+UNREAD_SECONDS = 30.0  # for a client to read what it was sent
 IDLE_SECONDS = 75.0  # between two requests
+LINGER_SECONDS = 10.0  # for a client to notice that it was refused, while what it still sends is thrown away
 HEADER_LIMIT = 64 * 2**10
 BODY_LIMIT = 16 * 2**20
 CONNECTIONS = 4096
@@ -115,7 +117,7 @@ class Connection(asyncio.BaseProtocol):
     """One client."""
 
     __slots__ = (
-        "_body_bytes", "_call", "_chunks", "_current", "_failed", "_header_bytes", "_latest", "_parser", "_paused", "_reading",
+        "_body_bytes", "_call", "_chunks", "_current", "_cut", "_failed", "_header_bytes", "_latest", "_lingers", "_parser", "_paused", "_reading",
         "_server", "_since", "_stream", "_transport", "_waiting", "_writable",
     )  # fmt: skip
 
@@ -134,6 +136,8 @@ class Connection(asyncio.BaseProtocol):
         self._paused = False  # reading
         self._writable = True
         self._failed = False  # nothing more of this client is read
+        self._cut = False  # it was refused before it had sent everything
+        self._lingers = False  # it was answered for the last time
         self._stream: Stream | None = None  # the answer that is being sent in pieces
 
     # ------------------------------------------------------------------------------------------- transport
@@ -171,6 +175,7 @@ class Connection(asyncio.BaseProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came; a whole request whose head was seen before needs no parser."""
         if self._failed:
+            self._throw_away(len(data))
             return
         alone = self._call is None and self._current is None and self._writable and not self._waiting
         if alone:
@@ -243,6 +248,8 @@ class Connection(asyncio.BaseProtocol):
         """Look at what the headers say of the body."""
         call = self._call
         assert call is not None  # noqa: S101  (on_message_begin)
+        if self._failed:
+            return
         parser = self._parser
         call.method = parser.get_method()
         call.version = parser.get_http_version()
@@ -251,26 +258,22 @@ class Connection(asyncio.BaseProtocol):
         call.too_large = len(length) > 18 or (length.isdigit() and int(length) > self._server.body_limit)
         self._reading = True
         self._since = self._server.loop.time()
-        if (
-            call.headers.get(b"expect", b"").lower() == b"100-continue"
-            and not call.too_large
-            and not self._busy
-            and not self._waiting
-        ):
+        if call.too_large:
+            self._refuse_body()
+        elif call.headers.get(b"expect", b"").lower() == b"100-continue" and not self._busy and not self._waiting:
             self._put(b"HTTP/1.1 100 Continue\r\n\r\n", Kind.INTERIM)
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body. One that is too large is thrown away, so that the answer arrives."""
+        """Take a piece of the body."""
         call = self._call
-        assert call is not None  # noqa: S101  (on_message_begin)
+        if call is None:  # it was refused
+            return
         self._body_bytes += len(body)
         if self._body_bytes > self._server.body_limit:
             call.too_large = True
             self._chunks = []
-            if self._body_bytes > 4 * self._server.body_limit:
-                self._failed = True
-                self._whole()
-        elif not call.too_large:
+            self._refuse_body()
+        else:
             self._chunks.append(body)
 
     def on_message_complete(self) -> None:
@@ -295,6 +298,11 @@ class Connection(asyncio.BaseProtocol):
                 self._transport.pause_reading()
         else:
             self._begin(call)
+
+    def _refuse_body(self) -> None:
+        """Answer at once a request whose body is too large, instead of waiting for the rest of it."""
+        self._failed = self._cut = True
+        self._whole()
 
     def _count(self, size: int) -> None:
         self._header_bytes += size
@@ -330,7 +338,10 @@ class Connection(asyncio.BaseProtocol):
         self._since = self._server.loop.time()
         if not keep:
             self._failed = True
-            self._transport.close()
+            if self._cut:
+                self._linger()
+            else:
+                self._transport.close()
         elif self._waiting or self._paused:
             self._server.loop.call_soon(self._next)  # not at once: a long row of them would fill the stack
 
@@ -394,9 +405,24 @@ class Connection(asyncio.BaseProtocol):
         if self._transport is not None:
             if self._current is None:
                 self._put(STARTS[status] + head + _BAD, Kind.LAST)
-                self._transport.close()
+                if status == 503:
+                    self._transport.close()
+                else:
+                    self._linger()
             else:
                 self._current.keep = False  # the one before is still owed its answer
+
+    def _linger(self) -> None:
+        """Say that nothing more comes, and read on for a while: to hang up on what is still sent would undo the answer."""
+        self._lingers = True
+        self._body_bytes = 0
+        self._since = self._server.loop.time()
+        self._transport.write_eof()
+
+    def _throw_away(self, size: int) -> None:
+        self._body_bytes += size
+        if self._lingers and self._body_bytes > 4 * self._server.body_limit:
+            self.abort()
 
     def new_id(self) -> bytes:
         """Return an id for a request that came without one."""
@@ -409,14 +435,16 @@ class Connection(asyncio.BaseProtocol):
         if self._transport is None:
             return
         waited = now - self._since
-        if self._call is not None:
+        if self._lingers:
+            late = waited > LINGER_SECONDS
+        elif self._call is not None:
             late = waited > (BODY_SECONDS + self._body_bytes / BODY_RATE if self._reading else HEADER_SECONDS)
         elif self._current is not None:
             if self._stream is None or self._writable:
                 return  # the answer is due from us
-            late = waited > BODY_SECONDS  # it does not read the pieces that it was sent
+            late = waited > UNREAD_SECONDS  # it does not read the pieces that it was sent
         elif not self._writable:
-            late = waited > BODY_SECONDS
+            late = waited > UNREAD_SECONDS
         else:
             late = waited > (IDLE_SECONDS if self._parser_used else HEADER_SECONDS)
         if late:

@@ -12,7 +12,7 @@ from leptonai.serving.plane.grpc import wire
 from leptonai.serving.plane.grpc.heads import Block, Heads
 from leptonai.serving.plane.grpc.peer import Peer
 from leptonai.serving.plane.grpc.streams import STREAM_WINDOW, Stream
-from leptonai.serving.plane.http import BODY_RATE, BODY_SECONDS, HEADER_SECONDS
+from leptonai.serving.plane.http import BODY_RATE, BODY_SECONDS, HEADER_SECONDS, UNREAD_SECONDS
 
 if TYPE_CHECKING:
     from leptonai.serving.plane.grpc.server import Server
@@ -383,7 +383,7 @@ class Connection(asyncio.Protocol):
         """Hang up, or end a stream, when what is awaited takes longer than it may."""
         self._patience = min(PATIENCE, self._patience + PATIENCE // 10)
         if self._blocked_since is not None:
-            if now - self._blocked_since > BODY_SECONDS:
+            if now - self._blocked_since > UNREAD_SECONDS:
                 self.abort()
         elif not self._set_up or self._block is not None:
             if now - self._since > HEADER_SECONDS:
@@ -398,11 +398,11 @@ class Connection(asyncio.Protocol):
         for stream in list(self._streams.values()):
             quiet = now - stream.since
             if stream.ended:
-                late = stream.waiting and quiet > BODY_SECONDS
+                late = stream.waiting and quiet > UNREAD_SECONDS
             elif stream.held:
                 late = now - stream.begun_body > BODY_SECONDS + stream.held / BODY_RATE
             else:
-                late = quiet > (IDLE_SECONDS if stream.lasting else BODY_SECONDS)
+                late = quiet > (IDLE_SECONDS if stream.lasting else UNREAD_SECONDS)
             if late:
                 self.write(wire.reset(stream.id, wire.CANCEL))
                 self._drop(stream.id)
