@@ -7,7 +7,23 @@ import typer
 from typer.core import TyperGroup
 
 from leptonai import __version__
-from leptonai.cli import audit, dataset, doctor, errors, key, login, model, run, service, service_predictions, site, up
+from leptonai.cli import (
+    audit,
+    dataset,
+    doctor,
+    errors,
+    key,
+    login,
+    model,
+    run,
+    service,
+    service_bench,
+    service_logs,
+    service_predictions,
+    service_top,
+    site,
+    up,
+)
 from leptonai.core.errors import LeptonError
 
 HELP = """From raw files to a live endpoint, on your own machines.
@@ -66,7 +82,7 @@ app.command("doctor", rich_help_panel=START)(doctor.doctor)
 app.add_typer(dataset.app, rich_help_panel=BUILD)
 app.add_typer(run.app, rich_help_panel=BUILD)
 app.add_typer(model.app, rich_help_panel=BUILD)
-del service_predictions  # its commands are those of service
+del service_bench, service_logs, service_predictions, service_top  # their commands are those of service
 app.add_typer(service.app, rich_help_panel=SERVE)
 app.add_typer(site.app, rich_help_panel=SERVE)
 app.add_typer(key.app, rich_help_panel=MANAGE)

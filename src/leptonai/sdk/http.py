@@ -58,6 +58,11 @@ class Http:
         self._client: httpx.Client | None = None
         self._pid = 0
 
+    @property
+    def key(self) -> str | None:
+        """The key that it sends."""
+        return self._key
+
     # ------------------------------------------------------------------------------------------------ calls
 
     def call(

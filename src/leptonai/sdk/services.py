@@ -38,6 +38,11 @@ class Service:
         return self._client.http
 
     @property
+    def key(self) -> str | None:
+        """The key that goes with the requests of this program."""
+        return self._client.plane(self.url.partition("/services/")[0]).key
+
+    @property
     def status(self) -> ServiceStatus:
         """What its Site last said; asks the server."""
         return self.refresh().record.status

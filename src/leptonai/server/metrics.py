@@ -25,13 +25,16 @@ class Metrics:
         with self._lock:
             answers, seconds = sorted(self._answers.items()), sorted(self._seconds.items())
         lines = [
+            "# HELP leptonai_server_info The version of the server.",
             "# TYPE leptonai_server_info gauge",
             f'leptonai_server_info{{version="{__version__}"}} 1',
+            "# HELP leptonai_http_requests_total Answers of the control API by route and status.",
             "# TYPE leptonai_http_requests_total counter",
             *(
                 f'leptonai_http_requests_total{{method="{method}",route="{route}",code="{code}"}} {count}'
                 for (method, route, code), count in answers
             ),
+            "# HELP leptonai_http_request_seconds_total Time until they were answered, the waiting of long polls included.",
             "# TYPE leptonai_http_request_seconds_total counter",
             *(
                 f'leptonai_http_request_seconds_total{{method="{method}",route="{route}"}} {total:.6f}'

@@ -21,11 +21,12 @@ STAGES = ("parse", "queue", "model", "encode", "total")
 
 
 class Labels(NamedTuple):
-    """What a series is about. All three are empty for a request that no model was found for."""
+    """What a series is about. All are empty for a request that no model was found for."""
 
     model: str = ""
     version: str = ""
     variant: str = ""
+    service: str = ""
 
 
 class Histogram:

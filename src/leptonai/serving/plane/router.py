@@ -136,7 +136,7 @@ class Router:
     def _route(self, line: Line, share: Share, split: Split | None) -> Route:
         replica = self._replicas[share.model]
         model = replica.model
-        labels = _labels(model, share.variant)
+        labels = _labels(model, share.variant, line.service)
         said = {
             "x-leptonai-model": labels.model,
             "x-leptonai-version": labels.version,
@@ -158,8 +158,10 @@ class Router:
         return [each for route in self._routes.values() for each in (route.split.routes if route.split else [route])]
 
     def _depths(self) -> Mapping[Labels, int]:
-        return {_labels(route.replica.model, route.variant): route.replica.depth for route in self._each()}
+        return {
+            _labels(route.replica.model, route.variant, route.service): route.replica.depth for route in self._each()
+        }
 
 
-def _labels(model: Model, variant: str = "stable") -> Labels:
-    return Labels(model.name, str(model.version), variant)
+def _labels(model: Model, variant: str, service: str) -> Labels:
+    return Labels(model.name, str(model.version), variant, service)
