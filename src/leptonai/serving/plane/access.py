@@ -94,13 +94,17 @@ class AccessLog:
 
     def refused(self, call: Call, service: str | None, answer: Answer) -> None:
         """Log a request that no model was asked for, unless it is a probe."""
-        failed = answer.status >= 400
+        size, sent = len(call.body), len(answer.body)
+        asked = (call.id, call.method, call.url, call.headers, size, sent, answer.status)
+        self.turned_away(asked, service, call.start)
+
+    def turned_away(self, asked: tuple[Any, ...], service: str | None, start: float) -> None:
+        """Do the same for a request of any protocol: its id, method, path, headers, bytes, those of the answer, and status."""
+        failed = asked[6] >= 400
         if (self._wanted.failed if failed else self._wanted.share == 1.0) and not (
-            call.url.startswith(_PROBES) and not failed
+            asked[2].startswith(_PROBES) and not failed
         ):
-            size, sent = len(call.body), len(answer.body)
-            asked = (call.id, call.method, call.url, call.headers, size, sent, answer.status)
-            self._put(asked, (service, None, None, None), time.perf_counter() - call.start, None, None)
+            self._put(asked, (service, None, None, None), time.perf_counter() - start, None, None)
 
     def _put(
         self, asked: tuple[Any, ...], about: tuple[Any, ...], seconds: float, rows: int | None, batch: int | None

@@ -116,7 +116,7 @@ async def serve(
         doors: list[Door] = [server if kept is None else _reception(server, kept)]
         await doors[0].start(listen)
         if grpc is not None:
-            doors.append(_grpc_server(router))
+            doors.append(_grpc_server(router, kept))
             await doors[1].start(grpc)
         await asyncio.wait([told])
         await asyncio.gather(*(door.stop(GRACE_SECONDS) for door in doors))
@@ -138,12 +138,15 @@ def _reception(server: Server, kept: Kept) -> Door:
     return Reception(server, kept.line, kept.escrow, refusals, kept.rate, kept.burst)
 
 
-def _grpc_server(router: Router) -> Door:
+def _grpc_server(router: Router, kept: Kept | None) -> Door:
     """Return what answers gRPC. It is imported only here: who does not use it pays nothing for it."""
+    from leptonai.serving.plane.grpc.limits import Limits
     from leptonai.serving.plane.grpc.server import Server as GrpcServer
     from leptonai.serving.plane.grpc.service import Service
 
-    return GrpcServer(Service(router).open)
+    most = int(settings.number("address_connections"))
+    limits = Limits(most) if kept is None else Limits(most, kept.rate, kept.burst)
+    return GrpcServer(Service(router, limits).open, limits=limits)
 
 
 async def _posting(router: Router) -> None:

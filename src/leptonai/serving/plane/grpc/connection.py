@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._loop = server.loop
         self._transport: Any = None
+        self.address = ""
         self._rest = wire.PREFACE  # what of the preface is awaited; later, the beginning of a frame
         self._greeted = self._set_up = False
         self._heads = Heads()
@@ -61,8 +62,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Take the connection, unless there are too many."""
         self._transport = transport
+        peer = transport.get_extra_info("peername")
+        self.address = peer[0] if peer else ""
         self._server.connections.add(self)
-        if len(self._server.connections) > self._server.limit:
+        allowed = self._server.limits.opened(self.address)
+        if len(self._server.connections) > self._server.limit or not allowed:
             self._fail(wire.Fault(wire.ENHANCE_YOUR_CALM, "too many connections: try again"))
         else:
             self.write(_START)
@@ -70,6 +74,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, _error: Exception | None) -> None:
         """Forget the client; what is computed for it goes to nobody."""
         self._server.connections.discard(self)
+        self._server.limits.closed(self.address)
         self._transport = None
         self._end()
 

@@ -12,6 +12,7 @@ from leptonai.core.errors import Denied, LeptonError, Unauthenticated
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.grpc import answers, status, tensors, wire
 from leptonai.serving.plane.grpc.call import Talk, Turn, Unary
+from leptonai.serving.plane.grpc.limits import Limits
 from leptonai.serving.plane.grpc.messages import ModelInferRequest, decoded
 from leptonai.serving.plane.grpc.status import HTTP, Status
 from leptonai.serving.plane.grpc.streams import Stream
@@ -64,6 +65,7 @@ class Asking:
         "_door",
         "_id",
         "_inference",
+        "address",
         "asked",
         "data",
         "headers",
@@ -80,6 +82,7 @@ class Asking:
         self._door = door
         self._id: bytes | None = None
         self.data = data
+        self.address = stream.connection.address
         self.headers: Mapping[bytes, bytes] = stream.head.fields
         self.seconds = stream.head.seconds  # the deadline that the caller set
         self.start = start
@@ -130,14 +133,19 @@ class Asking:
         if route is not None and split is not None and split.take(self._inference, self, route, Ended(wanted)):
             return
         found = HTTP[self._door.fail(error, self._trailers())]
-        if route is None:
-            self._inference.metrics.of(Labels()).count(found)
-        elif item is not None:
+        if route is not None and item is not None:
             route.series.answered(found, self.start, self.parsed, item, 0.0)
             if self.asked is not None:
                 self._look(route, self.asked, item, found, 0, time.perf_counter())
+            return
+        if route is None:
+            self._inference.metrics.of(Labels()).count(found)
         else:
             route.series.refused(found, time.perf_counter() - self.start)
+        access = self._inference.watch.access
+        if access is not None:
+            about = (self.identify(), b"POST", _PATH, self.headers, len(self.data), 0, found)
+            access.turned_away(about, None if route is None else route.service, self.start)
 
     def _look(self, route: Route, asked: tensors.Asked, item: Item, status: int, sent: int, encoded: float) -> None:
         tap = route.tap
@@ -177,8 +185,10 @@ class InTurn:
 class Inference:
     """The two methods that compute. Used on the event loop only."""
 
-    def __init__(self, router: Router):
+    def __init__(self, router: Router, limits: Limits | None = None):
+        self._limits = limits or Limits()
         self.metrics = router.metrics
+        self.watch = router.watch
         self._router = router
         self._loop = asyncio.get_running_loop()
         self._forms = tensors.Forms()
@@ -198,6 +208,8 @@ class Inference:
         """Read a request and hand it to its model."""
         data = asking.data
         try:
+            if self._limits.rate and asking.pinned is None:
+                self._limits.take(asking.address)
             form = self._forms.find(data)
             if form is not None:
                 route = self._aim(asking, form.name, form.version)

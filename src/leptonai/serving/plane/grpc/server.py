@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leptonai.serving.plane.grpc.connection import Connection
+from leptonai.serving.plane.grpc.limits import Limits
 from leptonai.serving.plane.grpc.streams import Stream, Taker
 from leptonai.serving.plane.http import SWEEP_SECONDS
 
@@ -15,8 +16,11 @@ CONNECTIONS = 1024
 class Server:
     """Accepts connections; `open` makes the call that a new stream carries."""
 
-    def __init__(self, open: Callable[[Stream], Taker], *, connections: int = CONNECTIONS):
+    def __init__(
+        self, open: Callable[[Stream], Taker], *, connections: int = CONNECTIONS, limits: Limits | None = None
+    ):
         self.open = open
+        self.limits = limits or Limits()
         self.limit = connections
         self.connections: set[Connection] = set()
         self.loop = asyncio.get_running_loop()

@@ -10,6 +10,7 @@ from leptonai.serving.plane import v2
 from leptonai.serving.plane.grpc.call import REFUSED, Talk, Unary
 from leptonai.serving.plane.grpc.health import Health
 from leptonai.serving.plane.grpc.infer import Inference
+from leptonai.serving.plane.grpc.limits import Limits
 from leptonai.serving.plane.grpc.messages import decoded, message
 from leptonai.serving.plane.grpc.status import Failed, Status
 from leptonai.serving.plane.grpc.streams import Stream, Taker
@@ -25,9 +26,9 @@ _EXTENSIONS = ("model_configuration", "model_repository")
 class Service:
     """Makes the calls that streams carry. Used on the event loop only."""
 
-    def __init__(self, router: Router):
+    def __init__(self, router: Router, limits: Limits | None = None):
         self._router = router
-        self._inference = Inference(router)
+        self._inference = Inference(router, limits)
         health = Health(router, self._inference)
         told: dict[str, Callable[[Stream, Any], dict[str, Any]]] = {
             "ServerLive": lambda _stream, _given: {"live": True},

@@ -1,0 +1,104 @@
+"""Several versions behind one service, asked over gRPC: shares, what a canary cannot answer, the log, and limits."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from tests.support import bundles
+from tests.support.plane import Plane
+
+from leptonai.core.errors import Busy
+from leptonai.core.nouns import FeatureType, Signature, TensorSpec
+from leptonai.serving.plane.grpc.limits import Limits
+from leptonai.serving.plane.grpc.messages import ModelInferRequest, ModelInferResponse
+from leptonai.serving.table import Line, Share
+
+
+def broken() -> bundles.Bundle:
+    """It computes what it is warmed with, zeros, and fails at all else: there is one place in its table."""
+    signature = Signature(
+        inputs=(TensorSpec(name="x", datatype="FP64", shape=(-1,), type=FeatureType.NUMBER),),
+        outputs=(TensorSpec(name="prediction", datatype="FP32", shape=(-1,)),),
+        task="regression",
+    )
+    nodes = [
+        bundles.node("Cast", ["x"], "where", to=7),
+        bundles.node("Gather", ["table", "where"], "prediction"),
+    ]
+    return bundles.bundle("adder", 3, signature, nodes, {"table": np.array([0.5], np.float32)})
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plane]:
+    made = Plane(tmp_path_factory.mktemp("plane"), grpc=True)
+    models = [bundles.adder(1), bundles.adder(2), broken()]
+    for model, files in models:
+        made.process.load(model, files)
+    one, two, three = (model.id for model, _ in models)
+    made.process.keys([[hashlib.sha256(b"test").hexdigest(), "test", ["*"], None]])
+    made.process.route(
+        [
+            Line("half", (Share("stable", one, 50), Share("canary", two, 50)), public=True),
+            Line("sticky", (Share("stable", one, 50), Share("canary", two, 50)), public=True, sticky="x-user"),
+            Line("hurt", (Share("stable", one, 0), Share("canary", three, 100)), public=True),
+        ]
+    )
+    yield made
+    made.close()
+
+
+def ask(channel: grpc.Channel, service: str, **metadata: str) -> tuple[float, dict[str, Any]]:
+    call = channel.unary_unary(
+        "/inference.GRPCInferenceService/ModelInfer",
+        request_serializer=ModelInferRequest.SerializeToString,
+        response_deserializer=ModelInferResponse.FromString,
+    )
+    request = ModelInferRequest(model_name=service, raw_input_contents=[np.array([5.0]).tobytes()])
+    request.inputs.add(name="x", datatype="FP64", shape=[1])
+    answer, said = call.with_call(request, timeout=20, metadata=[(k.replace("_", "-"), v) for k, v in metadata.items()])
+    (value,) = np.frombuffer(answer.raw_output_contents[0], np.float32)
+    return float(value), dict(said.trailing_metadata())
+
+
+def test_shares(served: Plane) -> None:
+    with grpc.insecure_channel(served.grpc_url) as channel:
+        found = [ask(channel, "half") for _ in range(60)]
+        counts = Counter(said["x-leptonai-variant"] for _, said in found)
+        assert set(counts) == {"stable", "canary"}
+        wanted = {"stable": (1005.0, "1"), "canary": (2005.0, "2")}
+        assert all((value, said["x-leptonai-version"]) == wanted[said["x-leptonai-variant"]] for value, said in found)
+
+
+def test_a_caller_keeps_his_variant(served: Plane) -> None:
+    with grpc.insecure_channel(served.grpc_url) as channel:
+        each = {user: {ask(channel, "sticky", x_user=user)[0] for _ in range(5)} for user in map(str, range(12))}
+    assert all(len(values) == 1 for values in each.values())
+    assert len(set.union(*each.values())) == 2
+
+
+def test_what_a_canary_cannot_answer_the_stable_version_answers(served: Plane) -> None:
+    with grpc.insecure_channel(served.grpc_url) as channel:
+        for _ in range(5):
+            value, said = ask(channel, "hurt")
+            assert (value, said["x-leptonai-variant"]) == (1005.0, "stable")
+
+
+def test_limits_of_an_address() -> None:
+    limits = Limits(2, 0.001, 3)
+    assert [limits.opened("a") for _ in range(3)] == [True, True, False]
+    assert limits.opened("b")
+    for _ in range(3):
+        limits.closed("a")
+    assert limits.opened("a")
+    for _ in range(3):
+        limits.take("a")
+    with pytest.raises(Busy, match="from a") as found:
+        limits.take("a")
+    assert found.value.retry_after is not None
+    assert found.value.retry_after > 1
+    limits.take("b")
+    assert [Limits().take("a") for _ in range(5)] == [None] * 5
