@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from leptonai.sdk.datasets import list_datasets as list_datasets
     from leptonai.sdk.models import EarlyStopping as EarlyStopping
     from leptonai.sdk.models import Model as Model
+    from leptonai.sdk.predictors import Context as Context
+    from leptonai.sdk.predictors import Predictor as Predictor
+    from leptonai.sdk.predictors import publish as publish
+    from leptonai.sdk.predictors import serve as serve
     from leptonai.sdk.registry import ModelVersion as ModelVersion
     from leptonai.sdk.registry import get_model as get_model
     from leptonai.sdk.registry import list_models as list_models
@@ -36,10 +40,12 @@ api_key: str | None = None
 
 _HOMES = {
     "Client": "client",
+    "Context": "predictors",
     "Dataset": "datasets",
     "EarlyStopping": "models",
     "Model": "models",
     "ModelVersion": "registry",
+    "Predictor": "predictors",
     "Run": "runs",
     "Service": "services",
     "connect": "client",
@@ -52,15 +58,19 @@ _HOMES = {
     "list_models": "registry",
     "list_runs": "runs",
     "list_services": "services",
+    "publish": "predictors",
+    "serve": "predictors",
 }
 
 __all__ = [
     "Client",
+    "Context",
     "Dataset",
     "EarlyStopping",
     "LeptonError",
     "Model",
     "ModelVersion",
+    "Predictor",
     "Run",
     "Service",
     "__version__",
@@ -77,6 +87,8 @@ __all__ = [
     "list_models",
     "list_runs",
     "list_services",
+    "publish",
+    "serve",
 ]
 
 

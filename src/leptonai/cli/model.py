@@ -44,18 +44,43 @@ def create(
     evaluation: Annotated[
         str | None, typer.Option(metavar="RUN", help="An evaluate Run whose metrics are kept.")
     ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="FILE.py:CLASS", help="A leptonai.Predictor: a service in Python.")
+    ] = None,
+    files: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="With --from: a file or folder that it loads; repeatable.")
+    ] = None,
+    requires: Annotated[
+        list[str] | None, typer.Option(metavar="LIBRARY", help="With --from: such as 'transformers>=4.40'; repeatable.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="With --from: processes that compute it.")] = None,
+    memory_mb: Annotated[int | None, typer.Option(min=64, help="With --from: the most each of them may use.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="With --from: that each of them computes with.")] = None,
     file: SpecFile = None,
     dry_run: DryRun = False,
     as_: Output = "table",
 ) -> None:
-    """Publish what a training Run learnt: one ONNX file with its preprocessing inside, checked before it is taken.
+    """Publish what a training Run learnt, as one ONNX file that is checked before it is taken, or a service in Python.
 
     Example: lepton model create churn --run run_01… --alias champion
+
+    Example: lepton model create toxic --from service.py:Toxic --files weights/ --workers 2
     """
     from leptonai.cli.run import follow_export
 
-    given = {"name": name, "run": run, "aliases": alias or None, "evaluation": evaluation}
+    given = {
+        "name": name, "run": run, "aliases": alias or None, "evaluation": evaluation, "from": from_, "files": files or None,
+        "requirements": requires or None, "workers": workers, "memory_mb": memory_mb, "threads": threads,
+    }  # fmt: skip
     document = merge(file, given, spec_of)
+    if document.get("from") is not None:
+        from leptonai.cli.predictor import publish
+
+        need(document, "name")
+        made = publish(document, as_, dry_run=dry_run)
+        if made is not None:
+            _answer(made, as_)
+        return
     need(document, "name", "run")
     made = follow_export(document, as_, dry_run=dry_run)
     if made is not None:

@@ -67,6 +67,14 @@ STAGES: dict[str, Stage] = {
             "leptonai.registry.verbs:settle_export",
             "model:write",
         ),
+        Stage(
+            "package",
+            "leptonai.serving.spec:Package",
+            "leptonai.serving.verbs:prepare_package",
+            "leptonai.serving.work:package",
+            "leptonai.registry.verbs:settle_export",
+            "model:write",
+        ),
     )
 }
 

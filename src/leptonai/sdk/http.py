@@ -10,7 +10,7 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -182,6 +182,28 @@ class Http:
             if failures >= _TRIES:
                 raise Unavailable(f"the events of {self.base_url}{wire.API}{path} cannot be read: {reason}")
             time.sleep(_pause(failures))
+
+    def pieces(self, path: str, json: object, timeout: float | None = None) -> Generator[tuple[str, Any], None, None]:
+        """Post to a path of a serving plane and yield (event, data) of its answer as they come; a piece without a name is a "message".
+
+        It is never sent twice. Raises what the plane refuses with, and `Unavailable` when the answer breaks off.
+        """
+        import httpx
+
+        headers = self._headers({"accept": "text/event-stream", "content-type": "application/json"})
+        body, limits = wire.encode(json), httpx.Timeout(timeout or _SILENCE, connect=10.0)
+        try:
+            with self._open().stream(
+                "POST", self.base_url + path, content=body, headers=headers, timeout=limits
+            ) as answer:
+                if answer.status_code >= 400:
+                    raise wire.error_of(answer.status_code, answer.headers, answer.read(), self.base_url + path)
+                for _, event, data in wire.events(answer.iter_lines()):
+                    yield event, wire.decode(data.encode(), self.base_url)
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"{self.base_url}{path} sent nothing more for {timeout or _SILENCE:g} s") from error
+        except httpx.HTTPError as error:
+            raise self._away(error) from error
 
     def close(self) -> None:
         """Close the connections; a later call opens them again."""

@@ -1,11 +1,12 @@
 """Services as user code holds them: names under which a model answers."""
 
+import contextlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from leptonai.core.errors import Busy, Unavailable
+from leptonai.core.errors import Busy, Unavailable, from_dict
 from leptonai.core.nouns import Model as ModelRecord
 from leptonai.core.nouns import PredictionLog, ServiceStatus
 from leptonai.core.nouns import Service as ServiceRecord
@@ -100,6 +101,23 @@ class Service:
             raise wire.error_of(answer.status, answer.headers, answer.body, f"service {self.name}")
         predictions = json.loads(answer.body)["predictions"]
         return predictions[0] if found is not None or isinstance(data, Mapping) else predictions
+
+    def stream(self, row: Mapping[str, Any]) -> Iterator[Any]:
+        """Yield the pieces of the answer to one row, as a `Predictor` with `stream` makes them.
+
+        Leave the loop, or close the iterator, and the service stops making more. Raises what went wrong, also in the middle.
+        """
+        base = self.url.partition("/services/")[0]
+        with contextlib.closing(
+            self._client.plane(base).pieces(f"/services/{self.name}/stream", {"rows": [dict(row)]})
+        ) as found:
+            for event, data in found:
+                if event == "end":
+                    return
+                if event == "error":
+                    raise from_dict({"code": data.get("code"), "message": data.get("error")})
+                yield data
+        raise Unavailable(f"service {self.name}: the answer broke off before its end")
 
     def _post(self, asked: Mapping[str, Any]) -> "Answer":
         base, _, tail = self.url.partition("/services/")

@@ -4,11 +4,12 @@ Each verb returns `Changes` and writes nothing. Whoever writes them and meets `S
 the verb again, which looks anew.
 """
 
-from leptonai.core.errors import Conflict, FieldError, NotFound, Unsupported
-from leptonai.core.nouns import Model, Service, ServiceStatus, Site, Variant
-from leptonai.core.stages import Changes, Desk
+from leptonai.core.errors import Conflict, Denied, FieldError, Invalid, NotFound, Unsupported
+from leptonai.core.nouns import Blob, Model, Service, ServiceStatus, Site, Variant
+from leptonai.core.stages import FLAVOURS, Changes, Desk, Plan
 from leptonai.core.states import ServiceState
-from leptonai.serving.spec import Deploy
+from leptonai.serving.sealed import check_path
+from leptonai.serving.spec import Deploy, Package
 
 ONNX = "model.onnx"
 
@@ -58,3 +59,29 @@ def opens(service: Service) -> tuple[str, ...]:
 def blobs(model: Model) -> tuple[str, ...]:
     """Return the blobs that a Site needs to serve a version."""
     return (model.files[ONNX],) if ONNX in model.files else tuple(model.files.values())
+
+
+def prepare_package(spec: Package, desk: Desk) -> Plan:
+    """Check that what a class comes with was uploaded by who publishes it. Raises `Invalid` or `Denied`."""
+    if spec.flavour not in FLAVOURS:
+        right = f"one of {', '.join(FLAVOURS)}"
+        raise Invalid(f"flavour {spec.flavour!r} is not known: use {right}", errors=[FieldError("flavour", right)])
+    for name in spec.files:
+        check_path(name)
+    opens = {"code": spec.code, **{f"files.{name}": blob for name, blob in spec.files.items()}}
+    for field, blob in opens.items():
+        _own(field, blob, desk)
+    return Plan(
+        spec.model_dump(mode="json"), tuple(dict.fromkeys(opens.values())), spec.flavour, f"package-{spec.name}"[:100]
+    )
+
+
+def _own(field: str, id: str, desk: Desk) -> None:
+    try:
+        blob: Blob = desk.get(Blob, id)
+    except NotFound:
+        raise Invalid(
+            f"{field}: there is no blob {id!r}; upload it first", errors=[FieldError(field, "a blob")]
+        ) from None
+    if blob.owner != desk.by:  # naming a blob must not open what somebody else wrote
+        raise Denied(f"{field}: blob {id!r} was not uploaded by {desk.by}")
