@@ -5,6 +5,7 @@ import itertools
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +19,7 @@ from leptonai.serving.predictor import FILES, WRITTEN
 from leptonai.serving.workers import WHY, Work, slot
 
 MOST_FILES = 200
+TROUBLE_SECONDS = 1.0
 _numbers = itertools.count(1)
 
 
@@ -79,8 +81,9 @@ class NativeProcess:
 
     @property
     def trouble(self) -> str:
-        """Why none of them can compute now; "" while one can."""
-        if not self._slots or any(made.up for made in self._slots):
+        """Why none of them can compute, for longer than it takes to start one; "" while one can."""
+        late = time.monotonic() - TROUBLE_SECONDS
+        if not self._slots or any(made.up or made.down > late for made in self._slots):
             return ""
         return f"no worker of it runs: {self._slots[0].reason or 'it is being started'}"
 

@@ -154,7 +154,8 @@ class Services:
         live = self._live.get(name)
         if live is not None and live.id == id:
             self._failed.pop(name, None)
-            self._report(desired, ServiceState.READY)
+            trouble = self._residence.trouble(id)  # no worker of it runs
+            self._report(desired, ServiceState.STARTING if trouble else ServiceState.READY, trouble)
             return
         failure = self._failed.get(name)
         if failure is not None and (failure.model, failure.rev) == (id, desired.service.status.rev):

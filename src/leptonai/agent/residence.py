@@ -165,6 +165,11 @@ class Residence:
         for native in self._native.values():
             native.keep_up()
 
+    def trouble(self, id: str) -> str:
+        """Say why a version that was loaded cannot compute now; "" when it can."""
+        found = self._native.get(id)
+        return "" if found is None else found.trouble
+
     def end(self) -> None:
         """End the races too: the agent stops."""
         self._races.close()

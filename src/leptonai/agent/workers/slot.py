@@ -40,6 +40,7 @@ class Slot(threading.Thread):
         """`files`: for the code; `sealed`: names and descriptors of what lies in its folder; `fresh`: names the next job."""
         super().__init__(name=f"worker {folder.name} of {model.id}", daemon=True)
         self.up = False  # it has loaded the version, and runs
+        self.down = time.monotonic()  # since when, while it is not
         self.reason = ""  # why the last one ended
         self._executor = executor
         self._model = model
@@ -83,7 +84,7 @@ class Slot(threading.Thread):
                 self._tried.set()
                 with line:
                     self._ended(self._watch(line))
-                self.up = False
+                self.up, self.down = False, time.monotonic()
                 found = pulse.read(self._folder)
                 failures = 0 if found is not None and found.done else failures + 1
             self._end()
