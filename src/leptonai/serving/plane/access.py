@@ -10,7 +10,6 @@ import os
 import threading
 import time
 from collections import deque
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,12 +27,10 @@ QUEUE = 65536  # lines
 FILE_BYTES = 16 * 2**20
 FILES = 4  # of each process, the one that is written included
 PAUSE_SECONDS = 0.2
+REMEMBERED = 4096  # paths, and who called what, that lines have in common
 AT_ONCE = 128  # lines that are made while the interpreter does nothing else
 
-_FIELDS = (
-    "time", "id", "method", "path", "service", "model", "version", "variant", "key", "status", "ms", "bytes_in", "bytes_out",
-    "rows", "batch",
-)  # fmt: skip
+_ABOUT = ("service", "model", "version", "variant", "key")
 _PROBES = (b"/v2/health", b"/ping", b"/metrics")
 
 _log = logging.getLogger(__name__)
@@ -76,6 +73,7 @@ class AccessLog:
         self._wanted = wanted
         self._keys = keys
         self._file = Rotating(path)
+        self._lines = Lines()
         self._queue: deque[tuple[Any, ...]] = deque()
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
@@ -134,20 +132,51 @@ class AccessLog:
         while self._queue:
             lines = [self._queue.popleft() for _ in range(min(AT_ONCE, len(self._queue)))]
             try:
-                self._file.write(b"".join(map(_line, lines)))
+                self._file.write(b"".join(map(self._lines.make, lines)))
             except OSError as error:  # such as a full disk
                 self.dropped += len(lines)
                 _log.warning("the access log cannot be written: %s", error.strerror)
             time.sleep(0)  # the event loop comes first
 
 
-def _line(values: tuple[Any, ...]) -> bytes:
-    line = dict(zip(_FIELDS, values, strict=True))
-    line["time"] = datetime.fromtimestamp(values[0], UTC).isoformat(timespec="milliseconds")
-    line["id"], line["method"] = values[1].decode("latin-1"), values[2].decode("latin-1")
-    line["path"] = values[3].partition(b"?")[0][:500].decode("latin-1")
-    line["ms"] = round(line["ms"], 3)
-    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+class Lines:
+    """Makes lines of what was queued; what many of them have in common is made once."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._time = b""
+        self._about: dict[tuple[Any, ...], bytes] = {}
+        self._paths: dict[bytes, bytes] = {}
+
+    def make(self, values: tuple[Any, ...]) -> bytes:
+        """Return a line. `values`: as `AccessLog` queues them."""
+        moment, id, method, path, service, model, version, variant, key, status, ms, size, sent, rows, batch = values
+        second = int(moment)
+        if second != self._second:
+            self._second = second
+            self._time = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second)).encode()
+        said = (service, model, version, variant, key)
+        about = self._about.get(said)
+        if about is None:
+            about = orjson.dumps(dict(zip(_ABOUT, said, strict=True)))[1:-1]
+            _remember(self._about, said, about)
+        known = self._paths.get(path)
+        if known is None:
+            known = orjson.dumps(path.partition(b"?")[0][:500].decode("latin-1"))
+            _remember(self._paths, path, known)
+        # An id and a method hold nothing that JSON would escape.
+        head = b'{"time":"%s.%03dZ","id":"%s","method":"%s","path":%s,%s,"status":%d,"ms":%.3f' % (
+            self._time, (moment - second) * 1000, id, method, known, about, status, ms,
+        )  # fmt: skip
+        if rows is None:
+            return b'%s,"bytes_in":%d,"bytes_out":%d,"rows":null,"batch":null}\n' % (head, size, sent)
+        return b'%s,"bytes_in":%d,"bytes_out":%d,"rows":%d,"batch":%d}\n' % (head, size, sent, rows, batch)
+
+
+def _remember(known: dict[Any, bytes], key: Any, value: bytes) -> None:
+    if len(known) >= REMEMBERED:
+        known.clear()
+    known[key] = value
 
 
 class Rotating:
