@@ -101,6 +101,16 @@ def test_a_path_without_a_name_needs_to_know_which(served: Plane) -> None:
     assert served.client.get("/ping").status_code == 200
 
 
+def test_the_index_says_what_is_ready(served: Plane) -> None:
+    for body in ("", "{}", '{"ready": true}', '{"ready": false}'):
+        answer = served.client.post("/v2/repository/index", content=body)
+        assert {one["name"] for one in answer.json()} == {"adder", "people"}
+    for body in ("[]", '{"ready": 1}', '{"state": "READY"}', "x"):
+        assert served.client.post("/v2/repository/index", content=body).status_code == 400
+    for path in ("/v2/models/adder/what", "/v2/models/adder/versions", "/v2/models/adder/versions/1/what/more"):
+        assert served.client.get(path).status_code == 404
+
+
 def test_tritons_client(served: Plane) -> None:
     http = pytest.importorskip("tritonclient.http")
     with http.InferenceServerClient(f"127.0.0.1:{served.port}") as client:
@@ -109,6 +119,15 @@ def test_tritons_client(served: Plane) -> None:
         assert client.is_model_ready("adder")
         assert client.get_model_metadata("adder")["inputs"][0]["name"] == "x"
         assert {one["name"] for one in client.get_model_repository_index()} == {"adder", "people"}
+        config = client.get_model_config("adder", "1")
+        assert (config["name"], config["input"][0]["data_type"], config["input"][0]["dims"]) == (
+            "adder",
+            "TYPE_FP64",
+            [-1],
+        )
+        for call in (client.load_model, client.unload_model):
+            with pytest.raises(Exception, match="lepton service create"):
+                call("adder")
         for raw in (True, False):
             x = http.InferInput("x", [3], "FP64")
             x.set_data_from_numpy(np.array([1.0, 2.0, 0.5]), binary_data=raw)
@@ -127,5 +146,10 @@ def test_tritons_client(served: Plane) -> None:
         assert found.as_numpy("label").tolist() == [b"yes", b"yes"]
         assert found.as_numpy("probabilities").shape == (2, 2)
         assert found.get_response()["id"] == "abc"
+        stats = client.get_inference_statistics("people")["model_stats"]
+        assert stats[0]["inference_stats"]["success"]["count"] > 0
+        assert stats[0]["inference_count"] >= stats[0]["execution_count"] > 0
+        every = client.get_inference_statistics(headers={"Authorization": "Bearer test"})["model_stats"]
+        assert {one["name"] for one in every} == {"adder", "people"}
         with pytest.raises(Exception, match="nobody"):
             client.infer("nobody", inputs, headers={"Authorization": "Bearer test"})

@@ -79,6 +79,9 @@ def test_what_there_is(client: Any) -> None:
     config = client.get_model_config("adder").config
     assert (config.name, config.input[0].data_type, list(config.input[0].dims)) == ("adder", 12, [-1])
     assert {one.name for one in client.get_model_repository_index(headers=KEY).models} == {"adder", "people"}
+    (found,) = client.get_inference_statistics("adder").model_stats
+    assert (found.name, found.version) == ("adder", "1")
+    assert len(client.get_inference_statistics(headers=KEY).model_stats) == 2
 
 
 def test_tensors_as_raw_bytes(client: Any) -> None:

@@ -17,8 +17,8 @@ import orjson
 
 from leptonai import __version__
 from leptonai.core import settings
-from leptonai.core.errors import Denied, LeptonError, TooLarge
-from leptonai.serving.plane import cors, events, feedback, readers, v2
+from leptonai.core.errors import Denied, LeptonError, TooLarge, Unsupported
+from leptonai.serving.plane import cors, events, feedback, readers, told
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
 from leptonai.serving.plane.metrics import Labels
@@ -210,16 +210,23 @@ class Front:
                 return self._infer(call, name, None, readers.infer)
             case ["models", name, "versions", version, "infer"]:
                 return self._infer(call, name, version, readers.infer)
-            case ["models", name] | ["models", name, "ready"]:
-                return self._told(call, self._find(call, name), rest[2:])
-            case ["models", name, "versions", version] | ["models", name, "versions", version, "ready"]:
-                return self._told(call, self._find(call, name, version), rest[4:])
+            case ["models", "stats"]:
+                _allow(call, b"GET")
+                return _json(told.statistics(self._router, self._allowed(call)))
+            case ["models", name, "versions", version, *more] if len(more) < 2:
+                return self._told(call, self._find(call, name, version), more)
+            case ["models", name, *more] if len(more) < 2:
+                return self._told(call, self._find(call, name), more)
+            case ["repository", "models", name, "load" | "unload"]:
+                _allow(call, b"POST")
+                raise Unsupported(told.DEPLOY)
             case ["repository", "index"]:
                 _allow(call, b"POST")
-                return _json([_indexed(route) for route in self._allowed(call)])
+                ready = readers.only_ready(call)
+                return _json([told.indexed(r) for r in self._allowed(call) if r.replica.ready or not ready])
             case [] | [""]:
                 _allow(call, b"GET")
-                return _json({"name": "leptonai", "version": __version__, "extensions": ["binary_tensor_data"]})
+                return _json({"name": "leptonai", "version": __version__, "extensions": told.EXTENSIONS})
             case ["health", "live"]:
                 _allow(call, b"GET")
                 return _json({"live": True})
@@ -229,12 +236,21 @@ class Front:
         raise Refused(404, "there is nothing at this path; models have /infer and /ready")
 
     def _told(self, call: Call, route: Route, rest: list[str]) -> Answer:
-        """Say what a model takes and gives, or whether it is ready."""
+        """Say what a model takes and gives, whether it is ready, and Triton's further questions."""
+        match rest:
+            case ["ready"]:
+                ready = route.replica.ready
+                said, status = {"name": route.service, "ready": ready}, 200 if ready else 503
+            case ["config"]:
+                said, status = told.configuration(route), 200
+            case ["stats"]:
+                said, status = told.statistics(self._router, [route]), 200
+            case []:
+                said, status = told.described(route), 200
+            case _:
+                raise Refused(404, "there is nothing at this path; models have /infer, /ready, /config and /stats")
         _allow(call, b"GET")
-        if not rest:
-            return _json(_described(route))
-        ready = route.replica.ready
-        return _json({"name": route.service, "ready": ready}, 200 if ready else 503)
+        return _json(said, status)
 
     def _first_protocol(self, call: Call, rest: list[str]) -> Answer | None:
         """Answer by KServe's V1; its list of models is OpenAI's as well."""
@@ -243,10 +259,10 @@ class Front:
                 return self._infer(call, name.removesuffix(":predict"), None, readers.instances)
             case [name] if name:
                 _allow(call, b"GET")
-                return _json(_named(self._find(call, name)))
+                return _json(told.named(self._find(call, name)))
             case [] | [""]:
                 _allow(call, b"GET")
-                named = [_named(route) for route in self._allowed(call)]
+                named = [told.named(route) for route in self._allowed(call)]
                 return _json({"object": "list", "data": named, "models": [one["name"] for one in named]})
         raise Refused(404, "there is nothing at this path; try /v1/models/NAME:predict")
 
@@ -298,23 +314,6 @@ def _split(url: bytes) -> tuple[str, ...]:
     except httptools.HttpParserInvalidURLError:
         raise Refused(400, "the request's target is no URL") from None
     return tuple(unquote((path or b"/").decode("latin-1")).split("/")[1:])
-
-
-def _described(route: Route) -> dict[str, Any]:
-    model = route.replica.model
-    platform = "onnx_onnxv1" if "model.onnx" in model.files else model.framework
-    return v2.metadata(route.service, [route.version], platform, model.signature)
-
-
-def _indexed(route: Route) -> dict[str, Any]:
-    state = "READY" if route.replica.ready else "UNAVAILABLE"
-    return {"name": route.service, "version": route.version, "state": state, "reason": ""}
-
-
-def _named(route: Route) -> dict[str, Any]:
-    created = int(route.replica.model.created.timestamp())
-    said = {"id": route.service, "object": "model", "created": created, "owned_by": "leptonai"}
-    return {**said, "name": route.service, "ready": route.replica.ready}
 
 
 def _allow(call: Call, method: bytes) -> None:

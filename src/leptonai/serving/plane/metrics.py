@@ -157,6 +157,13 @@ class Metrics:
         """Return the series of a version; it goes on where it was when the version comes back."""
         return self._series.setdefault(labels, Series())
 
+    def every(self) -> dict[Labels, Series]:
+        """Return the series of all processes together."""
+        found: dict[Labels, Series] = {}
+        for note in (self._note(), *self._board.others()):
+            _add(found, note)
+        return found
+
     def text(self) -> str:
         """Return everything, as ``text/plain; version=0.0.4``."""
         every: dict[Labels, Series] = {}

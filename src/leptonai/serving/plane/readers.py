@@ -96,6 +96,15 @@ def _from_file(call: Call, media: bytes, replica: Replica) -> dict[str, Any]:
     return {specs[0].name: decode(call.body, specs[0])[None]}
 
 
+def only_ready(call: Call) -> bool:
+    """Return whether Triton's index of the repository is asked for what is ready only: ``{"ready": true}``."""
+    asked = _loaded(call.body) if call.body.strip() else {}
+    if type(asked) is not dict or type(asked.get("ready", False)) is not bool:
+        raise Invalid('the body must be an object such as {"ready": true}, or empty')
+    _only(asked, ("ready",))
+    return bool(asked.get("ready", False))
+
+
 def instances(call: Call, route: Route) -> Read:
     """KServe's V1: ``{"instances": […]}``, each an object, or the values in the order of the columns."""
     asked = _loaded(call.body)
