@@ -12,8 +12,8 @@ from tests.support.bundles import Bundle
 from tests.support.plane import Plane
 
 from leptonai.serving.plane.split import Split
-from leptonai.serving.plane.tally import BOUNDS, Of, Tallies, Tally
 from leptonai.serving.table import Line, Share
+from leptonai.serving.tally import BOUNDS, Of, Tallies, Tally
 
 
 class FakeCall:

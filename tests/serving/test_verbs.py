@@ -2,18 +2,19 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support import bundles
 
-from leptonai.core.errors import Conflict, NotFound, Unsupported
+from leptonai.core.errors import Conflict, Invalid, NotFound, Unsupported
 from leptonai.core.nouns import Alias, Model, Service, ServiceStatus, Site
 from leptonai.core.stages import Changes
 from leptonai.core.states import ServiceState
 from leptonai.server.context import Context, open_context
 from leptonai.server.desk import ServerDesk
 from leptonai.serving import verbs
-from leptonai.serving.spec import Deploy
+from leptonai.serving.spec import Deploy, Share, Split
 
 
 @pytest.fixture
@@ -30,8 +31,8 @@ def kept(here: Context, version: int, **change: object) -> Model:
     return model
 
 
-def deploy(here: Context, model: str, site: str = "home") -> Service:
-    changes = verbs.deploy(Deploy(name="sum", model=model, site=site), ServerDesk(here, "ann"))
+def deploy(here: Context, model: str, site: str = "home", **more: Any) -> Service:
+    changes = verbs.deploy(Deploy(name="sum", model=model, site=site, **more), ServerDesk(here, "ann"))
     write(here, changes)
     (found,) = here.catalog.find(Service, {"name": "sum"})
     return found
@@ -75,11 +76,58 @@ def test_a_service_moves_and_what_answers_goes_on(here: Context) -> None:
         state=ServiceState.READY, rev=service.rev, live=(one.id,), url="http://127.0.0.1:1/services/sum/predict"
     )
     here.catalog.change(service.model_copy(update={"status": status}))
-    moved = deploy(here, two.id)
-    assert moved.variants[0].model == two.id
+    moved = deploy(here, two.id)  # the new one gets nothing before it was looked at
+    assert [(v.name, v.model, v.percent) for v in moved.variants] == [("stable", one.id, 100), ("canary", two.id, 0)]
     assert moved.status == status.model_copy(update={"state": ServiceState.UPDATING, "rev": moved.rev})
-    assert verbs.opens(moved) == (two.id, one.id)
-    assert verbs.opens(deploy(here, one.id)) == (one.id,)
+    assert moved.wanted == two.id
+    assert verbs.opens(moved) == (one.id, two.id)
+    back = deploy(here, one.id)
+    assert verbs.opens(back) == (one.id,)
+    assert back.rollout is not None
+    assert not back.rollout.going
+    at_once = deploy(here, two.id, strategy="now")
+    assert [(v.name, v.model, v.percent) for v in at_once.variants] == [("stable", two.id, 100)]
+    assert verbs.opens(at_once) == (two.id, one.id)
+    write(here, verbs.rollback("sum", ServerDesk(here, "bob")))
+    (found,) = here.catalog.find(Service, {"name": "sum"})
+    assert [v.model for v in found.variants] == [one.id]
+
+
+def test_shares_must_sum_to_a_hundred(here: Context) -> None:
+    one, two, three = kept(here, 1), kept(here, 2), kept(here, 3)
+    deploy(here, one.id)
+    desk = ServerDesk(here, "ann")
+
+    def shares(*given: tuple[str, Model, int]) -> Split:
+        return Split(variants=tuple(Share(name=n, model=m.id, percent=p) for n, m, p in given), sticky="key")  # type: ignore[arg-type]
+
+    for wrong, why in (
+        (shares(("stable", one, 90), ("canary", two, 20)), "stable 90 . canary 20 is 110"),
+        (
+            shares(
+                ("stable", one, 50),
+            ),
+            "stable 50 is 50",
+        ),
+        (
+            shares(
+                ("canary", two, 100),
+            ),
+            "one stable version first",
+        ),
+        (shares(("stable", one, 50), ("canary", two, 25), ("canary", three, 25)), "at most one canary"),
+    ):
+        with pytest.raises(Invalid, match=why):
+            verbs.split("sum", wrong, desk)
+    write(here, verbs.split("sum", shares(("stable", one, 90), ("canary", two, 10), ("shadow", three, 30)), desk))
+    (found,) = here.catalog.find(Service, {"name": "sum"})
+    assert [(v.name, v.percent) for v in found.variants] == [("stable", 90), ("canary", 10), ("shadow", 30)]
+    assert (found.sticky, found.wanted) == ("key", one.id)
+    write(here, verbs.promote("sum", desk))
+    (found,) = here.catalog.find(Service, {"name": "sum"})
+    assert [(v.name, v.model, v.percent) for v in found.variants] == [("stable", two.id, 100)]
+    with pytest.raises(Conflict, match="no rollout that goes on"):
+        verbs.promote("sum", desk)
 
 
 def test_the_same_again_is_another_deploy(here: Context) -> None:

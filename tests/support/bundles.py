@@ -213,8 +213,42 @@ def image_file(
     return out.getvalue()
 
 
-def failing(version: int, *, modulus: float = 1.0, name: str = "adder") -> Bundle:
-    """An adder that cannot compute a batch with a row whose x is a multiple of `modulus`, but for 0, which it is warmed with."""
+def near(version: int) -> Bundle:
+    """A version that answers nearly as the first one does: prediction = x + 1000 + version / 1000."""
+    signature = adder(version)[0].signature
+    nodes = [node("Sum", ["x", "marker"], "sum"), node("Cast", ["sum"], "prediction", to=TensorProto.FLOAT)]
+    return bundle("adder", version, signature, nodes, {"marker": np.float64(1000 + version / 1000)})
+
+
+def slow(version: int) -> Bundle:
+    """A version that answers as the first one does, after some work: products of large matrices that come to nothing."""
+    signature = adder(version)[0].signature
+    size, times = 400, 8
+    nodes = [
+        node("ReduceMax", ["x"], "top", keepdims=0),
+        node("Mul", ["top", "nothing"], "seed"),
+        node("Add", ["square", "seed"], "m0"),
+    ]
+    nodes += [node("MatMul", [f"m{i}", "square"], f"m{i + 1}") for i in range(times)]
+    nodes += [
+        node("ReduceMax", [f"m{times}"], "most", keepdims=0),
+        node("Mul", ["most", "nothing"], "none"),
+        node("Sum", ["x", "marker", "none"], "sum"),
+        node("Cast", ["sum"], "prediction", to=TensorProto.FLOAT),
+    ]
+    constants = {
+        "marker": np.float64(1000),
+        "nothing": np.float64(0),
+        "square": np.full((size, size), 1 / size, np.float64),
+    }
+    return bundle("adder", version, signature, nodes, constants)
+
+
+def failing(version: int, *, modulus: float = 1.0, name: str = "adder", like: int | None = None) -> Bundle:
+    """An adder that cannot compute a batch with a row whose x is a multiple of `modulus`, but for 0, which it is warmed with.
+
+    `like`: the version whose answers it gives, else its own.
+    """
     signature = adder(version)[0].signature
     nodes = [
         node("Mod", ["x", "modulus"], "rest", fmod=1),
@@ -230,6 +264,6 @@ def failing(version: int, *, modulus: float = 1.0, name: str = "adder") -> Bundl
     constants = {
         "modulus": np.float64(modulus),
         "zero": np.float64(0),
-        "table": np.array([1000.0 * version], np.float64),
+        "table": np.array([1000.0 * (like or version)], np.float64),
     }
     return bundle(name, version, signature, nodes, constants)

@@ -16,12 +16,13 @@ from urllib.parse import quote, urlsplit
 from leptonai.agent.keys import Table
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.residence import Residence
+from leptonai.agent.rollouts import Rollouts
 from leptonai.core.errors import Busy, Invalid, LeptonError, NotFound, Unavailable
 from leptonai.core.nouns import Model, Service, ServiceStatus
 from leptonai.core.ports import Executor, Store
 from leptonai.core.states import ServiceState
 from leptonai.sdk.http import Http
-from leptonai.serving.table import Line
+from leptonai.serving import rollout
 
 TICK_SECONDS = 0.2
 
@@ -70,11 +71,12 @@ class Services:
         self._stopping = stopping
         self._change = threading.Condition()
         self._told: list[Desired] | None = None  # None: the server was not heard yet
-        self._public: set[str] = set()
         self._live: dict[str, Model] = {}  # which version answers for each service
+        self._wanted: dict[str, Service] = {}
         self._failed: dict[str, Failure] = {}
         self._said: dict[str, ServiceStatus] = {}
         self._residence = Residence(blobs, executor, home, stopping, self._lost)
+        self._rollouts = Rollouts(http, self._residence)
 
     @property
     def url(self) -> str | None:
@@ -127,11 +129,13 @@ class Services:
     # ---------------------------------------------------------------------------------------------- one tick
 
     def _tick(self, told: list[Desired]) -> None:
+        told = [desired._replace(service=self._rollouts.newest(desired.service)) for desired in told]
         wanted = [desired for desired in told if not desired.service.stopped]
-        names = {desired.service.name for desired in wanted}
-        for name in self._live.keys() - names:
+        self._wanted = {desired.service.name: desired.service for desired in wanted}
+        for name in self._live.keys() - self._wanted.keys():
             del self._live[name]
-        self._public = {desired.service.name for desired in wanted if desired.service.public}
+        self._rollouts.look(self._live, self._wanted)
+        self._promote()
         for name in self._said.keys() - {desired.service.name for desired in told}:
             del self._said[name]
         self._residence.keep_up()
@@ -154,8 +158,11 @@ class Services:
         live = self._live.get(name)
         if live is not None and live.id == id:
             self._failed.pop(name, None)
+            self._rollouts.drive(desired.service, desired.models)
+            desired = desired._replace(service=self._rollouts.newest(desired.service))
             trouble = self._residence.trouble(id)  # no worker of it runs
-            self._report(desired, ServiceState.STARTING if trouble else ServiceState.READY, trouble)
+            state = (ServiceState.STARTING, trouble) if trouble else rollout.state_of(desired.service)
+            self._report(desired, *state)
             return
         failure = self._failed.get(name)
         if failure is not None and (failure.model, failure.rev) == (id, desired.service.status.rev):
@@ -175,15 +182,25 @@ class Services:
         self._failed.pop(name, None)
         self._live[name] = desired.models[id]
         self._publish()
-        self._report(desired, ServiceState.READY)
+        self._report(desired, *rollout.state_of(desired.service))
         self._residence.race(desired.models[id])
+
+    def _promote(self) -> None:
+        """Have the version that was tried answer, where it is meant to: it is loaded already."""
+        for name, service in self._wanted.items():
+            live, promoted = self._live.get(name), self._rollouts.at_hand(service)
+            if live is not None and promoted is not None and promoted.id != live.id:
+                self._live[name] = promoted
+                self._residence.race(promoted)
 
     def _publish(self) -> None:
         """Send the table of routes, if it is another one."""
-        self._residence.publish([Line.one(name, live.id, name in self._public) for name, live in self._live.items()])
+        known = [(self._wanted[name], live) for name, live in self._live.items() if name in self._wanted]
+        self._residence.publish([self._rollouts.line(service, live) for service, live in known])
 
-    def _lost(self, id: str, why: str) -> None:  # noqa: ARG002 - `_serve` tries it again, and says why
-        """Forget a version that answered and cannot be loaded any more."""
+    def _lost(self, id: str, why: str) -> None:
+        """Forget a version that answered and cannot be loaded any more; `_serve` tries it again."""
+        self._rollouts.lost(id, why)
         self._live = {name: model for name, model in self._live.items() if model.id != id}
 
     def _close(self) -> None:

@@ -12,11 +12,12 @@ import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from leptonai.agent import door
 from leptonai.agent.plane_process import Kept, PlaneProcess
 from leptonai.serving import escrow
+from leptonai.serving.plane.board import Board
 
 BOARD_BYTES = 16 << 20  # of one process; what is not written takes no memory
 _BACKLOG = 2048
@@ -35,6 +36,7 @@ class Planes:
         (self._listening,) = listen(port, 1, host)
         self._grpc = listen(grpc, count, host) if grpc else []
         self._boards = [_board() for _ in range(count)]
+        self._notes = Board([os.dup(board) for board in self._boards], -1)  # of which none is ours
         self.members: list[PlaneProcess | None] = [None] * count
         self._limits = door.limits()
         self._slots = _slots(count)
@@ -88,6 +90,10 @@ class Planes:
             member.kill()
         return member is not None
 
+    def notes(self) -> list[dict[str, Any]]:
+        """Return what the processes, also those that died, last noted of their counts: see `serving.plane.metrics`."""
+        return self._notes.others()
+
     def each(self, do: Callable[[PlaneProcess], None]) -> None:
         """Do something with all that run, at once. Raises the first error, when all are done."""
         together(do, self.alive)
@@ -102,6 +108,7 @@ class Planes:
         for listening in (self._listening, *self._grpc):
             listening.close()
         os.close(self._escrow)
+        self._notes.close()
         for board in self._boards:
             os.close(board)
 

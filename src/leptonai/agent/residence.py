@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from leptonai.agent.keys import Table
 from leptonai.agent.native_process import NativeProcess, bundle
@@ -88,6 +89,11 @@ class Residence:
     def admitting(self) -> bool:
         """Whether the server said which keys there are; no plane answers before it knows whom."""
         return self._keys is not None
+
+    @property
+    def notes(self) -> list[dict[str, Any]]:
+        """What the planes last noted of their counts, see `serving.plane.metrics`."""
+        return [] if self._planes is None else self._planes.notes()
 
     @property
     def deaths(self) -> int:

@@ -224,7 +224,7 @@ class Guard(Frozen):
 
     steps: Annotated[tuple[Percent, ...], Field(max_length=20)] = (1, 5, 25, 50)  # per cent of the requests
     step_seconds: float = Field(
-        default=60.0, gt=0, le=7 * 86400
+        default=60.0, gt=0, le=366 * 86400
     )  # what a step takes at most while nothing speaks against it
     alpha: float = Field(
         default=0.01, gt=0, lt=0.5
@@ -298,6 +298,7 @@ class Service(Record):
     variants: tuple[Variant, ...]  # the first is the stable one
     sticky: str = ""  # how a caller keeps his variant: "", "key", or the name of a header that says who he is
     rollout: Rollout | None = None  # the one that is going, or the last one
+    history: tuple[str, ...] = ()  # ids of the Models that answered before, the last one last
     public: bool = False  # whether anybody who reaches its Site may call it, without a key
     stopped: bool = False
     log: PredictionLog = PredictionLog()

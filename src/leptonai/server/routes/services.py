@@ -1,19 +1,23 @@
 """Services."""
 
+import contextlib
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from fastapi import Request
 from starlette.responses import Response
 
-from leptonai.core.errors import NotFound, Stale
+from leptonai.core.errors import Busy, NotFound, Stale
 from leptonai.core.nouns import Audit, Record, Service, ServiceStatus
 from leptonai.core.stages import Changes, load
 from leptonai.server.context import Context
 from leptonai.server.receipts import Make, Receipts
 from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Once, Routes, Who, Word
-from leptonai.server.wire import matched, one, page
+from leptonai.server.wire import Json, matched, one, page
 from leptonai.server.writing import write
-from leptonai.serving.spec import Deploy
+from leptonai.serving.rollout import Move
+from leptonai.serving.spec import Deploy, Split, Trial
 
 routes = Routes()
 
@@ -39,7 +43,8 @@ def deploy(body: Deploy, request: Request, here: Here, desk: AtDesk, who: Who, o
         return changes
 
     def effect(receipt: Make | None) -> Service:
-        facts = {"model": body.model} | ({} if body.public is None else {"public": body.public})
+        facts: dict[str, Any] = {"model": body.model, "strategy": body.strategy}
+        facts |= {} if body.public is None else {"public": body.public}
         audit = Audit.new(name="service.deploy", subject=body.name, by=who.name, facts=facts)
         more: tuple[Record, ...] = () if receipt is None else (receipt({"service": body.name}),)
         write(here, verb, audit, more=more, settled=lambda: receipts.known() is not None)
@@ -77,6 +82,75 @@ def delete_service(name: str, request: Request, here: Here, who: Who) -> Respons
     changes = write(here, verb, Audit.new(name="service.delete", subject=name, by=who.name))
     here.wakes.notify(*(f"services:{service.site}" for service in changes.drop))
     return Response(status_code=204)
+
+
+def _changed(
+    here: Context, request: Request, verb: Callable[[], Changes], action: str, name: str, by: str, **facts: Any
+) -> Response:
+    """Carry out a verb that changes one Service, and answer with it."""
+
+    def checked() -> Changes:
+        changes = verb()
+        for record in changes.change:
+            matched(request, record)
+        return changes
+
+    changes = write(here, checked, Audit.new(name=action, subject=name, by=by, facts=facts))
+    here.wakes.notify(*(f"services:{service.site}" for service in changes.change))
+    return one(_service(here, name))
+
+
+@routes.route("PUT", "/services/{name}/variants", "service:write")
+def split(name: str, body: Split, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
+    """Divide the requests of a Service between versions by hand."""
+    verb = partial(load("leptonai.serving.verbs:split"), name, body, desk)
+    return _changed(here, request, verb, "service.split", name, who.name, **body.model_dump(mode="json"))
+
+
+@routes.route("POST", "/services/{name}/test", "service:write")
+def test(name: str, body: Trial, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
+    """Try a version against the one that answers; it ends by itself with a winner, or without."""
+    verb = partial(load("leptonai.serving.verbs:test"), name, body, desk)
+    return _changed(here, request, verb, "service.test", name, who.name, **body.model_dump(mode="json"))
+
+
+@routes.route("POST", "/services/{name}/promote", "service:write")
+def promote(name: str, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
+    """Have the new version answer all requests, whatever was seen of it."""
+    return _changed(
+        here, request, partial(load("leptonai.serving.verbs:promote"), name, desk), "service.promote", name, who.name
+    )
+
+
+@routes.route("POST", "/services/{name}/rollback", "service:write")
+def rollback(name: str, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
+    """Have the version before answer all requests again."""
+    return _changed(
+        here, request, partial(load("leptonai.serving.verbs:rollback"), name, desk), "service.rollback", name, who.name
+    )
+
+
+@routes.route("GET", "/services/{name}/why", "service:read")
+def why(name: str, here: Here, desk: AtDesk) -> Response:
+    """Tell in sentences what became of the last rollout and why, with figures."""
+    return Json(load("leptonai.serving.why:tell")(_service(here, name), desk))
+
+
+@routes.route("PUT", "/services/{name}/rollout", "site:agent")
+def move(name: str, body: Move, here: Here, desk: AtDesk, who: Who) -> Response:
+    """Move a rollout on: its Site's agent does, by what it counted."""
+    service = _service(here, name)
+    who.need_site(service.site)
+    for _ in range(5):
+        changes = load("leptonai.serving.verbs:move")(name, body, desk)
+        with contextlib.suppress(Stale):
+            here.catalog.change(*changes.change, add=changes.add)
+            break
+    else:
+        raise Busy(f"service {name} changes too fast: try again", retry_after=1.0)
+    if body.what != "note":
+        here.wakes.notify(f"services:{service.site}")
+    return one(_service(here, name))
 
 
 @routes.route("PUT", "/services/{name}/status", "site:agent")

@@ -125,6 +125,7 @@ def _wanted(here: Context, site: str) -> dict[str, Any]:
     print_of = ";".join(
         sorted(
             f"{s.id}:{s.stopped}:{s.public}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}"
+            f":{s.sticky}:{None if s.rollout is None else (s.rollout.id, s.rollout.phase, s.rollout.step)}"
             for s in services
         )
     )

@@ -52,6 +52,11 @@ class Board:
         notes = (self._read(board) for slot, board in enumerate(self._maps) if slot != self._own)
         return [note for note in notes if note is not None]
 
+    def close(self) -> None:
+        """Let go of the memory, which stays for those that have it."""
+        for board in self._maps:
+            board.close()
+
     @staticmethod
     def _read(board: mmap.mmap) -> dict[str, Any] | None:
         for _ in range(3):  # the writer may be faster

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from leptonai.core.errors import LeptonError, NotFound
 from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
+from leptonai.serving.plane import replay
 from leptonai.serving.plane.board import Board
 from leptonai.serving.plane.keys import Keys
 from leptonai.serving.plane.metrics import Labels, Metrics, Series
@@ -15,6 +16,7 @@ from leptonai.serving.plane.replica import Replica
 from leptonai.serving.plane.split import Asker, Split
 from leptonai.serving.plane.writer import Writer
 from leptonai.serving.table import Line, Share
+from leptonai.serving.tally import Of
 
 
 class Route(NamedTuple):
@@ -46,6 +48,7 @@ class Router:
         self.metrics = Metrics(self._depths, board)
         self.keys = Keys()  # until the agent says which there are, only what is public can be called
         self.watch = Watch(self.keys)
+        self._replayed: set[tuple[str, str]] = set()  # services and their rollouts
         self._closing: set[asyncio.Task[None]] = set()
         self.epoch: object = object()  # another one when other keys may call, or other services
 
@@ -74,7 +77,9 @@ class Router:
         self._routes = routes
         self.watch.only(routes)
         self.epoch = object()
-        self.metrics.tallies.keep(of for split in self._splits() for of in split.kept())
+        going = {(split.line.service, split.line.salt) for split in self._splits()}
+        self.metrics.tallies.keep(going)
+        self._replayed &= going
         self.told.set()
         used = {route.replica.model.id for route in self._each()}
         for id in self._replicas.keys() - used:
@@ -131,7 +136,21 @@ class Router:
         made = {share.variant: self._route(line, share, split) for share in line.variants}
         if split is not None:
             split.install(made)
+            if line.step == replay.STEP and (line.service, line.salt) not in self._replayed:
+                self._replay(line, made)
         return made["stable"]
+
+    def _replay(self, line: Line, made: Mapping[str, Route]) -> None:
+        """Ask the version that is not stable what the service was asked lately."""
+        self._replayed.add((line.service, line.salt))
+        names = (replay.STABLE, replay.NEW, replay.DONE)
+        tallies = {name: self.metrics.tallies.of(Of(line.service, line.salt, line.step, name)) for name in names}
+        other = next(route for variant, route in made.items() if variant != "stable")
+        doing = replay.replay(self.watch.recent(line.service), made["stable"], other, tallies)
+        task = asyncio.create_task(doing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+        task.add_done_callback(lambda _: self.metrics.post())
 
     def _route(self, line: Line, share: Share, split: Split | None) -> Route:
         replica = self._replicas[share.model]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from leptonai.core.errors import LeptonError
 from leptonai.serving.plane.alike import Spread, alike
 from leptonai.serving.plane.batcher import Item
-from leptonai.serving.plane.tally import Of, Tallies, Tally
 from leptonai.serving.table import Line
+from leptonai.serving.tally import Of, Tallies, Tally
 
 if TYPE_CHECKING:
     from leptonai.serving.plane.router import Route
@@ -92,10 +92,6 @@ class Split:
     def routes(self) -> list["Route"]:
         """The routes of all variants, the stable one first."""
         return list(self._routes.values())
-
-    def kept(self) -> list[Of]:
-        """Return what its tallies are of."""
-        return [Of(self.line.service, self.line.salt, self.line.step, variant) for variant in self.tallies]
 
     # ------------------------------------------------------------------------------------------ who gets what
 

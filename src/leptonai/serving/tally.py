@@ -78,10 +78,14 @@ class Tallies:
         """Return a tally; it goes on where it was."""
         return self._every.setdefault(what, Tally())
 
-    def keep(self, wanted: Iterable[Of]) -> None:
-        """Forget all others."""
+    def keep(self, wanted: Iterable[tuple[str, str]]) -> None:
+        """Forget all but those of these rollouts: services and their salts."""
         known = set(wanted)
-        self._every = {what: tally for what, tally in self._every.items() if what in known}
+        self._every = {what: tally for what, tally in self._every.items() if (what.service, what.salt) in known}
+
+    def get(self, what: Of) -> Tally:
+        """Return a tally, or an empty one where nothing was counted."""
+        return self._every.get(what) or Tally()
 
     def note(self) -> list[Any]:
         """Return all of them as JSON data."""
