@@ -134,7 +134,7 @@ class Services:
         self._wanted = {desired.service.name: desired.service for desired in wanted}
         for name in self._live.keys() - self._wanted.keys():
             del self._live[name]
-        self._rollouts.look(self._live, self._wanted)
+        self._rollouts.look(self._wanted)
         self._promote()
         for name in self._said.keys() - {desired.service.name for desired in told}:
             del self._said[name]

@@ -36,19 +36,11 @@ class Traffic:
     """How many requests each service got lately, whichever of its versions answered."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], int] = {}  # by service and model: what was counted when last looked
         self._totals: dict[str, deque[tuple[float, int]]] = {}
 
-    def note(self, name: str, counts: Mapping[str, int], now: float) -> None:
-        """Take how many requests each of its models was counted."""
-        known = name in self._totals
+    def note(self, name: str, total: int, now: float) -> None:
+        """Take how many there were in all."""
         kept = self._totals.setdefault(name, deque([(now, 0)]))
-        more = 0
-        for model, count in counts.items():
-            last = self._last.get((name, model), count if known else 0)
-            more += max(0, count - last)
-            self._last[name, model] = count
-        total = kept[-1][1] + more
         if now - kept[-1][0] >= 1.0 or len(kept) < 2:
             kept.append((now, total))
         else:
@@ -151,7 +143,7 @@ class Rollouts:
             if model in held.models:
                 held.bad = why
 
-    def look(self, live: Mapping[str, Model], wanted: Collection[str]) -> None:
+    def look(self, wanted: Collection[str]) -> None:
         """Read what the planes counted, when it is time to; forget services that are gone."""
         for name in (self._held.keys() | self._ahead.keys()) - set(wanted):
             self._held.pop(name, None)
@@ -161,17 +153,14 @@ class Rollouts:
             return
         self._looked = now
         self._tallies = Tallies()
-        counts: dict[tuple[str, str], int] = {}
+        counts = dict.fromkeys(wanted, 0)
         for note in self._site.notes:
             self._tallies.add(note["tallies"])
-            for (name, version, _variant), series in note["series"]:
-                asked = sum(count for _, count in series["codes"])
-                counts[name, version] = counts.get((name, version), 0) + asked
-        for service, model in live.items():
-            held = self._held.get(service)
-            models = {model.id: model, **(held.models if held is not None else {})}
-            seen = {id: counts.get((each.name, str(each.version)), 0) for id, each in models.items()}
-            self._traffic.note(service, seen, now)
+            for (_model, _version, _variant, service), series in note["series"]:
+                if service in counts:
+                    counts[service] += sum(count for _, count in series["codes"])
+        for service, count in counts.items():
+            self._traffic.note(service, count, now)
 
     def drive(self, service: Service, models: Mapping[str, Model]) -> None:
         """Take the next step of the rollout of a service whose stable version answers, if there is one to take."""
