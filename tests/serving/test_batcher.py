@@ -222,6 +222,22 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     await batcher.close()
 
 
+async def test_who_set_no_deadline_does_not_wait_long_behind_others() -> None:
+    model = Model()
+    model.gate.clear()
+    batcher = Batcher("m", model, cost=Cost(1, 0.5), batch_rows=1)
+    items: list[Put] = []
+    with pytest.raises(Busy, match="try again"):
+        while len(items) < 100:
+            items.append(put(batcher, x(1.0), 1))
+    assert 2 <= len(items) <= 12, "about two seconds' worth"
+    items.append(put(batcher, x(1.0), 1, seconds=50.0))  # who says so may wait
+    items.append(put(batcher, x(*range(100)), 100))  # and so may who brings much work himself
+    model.gate.set()
+    assert len(await asyncio.gather(*(item.future for item in items))) == len(items)
+    await batcher.close()
+
+
 @pytest.mark.parametrize(("fixed", "each"), [(0.001, 0.0001), (0.0, 0.00005), (0.005, 0.0)])
 def test_the_cost_of_a_batch_is_learnt(fixed: float, each: float) -> None:
     rng = np.random.default_rng(0)

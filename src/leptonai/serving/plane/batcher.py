@@ -20,6 +20,8 @@ from leptonai.core.errors import Busy, LeptonError, Unavailable
 from leptonai.serving.plane.outputs import Batch, Part
 
 HOLD_SECONDS = 0.004  # what a batch may take on the event loop, where it holds up reading and writing
+WAIT_SECONDS = 2.0  # that a request without a deadline of its own may take with what waits before it …
+WAIT_TIMES = 4  # … or so many times what it takes alone, whichever is more
 _MEMORY = 0.9  # the share of what was learnt that stays when a batch more is seen
 _SWEEPS = 20  # how often deadlines are looked at, within the time that a request has by default
 
@@ -128,12 +130,17 @@ class Batcher:
                 f"{self._name} has {self.depth} requests waiting, which is its limit: try again", retry_after=1.0
             )
         allowed = self._seconds if seconds is None else min(seconds, self._seconds)
-        if self._cost is not None and (ahead := self._cost.each * (self._rows + rows) + self._cost.fixed) > allowed:
-            raise Busy(
-                f"{self._name} needs about {ahead:.3g} s for what waits before this request, which has {allowed:g} s: "
-                "try again",
-                retry_after=max(1.0, ahead - allowed),
-            )
+        if self._cost is not None:
+            ahead = self._cost.each * (self._rows + rows) + self._cost.fixed
+            most = allowed
+            if seconds is None and ahead > WAIT_SECONDS:  # who set no deadline does not want to wait for ever either
+                most = min(allowed, max(WAIT_SECONDS, WAIT_TIMES * self._cost.of(rows)))
+            if ahead > most:
+                raise Busy(
+                    f"{self._name} needs about {ahead:.3g} s for what waits before this request, which has {most:g} s: "
+                    "try again",
+                    retry_after=max(1.0, ahead - most),
+                )
         item = Item(inputs, rows, allowed, then)
         self._pending.add(item)
         self.depth += 1
