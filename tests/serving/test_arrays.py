@@ -4,6 +4,7 @@ import asyncio
 import json
 import socket
 import struct
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,31 @@ def test_a_worker_that_talks_nonsense_is_hung_up_on_and_tried_again(
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(test())[:3] == [True, False, True]
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=5), st.sampled_from([0, 5, 2_000, 200_000]))
+@settings(max_examples=25, deadline=None)
+def test_a_caller_who_waits_is_understood_however_his_message_is_cut(cuts: list[int], size: int) -> None:
+    data = b"".join(frames.quick({"id": 1, "text": "é" * 50}, [b"a" * size, b"b"]))
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+
+        def send() -> None:
+            at = turn = 0
+            while at < len(data):
+                cut = cuts[turn % len(cuts)] * (1 if at < 600 else 1000)
+                theirs.sendall(data[at : at + cut])
+                at, turn = at + cut, turn + 1
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        frame = frames.receive_alone(ours, bytearray(500))
+        sender.join()
+        assert frame is not None
+        assert frame.header == {"id": 1, "text": "é" * 50}
+        assert [bytes(part) for part in frame.parts] == [b"a" * size, b"b"]
+        theirs.sendall(b"".join(frames.quick({"id": 2})) + b"x")
+        with pytest.raises(Corrupt, match="longer"):
+            frames.receive_alone(ours, bytearray(500))
+        theirs.close()
+        assert frames.receive_alone(ours, bytearray(500)) is None

@@ -62,6 +62,46 @@ def parse(data: bytes | bytearray | memoryview) -> tuple[dict[str, Any], list[in
     return _header(data, orjson.loads)
 
 
+def receive_alone(connection: socket.socket, buffer: bytearray) -> Frame | None:
+    """Return the next message of one who waits for the answer before he sends another one, most often by one system call.
+
+    `buffer`: room to read to, that is used again. Returns None at the end of the stream. Raises `Corrupt` also when more
+    came than one message.
+    """
+    have = connection.recv_into(buffer)
+    if have == 0:
+        return None
+    view = memoryview(buffer)
+    while have < _LENGTH.size:
+        have += _some(connection, view[have:])
+    end = _LENGTH.size + _limited(_LENGTH.unpack_from(buffer)[0], HEADER_LIMIT)
+    there = bytes(view[_LENGTH.size : min(have, end)])
+    if have < end:
+        there += _exactly(connection, end - have) or b""
+        have = end
+    header, sizes = parse(there)
+    size = sum(sizes)
+    if have - end > size:
+        raise Corrupt("a message between two processes of the Site is longer than it says")
+    body = bytearray(size)
+    body[: have - end] = view[end:have]
+    rest = memoryview(body)[have - end :]
+    while rest:
+        rest = rest[_some(connection, rest) :]
+    parts, at = [], 0
+    for length in sizes:
+        parts.append(memoryview(body)[at : at + length])
+        at += length
+    return Frame(header, parts)  # type: ignore[arg-type]  # views, which are bytes for our purposes
+
+
+def _some(connection: socket.socket, view: memoryview) -> int:
+    got = connection.recv_into(view)
+    if got == 0:
+        raise ConnectionResetError("the other process went away in the middle of a message")
+    return got
+
+
 def receive(connection: socket.socket) -> Frame | None:
     """Return the next message, or None at the end of the stream. Raises `Corrupt` for what is no message."""
     length = _exactly(connection, _LENGTH.size, allow_end=True)

@@ -62,6 +62,7 @@ class Desk:
         self._giver = giver
         self._computing = computing
         self._pulse = pulse
+        self._buffer = bytearray(frames.SMALL)
 
     def serve(self) -> None:
         """Return when the agent is gone."""
@@ -92,7 +93,7 @@ class Desk:
 
     def _answer(self, caller: socket.socket, waiting: int) -> bool:
         """Compute the batch that a caller sends; False when he has hung up."""
-        frame = frames.receive(caller)
+        frame = frames.receive_alone(caller, self._buffer)
         if frame is None:
             return False
         id = frame.header.get("id", 0)

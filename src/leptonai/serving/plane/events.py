@@ -12,6 +12,7 @@
 """
 
 import time
+from typing import TYPE_CHECKING
 
 import orjson
 
@@ -23,13 +24,17 @@ from leptonai.serving.plane.readers import rows
 from leptonai.serving.plane.router import Route
 from leptonai.serving.plane.stream import Stream
 
+if TYPE_CHECKING:
+    from leptonai.serving.plane.access import AccessLog
+
 HEAD = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
 
 
 class Events:
     """One answer on its way from a worker to a client, at the pace of the client."""
 
-    def __init__(self, call: Call, route: Route):
+    def __init__(self, call: Call, route: Route, access: "AccessLog | None"):
+        self._access = access
         self._call = call
         self._route = route
         self._stream: Stream | None = None  # begun with the first piece: what fails before has a status
@@ -82,18 +87,23 @@ class Events:
 
     def _over(self, status: int) -> None:
         self._route.replica.release()
-        self._route.series.refused(status, time.perf_counter() - self._call.start)
+        call, route = self._call, self._route
+        route.series.refused(status, time.perf_counter() - call.start)
+        if self._access is not None:
+            sent = 0 if self._stream is None else self._stream.sent
+            asked = (call.id, call.method, call.url, call.headers, len(call.body), sent, status)
+            self._access.turned_away(asked, route.service, call.start)
 
 
-def begin(call: Call, route: Route) -> None:
-    """Begin the answer to one row. Raises what the caller is to be told instead."""
+def begin(call: Call, route: Route, access: "AccessLog | None" = None) -> None:
+    """Begin the answer to one row; it is in the access log when it ends. Raises what the caller is to be told instead."""
     work = route.replica.piecework
     if work is None:
         raise Unsupported(
             f"service {route.service} gives whole answers only: post to /services/{route.service}/predict"
         )
     read = rows(call, route)
-    events = Events(call, route)
+    events = Events(call, route, access)
     route.replica.hold()
     try:
         events.ticket = work.begin(read.inputs, events.took, events.ended)

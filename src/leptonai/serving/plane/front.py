@@ -149,7 +149,7 @@ class Front:
                 return feedback.take(call, self._find(call, name))
             case ("services", name, "stream"):
                 _allow(call, b"POST")
-                events.begin(call, self._find(call, name))
+                events.begin(call, self._find(call, name), self._router.watch.access)
                 return None
             case ("v1", "models", *rest):
                 return self._first_protocol(call, rest)
