@@ -1,4 +1,4 @@
-"""KServe's model server: V1 and V2 of its protocols, no log line a request, no gRPC; one model thread a worker."""
+"""KServe's model server: V1 and V2 of its protocols, no log line a request; gRPC where a port is given; one model thread a worker."""
 
 import os
 
@@ -38,7 +38,8 @@ class Cnn(Model):
 
 
 if __name__ == "__main__":
+    grpc_port = int(os.environ.get("BENCH_GRPC_PORT", "0"))
     ModelServer(
-        http_port=int(os.environ["BENCH_PORT"]), workers=int(os.environ["BENCH_WORKERS"]), enable_grpc=False,
-        enable_latency_logging=False, event_loop="uvloop",
+        http_port=int(os.environ["BENCH_PORT"]), workers=int(os.environ["BENCH_WORKERS"]),
+        enable_grpc=grpc_port > 0, grpc_port=grpc_port or 8081, enable_latency_logging=False, event_loop="uvloop",
     ).start([Cnn()])  # fmt: skip
