@@ -20,6 +20,7 @@ from leptonai.cli import (
     service_bench,
     service_logs,
     service_predictions,
+    service_rollout,
     service_top,
     site,
     up,
@@ -82,7 +83,13 @@ app.command("doctor", rich_help_panel=START)(doctor.doctor)
 app.add_typer(dataset.app, rich_help_panel=BUILD)
 app.add_typer(run.app, rich_help_panel=BUILD)
 app.add_typer(model.app, rich_help_panel=BUILD)
-del service_bench, service_logs, service_predictions, service_top  # their commands are those of service
+del (
+    service_bench,
+    service_logs,
+    service_predictions,
+    service_rollout,
+    service_top,
+)  # their commands are those of service
 app.add_typer(service.app, rich_help_panel=SERVE)
 app.add_typer(site.app, rich_help_panel=SERVE)
 app.add_typer(key.app, rich_help_panel=MANAGE)

@@ -58,7 +58,7 @@ def create(
     """
     document = merge(file, {"name": name, "model": model, "site": site, "public": public}, spec_of)
     need(document, "name", "model")
-    _deploy(document, wait=wait, dry_run=dry_run, as_=as_)
+    begin(document, wait=wait, dry_run=dry_run, as_=as_)
 
 
 @app.command("update")
@@ -83,10 +83,11 @@ def update(
     now = {"site": found.record.site} if public is None else spec_of(found.record.model_dump(mode="json"))
     document = {**now, **merge(file, {"model": model, "public": public}, spec_of), "name": name}
     need(document, "model")
-    _deploy(document, wait=wait, dry_run=dry_run, as_=as_)
+    begin(document, wait=wait, dry_run=dry_run, as_=as_)
 
 
-def _deploy(document: dict[str, Any], *, wait: bool, dry_run: bool, as_: str) -> None:
+def begin(document: dict[str, Any], *, wait: bool, dry_run: bool, as_: str) -> None:
+    """Deploy what a document says, and show the service."""
     from leptonai.sdk import client, services, show
     from leptonai.sdk.registry import get_model
     from leptonai.sdk.specs import check
@@ -99,15 +100,17 @@ def _deploy(document: dict[str, Any], *, wait: bool, dry_run: bool, as_: str) ->
         output.would(as_, f"deploy {asked.model} as service {asked.name}", asked.model_dump())
         return
     via = client.current()
-    made = services.deploy(via, asked.name, asked.model, asked.site, asked.public)
+    more = asked.model_dump(mode="json", exclude_defaults=True, exclude={"name", "model", "site", "public"})
+    made = services.deploy(via, asked.name, asked.model, asked.site, asked.public, **more)
     if wait:
         made.wait_ready()
     if via.private:
         show.note("it stops with this command, which started the server; `lepton up` keeps one")
-    _answer(made, as_)
+    answer(made, as_)
 
 
-def _answer(service: Any, as_: str) -> None:
+def answer(service: Any, as_: str) -> None:
+    """Show a service."""
     from leptonai.sdk import show
 
     record = service.record.model_dump(mode="json")
@@ -130,7 +133,7 @@ def get(name: ServiceName, as_: GetOutput = "table") -> None:
     """Show a service."""
     from leptonai.sdk.services import get_service
 
-    _answer(get_service(name), as_)
+    answer(get_service(name), as_)
 
 
 @app.command("predict")

@@ -92,15 +92,20 @@ class ModelVersion:
         public: bool | None = None,
         wait: bool = True,
         timeout: float = 300.0,
+        **rollout: Any,
     ) -> "Service":
         """Make it answer under a name; a service that exists moves to it without a failed request.
+
+        One that answers already moves step by step: the new version is tried on recorded requests, then on ever more of the
+        live ones, and is turned back when it fails more often, is slower, or answers otherwise (then this raises
+        `Unavailable`). `rollout`: ``strategy="now"`` or ``"shadow"``, `steps` (per cents), `step_seconds`, `agree`, `sticky`.
 
         Callers need a key with the scope ``service:predict``, unless it is `public`; without that word a service that exists
         stays as it is. Returns when it is loaded, warmed and answers, or at once with ``wait=False``.
         """
         from leptonai.sdk import services
 
-        made = services.deploy(self._client, service, self.record.id, site, public)
+        made = services.deploy(self._client, service, self.record.id, site, public, **rollout)
         return made.wait_ready(timeout) if wait else made
 
     def set_alias(self, alias: str) -> Self:

@@ -13,6 +13,7 @@ from leptonai.core.nouns import Service as ServiceRecord
 from leptonai.core.refs import check_name
 from leptonai.core.states import ServiceState
 from leptonai.sdk import client, rows, show, wire
+from leptonai.sdk.rollouts import Rolling, step_of
 
 if TYPE_CHECKING:
     from leptonai.sdk.client import Client
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from leptonai.sdk.predictions import When
 
 
-class Service:
+class Service(Rolling):
     """A name under which a model version answers, over HTTP, at its Site."""
 
     def __init__(self, record: ServiceRecord, via: "Client", since: int = 0):
@@ -128,12 +129,14 @@ class Service:
         return {tensor.name for tensor in model.signature.inputs}
 
     def wait_ready(self, timeout: float = 300.0) -> Self:
-        """Return when the version asked for is loaded, warmed and answers.
+        """Return when the version asked for is loaded, warmed and answers, and its rollout is through.
 
-        Raises `Unavailable` with the reason when it cannot be loaded (the last good version, if any, still answers), or
-        `Busy` when that takes longer than `timeout` seconds.
+        Raises `Unavailable` with the reason when it cannot be loaded or was turned back (the last good version, if any, still
+        answers), or `Busy` when that takes longer than `timeout` seconds, and what the steps of a rollout may take.
         """
-        wanted = self.record.variants[0].model
+        wanted = self.record.wanted
+        if (rollout := self.record.rollout) is not None and rollout.going and rollout.strategy == "guarded":
+            timeout += len(rollout.guard.steps) * rollout.guard.step_seconds
         until, pause = time.monotonic() + timeout, 0.02
         with show.Progress(f"deploy {self.name}") as bar:
             while True:
@@ -196,6 +199,8 @@ class Service:
             "url": self.url if status.url else None,
             "grpc": status.grpc_url,
             "model": ", ".join(f"{v.model} ({v.name}, {v.percent} %)" for v in self.record.variants),
+            "rollout": step_of(self.record),
+            "sticky": self.record.sticky,
             "site": self.record.site,
             "public": "yes: anybody may call it, without a key" if self.record.public else None,
             "message": status.message,
@@ -211,8 +216,13 @@ class Service:
         return show.card(f"Service {self.name}", self.summary())
 
 
-def deploy(via: "Client", name: str, model: str, site: str = "home", public: bool | None = None) -> Service:
+def deploy(
+    via: "Client", name: str, model: str, site: str = "home", public: bool | None = None, **more: Any
+) -> Service:
     """Make a model (a reference or an id) answer under a name, and return at once.
+
+    A service that answers already moves to it step by step, unless `strategy` is "now", or "shadow"; `steps`, `step_seconds`,
+    `alpha`, `agree`, `percent` and `sticky` say how, see `leptonai.serving.spec.Deploy`.
 
     With `public` anybody who reaches its Site may call it without a key, and with ``public=False`` nobody; without, that
     stays as it is, and a new one needs a key.
@@ -220,6 +230,7 @@ def deploy(via: "Client", name: str, model: str, site: str = "home", public: boo
     body: dict[str, Any] = {"name": check_name(name, "service"), "model": model, "site": check_name(site, "site")}
     if public is not None:
         body["public"] = public
+    body |= more
     record = ServiceRecord.model_validate(via.http.call("POST", "/services", json=body))
     return Service(record, via, since=record.status.rev)
 
