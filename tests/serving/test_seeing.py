@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
-from tests.support.bundles import adder
+from tests.support.bundles import adder, picture
 from tests.support.plane import Plane
 from tests.support.site import until
 
@@ -258,3 +258,25 @@ def test_metrics_can_be_kept_for_keys(started: Callable[..., Plane]) -> None:
         for key in ("none", "test", "see")
     ] == [401, 403, 200]
     assert plane.client.post("/services/a/predict", headers={"authorization": "Bearer see"}, json={"rows": [{"x": 1}]})
+
+
+def test_when_nobody_fetches_the_prediction_log_requests_go_on_and_what_is_lost_is_counted(tmp_path: Path) -> None:
+    plane = Plane(tmp_path)
+    try:
+        model, files = picture(64, 64, 3)
+        plane.load((model, files))
+        plane.process.watch({"picture": 1.0})
+        image = [[[0] * 3] * 64] * 64
+        tensor = {"name": model.signature.inputs[0].name, "shape": [64, 64, 64, 3], "datatype": "UINT8"}
+        body = json.dumps({"inputs": [{**tensor, "data": [image] * 64}]}, separators=(",", ":")).encode()
+        sent = 48
+        for _ in range(sent):  # about half a MB each, of 16 MiB that are held
+            assert plane.client.post("/v2/models/picture/infer", content=body).status_code == 200
+        found, dropped = plane.process.logged()
+        assert len(found) + dropped == sent
+        assert 0 < len(found) < sent
+        assert plane.client.post("/v2/models/picture/infer", content=body).status_code == 200
+        found, again = plane.process.logged()
+        assert (len(found), again) == (1, dropped)
+    finally:
+        plane.close()

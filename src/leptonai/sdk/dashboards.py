@@ -29,7 +29,7 @@ _WHO = "{{service}} {{variant}} v{{version}}"
 PANELS = (
     Panel("Requests", "reqps", ((f"sum by ({_BY}) ({_rate(_REQUESTS)})", _WHO),)),
     Panel("Errors", "percentunit", (
-        (f'sum by ({_BY}) ({_rate(_REQUESTS, ", code=~" + chr(34) + "5.." + chr(34))}) / sum by ({_BY}) ({_rate(_REQUESTS)})', _WHO),
+        (f'sum by ({_BY}) ({_rate(_REQUESTS, ", code=~" + chr(34) + "5.." + chr(34))}) / sum by ({_BY}) ({_rate(_REQUESTS)}) or 0 * sum by ({_BY}) ({_rate(_REQUESTS)})', _WHO),
     )),
     Panel("Answers by status", "reqps", ((f"sum by (code) ({_rate(_REQUESTS)})", "{{code}}"),)),
     Panel("Time of a request", "s", tuple((_quantile(share, "total"), f"{_WHO} p{share * 100:g}") for share in (0.5, 0.99))),
