@@ -1,8 +1,10 @@
 """Several versions behind one service, asked over gRPC: shares, what a canary cannot answer, the log, and limits."""
 
 import hashlib
+import threading
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,7 +12,9 @@ import numpy as np
 import pytest
 from tests.support import bundles
 from tests.support.plane import Plane
+from tests.support.site import until
 
+from leptonai.agent.plane_process import PlaneProcess
 from leptonai.core.errors import Busy
 from leptonai.core.nouns import FeatureType, Signature, TensorSpec
 from leptonai.serving.plane.grpc.limits import Limits
@@ -102,3 +106,53 @@ def test_limits_of_an_address() -> None:
     assert found.value.retry_after > 1
     limits.take("b")
     assert [Limits().take("a") for _ in range(5)] == [None] * 5
+
+
+def test_no_call_fails_while_one_process_takes_the_place_of_another(tmp_path: Path) -> None:
+    made = Plane(tmp_path, grpc=True)
+    model, files = bundles.adder(1)
+    failed: list[grpc.RpcError] = []
+    answered: list[float] = []
+    done = threading.Event()
+
+    def more() -> None:
+        now = len(answered)
+        until(lambda: len(answered) > now + 20, 30)
+
+    def calls() -> None:
+        with grpc.insecure_channel(made.grpc_url, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+            while not done.is_set():
+                try:
+                    answered.append(ask(channel, "adder")[0])
+                except grpc.RpcError as error:
+                    failed.append(error)
+
+    try:
+        made.load((model, files))
+        threads = [threading.Thread(target=calls) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for _ in range(2):
+            more()
+            former, made.process = made.process, PlaneProcess(made.socket, made.log, grpc=made.grpc)
+            made.process.keys([])
+            made.process.load(model, files)
+            made.process.route([Line.one("adder", model.id, True)])
+            former.close()
+        more()
+        with grpc.insecure_channel(made.grpc_url) as channel:
+            assert failed == []
+            done.set()
+            watch = channel.unary_stream("/grpc.health.v1.Health/Watch")(b"")
+            assert next(watch) == b"\x08\x01"
+            made.process.close()
+            with pytest.raises(grpc.RpcError) as found:
+                next(watch)
+            assert found.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert "stopping" in found.value.details()
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        made.close()
+    assert set(answered) == {1005.0}

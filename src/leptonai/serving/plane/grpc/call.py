@@ -17,6 +17,7 @@ from leptonai.serving.plane.http import BODY_LIMIT
 
 AHEAD = 64  # messages of one conversation that are worked on at once
 _WINDOW_BITS = {b"gzip": 31, b"deflate": 15}
+_STOPPING = "this serving process is stopping: call again"
 _ACCEPTED = wire.field(b"grpc-accept-encoding", b"identity,deflate,gzip")
 
 
@@ -96,7 +97,7 @@ class Turn:
 class Talk:
     """A conversation: messages come and are answered, in their order, until the caller says that he is done."""
 
-    __slots__ = ("_buffer", "_do", "_last", "_leaving", "_turns", "ended", "stream")
+    __slots__ = ("_buffer", "_do", "_last", "_leaving", "_turns", "ended", "endless", "stream")
 
     def __init__(self, stream: Stream, do: "Callable[[Talk, Turn, bytes], None]"):
         self.stream = stream
@@ -106,6 +107,7 @@ class Talk:
         self._turns: deque[Turn] = deque()
         self._last = False  # the caller is done
         self._leaving = False
+        self.endless = False  # nobody waits for its end
         stream.lasting = True
 
     def take(self, data: bytes, ended: bool) -> None:
@@ -125,6 +127,8 @@ class Talk:
     def leave(self) -> None:
         """Take no more messages, and end when those that came are answered: the plane stops."""
         self._leaving = True
+        if self.endless:
+            self.fail(Failed(Status.UNAVAILABLE, _STOPPING))
         self.answered()
 
     def say(self, message: bytes) -> None:
@@ -174,7 +178,7 @@ class Talk:
         if self._turns or self.stream.waiting:
             return
         if self._leaving:
-            raise Failed(Status.UNAVAILABLE, "this serving process is stopping: call again")
+            raise Failed(Status.UNAVAILABLE, _STOPPING)
         if self._last and whole is None:
             if self._buffer:
                 raise Failed(Status.INTERNAL, "the last message is cut off")

@@ -37,6 +37,7 @@ class Health:
         """Say that, and again whenever it changes."""
         if not self._watchers:
             self._loop.call_later(WATCH_SECONDS, self._look)
+        talk.endless = True
         self._watchers[talk] = (decoded(_Asked, data).service, -1)
         self._tell(talk)
 
