@@ -195,7 +195,8 @@ def test_each_error_has_its_code(client: Any, served: Plane) -> None:
     assert code_of(client.infer, "nobody", [x_of(1)], headers=KEY) == "NOT_FOUND"
     assert code_of(client.infer, "adder", [x_of(1)], model_version="9") == "NOT_FOUND"
     assert code_of(client.get_model_metadata, "nobody", headers=KEY) == "NOT_FOUND"
-    assert code_of(client.load_model, "adder") == "UNIMPLEMENTED"
+    assert code_of(client.load_model, "adder") == "UNAUTHENTICATED"
+    assert code_of(client.load_model, "adder", headers=KEY) == "PERMISSION_DENIED"  # it may call, not manage
     assert code_of(client.get_log_settings) == "UNIMPLEMENTED"
     many = triton.InferInput("x", [2_500_000], "FP64").set_data_from_numpy(np.zeros(2_500_000))
     assert code_of(client.infer, "adder", [many]) == "RESOURCE_EXHAUSTED"  # over 16 MiB

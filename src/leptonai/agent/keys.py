@@ -19,4 +19,5 @@ def line(key: Mapping[str, Any]) -> list[Any]:
         key["services"],
         ends and datetime.fromisoformat(ends).timestamp(),
         key.get("metrics", False),
+        key.get("manages", False),
     ]

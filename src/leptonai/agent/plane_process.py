@@ -72,13 +72,14 @@ class PlaneProcess:
         gRPC, where that is on. `kept`: connections come over `line`, from `agent.door`; without it the process accepts them
         itself, and they die with it.
         """
-        pairs = [socket.socketpair() for _ in range(2)]
+        pairs = [socket.socketpair() for _ in range(3)]
         if kept is not None:
             pairs.append(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         self.models: set[str] = set()  # ids of what it was given
         self._closing = False  # it finishes what it accepted, and is asked nothing more
         numbers = (listening.fileno(), *(theirs.fileno() for _, theirs in pairs), *boards)
         command = ["-P", "-m", "leptonai.serving.plane", "--listen", str(numbers[0]), "--control", str(numbers[1])]
+        command += ["--wants", str(numbers[3])]
         command += ["--aside", str(numbers[2]), "--logs", str(log.parent)]
         command += ["--slot", str(slot), *(f"--board={board}" for board in boards)]
         if grpc is not None:
@@ -86,7 +87,7 @@ class PlaneProcess:
             command += ["--grpc", str(grpc.fileno())]
         if kept is not None:
             numbers = (*numbers, kept.file)
-            command += ["--door", str(pairs[2][1].fileno()), "--escrow", str(kept.file), "--slots", str(kept.slots)]
+            command += ["--door", str(pairs[3][1].fileno()), "--escrow", str(kept.file), "--slots", str(kept.slots)]
             command += ["--rate", str(kept.rate), "--burst", str(kept.burst)]
         environment = {"MALLOC_ARENA_MAX": "1", **settings.environment()}  # few threads compute: one pool serves them
         environment.pop(settings.SETTINGS["api_key"].variable, None)  # the plane asks the server nothing
@@ -107,8 +108,9 @@ class PlaneProcess:
         finally:
             for _, theirs in pairs:
                 theirs.close()
+        self.wants = pairs[2][0]  # over which it asks for what is not in memory
         self._line = _Line(pairs[0][0], ANSWER_SECONDS)
-        self.line = pairs[2][0] if kept is not None else None  # to the door
+        self.line = pairs[3][0] if kept is not None else None  # to the door
         self._aside = _Line(pairs[1][0], ASIDE_SECONDS)  # for what must not wait until a version is loaded
 
     @property
@@ -123,10 +125,10 @@ class PlaneProcess:
 
     def load(
         self, model: Model, files: Mapping[str, bytes], native: Path | None = None, way: Variant | None = None
-    ) -> None:
+    ) -> int:
         """Load and warm a version, or have a loaded one computed in another `way`; None: by the plain runtime.
 
-        Raises `Invalid` with the reason why it cannot, `Unavailable` when the plane is gone.
+        Returns by how many bytes its memory grew. Raises `Invalid` with the reason why it cannot, `Unavailable` when the plane is gone.
         """
         header = {
             "op": "load",
@@ -135,13 +137,28 @@ class PlaneProcess:
             "files": list(files),
             "way": None if way is None else asdict(way),
         }
-        self._ask(header, list(files.values()))
+        frame = self._ask(header, list(files.values()))
         self.models.add(model.id)
+        return int(frame.header["bytes"])
 
-    def route(self, table: Sequence[Line]) -> None:
-        """Switch to a table of services and the loaded versions that answer for them. Raises as `load` does."""
-        self._ask({"op": "route", "table": [line.to_dict() for line in table]})
-        self.models &= {model for line in table for model in line.models}  # it frees the others
+    def route(self, table: Sequence[Line], models: Sequence[Model] = ()) -> None:
+        """Switch to a table of services and the loaded versions that answer for them. Raises as `load` does.
+
+        `models`: those of the lines that are absent.
+        """
+        self._ask({"op": "route", "table": [line.to_dict() for line in table], "models": _dumped(models)})
+        self.models &= {model for line in table if not line.absent for model in line.models}  # it frees the others
+
+    def change(
+        self, lines: Sequence[Line], models: Sequence[Model] = (), drop: Sequence[str] = (), free: Sequence[str] = ()
+    ) -> None:
+        """Change the lines of some services, drop services, free models. Raises as `load` does, without waiting."""
+        header = {"op": "change", "lines": [line.to_dict() for line in lines], "models": _dumped(models)}
+        self._ask({**header, "drop": list(drop), "free": list(free)}, over=self._aside)
+
+    def refuse(self, service: str, message: str) -> None:
+        """Tell who waits for the model of a service why it cannot be loaded. Raises as `load` does, without waiting."""
+        self._ask({"op": "refuse", "service": service, "message": message}, over=self._aside)
 
     def keys(self, table: Sequence[Sequence[Any]]) -> None:
         """Say which keys may call what: lines as `serving.plane.keys` reads them. Raises as `load` does, and does not wait
@@ -182,6 +199,9 @@ class PlaneProcess:
     def _hang_up(self) -> None:
         if self.line is not None:
             self.line.close()  # the door has a duplicate, and sees when the process is gone
+        with contextlib.suppress(OSError):
+            self.wants.shutdown(socket.SHUT_RDWR)  # whoever listens there, over a duplicate, sees the end
+        self.wants.close()
         self._aside.close()
         self._line.close()
 
@@ -200,3 +220,7 @@ class PlaneProcess:
         if frame.header["op"] == "failed":
             raise Invalid(frame.header["message"])
         return frame
+
+
+def _dumped(models: Sequence[Model]) -> list[dict[str, Any]]:
+    return [model.model_dump(mode="json") for model in models]

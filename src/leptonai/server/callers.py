@@ -44,6 +44,7 @@ class Callers:
             "name": "local",
             "check": check_of(local_token),
             "services": ["*"],
+            "manages": True,
             "expires": None,
             "metrics": True,
         }
@@ -90,6 +91,7 @@ class Callers:
                 ):
                     expires = None if key.expires is None else key.expires.isoformat()
                     line = {"name": key.name, "check": key.check, "services": may, "expires": expires}
-                    found.append({**line, "metrics": metrics})
+                    manages = bool({"service:write", "*"} & set(key.scopes))
+                    found.append({**line, "metrics": metrics, "manages": manages})
             after = page[-1].id if len(page) == _PAGE else ""
         return found

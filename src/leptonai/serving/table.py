@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+COLD, UNLOADED = "cold", "unloaded"  # why a line's models are not in memory: the next call loads them, or only `load`
+
 
 class Share(NamedTuple):
     """One version of a service and the requests it gets, in per cent; for a shadow, the share of which it gets copies."""
@@ -29,6 +31,7 @@ class Line(NamedTuple):
     step: int = 0
     compare: float = 0.0
     test: bool = False
+    absent: str = ""  # "": its models are in memory; else `COLD` or `UNLOADED`
 
     @classmethod
     def one(cls, service: str, model: str, public: bool = False) -> "Line":

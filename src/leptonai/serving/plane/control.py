@@ -7,14 +7,20 @@ is loaded that came over the first.
 
     agent -> plane   {"op": "load", "model": Model, "native": path | null, "way": Variant | null}  + the files of the bundle, as "files" names them
                      {"op": "route", "table": [{"service", "variants": [{"variant", "model", "percent"}], …}]}     see `serving.table`
+                     {"op": "change", "lines": […], "models": [Model], "drop": [service], "free": [model]}    of the table, what is another now
+                     {"op": "refuse", "service", "message"}                      its model cannot be loaded: whoever waits is told
                      {"op": "keys", "table": […]}                                              as `serving.plane.keys` reads it
                      {"op": "watch", "shares": {service: share}}           which share of its requests the prediction log wants
                      {"op": "recent", "service", "limit"}   {"op": "logged"}                   as `serving.seen` packs them
-    plane -> agent   {"op": "loaded", "model": id, "seconds"}   {"op": "failed", "model": id, "message"}
+    plane -> agent   {"op": "loaded", "model": id, "bytes"}   {"op": "failed", "model": id, "message"}
                      {"op": "routed"}   {"op": "kept"}   {"op": "watched"}   {"op": "failed", "message"}
                      {"op": "recent" | "logged", "entries": […], "dropped"}  + the arrays
 
-The files come decrypted over a socket pair that no other process has, and stay in memory: the plane holds no key of the
+Over a third line the plane asks, and waits for no answer::
+
+    plane -> agent   {"op": "want" | "load" | "unload", "service", "used": [model]}   {"op": "used", "used": [model]}
+
+What was used tells the agent which model was used least recently. The files come decrypted over a socket pair that no other process has, and stay in memory: the plane holds no key of the
 store and writes nothing.
 """
 
@@ -24,11 +30,12 @@ from collections.abc import Callable
 from typing import Any
 
 from leptonai.core import plugins
-from leptonai.core.errors import LeptonError
+from leptonai.core.errors import LeptonError, Unavailable
 from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel, Variant
 from leptonai.serving import frames, seen
 from leptonai.serving.plane import router
+from leptonai.serving.plane.facts import resident
 from leptonai.serving.plane.native import NativeModel
 from leptonai.serving.table import Line
 
@@ -58,14 +65,23 @@ class Control:
         try:
             if header["op"] == "load":
                 model = Model.model_validate(header["model"])
+                before = resident()
                 await self._router.load(model, _loader(model, header, frame.parts), _way(header).name)
-                return {"op": "loaded", **about}
+                return {"op": "loaded", "bytes": max(0, resident() - before), **about}
             if header["op"] == "keys":
                 self._router.allow(header["table"])
                 return {"op": "kept"}
             if header["op"] in ("watch", "recent", "logged"):
                 return self._watched(header)
-            self._router.route([Line.of(line) for line in header["table"]])
+            if header["op"] == "refuse":
+                self._router.waiting.refuse(header["service"], Unavailable(header["message"], retry_after=5.0))
+                return {"op": "refused"}
+            models = [Model.model_validate(model) for model in header.get("models", ())]
+            if header["op"] == "change":
+                lines = [Line.of(line) for line in header["lines"]]
+                self._router.change(lines, models, header["drop"], header["free"])
+                return {"op": "routed"}
+            self._router.route([Line.of(line) for line in header["table"]], models)
             return {"op": "routed"}
         except LeptonError as error:
             return {"op": "failed", "message": error.message, **about}

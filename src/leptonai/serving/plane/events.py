@@ -23,6 +23,7 @@ from leptonai.serving.plane.problems import failed
 from leptonai.serving.plane.readers import rows
 from leptonai.serving.plane.router import Route
 from leptonai.serving.plane.stream import Stream
+from leptonai.serving.plane.waiting import Absent
 
 if TYPE_CHECKING:
     from leptonai.serving.plane.access import AccessLog
@@ -97,6 +98,8 @@ class Events:
 
 def begin(call: Call, route: Route, access: "AccessLog | None" = None) -> None:
     """Begin the answer to one row; it is in the access log when it ends. Raises what the caller is to be told instead."""
+    if isinstance(route.replica, Absent):
+        route.replica.hold()  # which raises
     work = route.replica.piecework
     if work is None:
         raise Unsupported(

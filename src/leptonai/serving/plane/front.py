@@ -17,7 +17,7 @@ import orjson
 
 from leptonai import __version__
 from leptonai.core import settings
-from leptonai.core.errors import Denied, LeptonError, TooLarge, Unsupported
+from leptonai.core.errors import Denied, LeptonError, TooLarge
 from leptonai.serving.plane import cors, events, feedback, readers, told
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
@@ -26,6 +26,7 @@ from leptonai.serving.plane.problems import Refused, failed
 from leptonai.serving.plane.readers import Read, Reader
 from leptonai.serving.plane.recent import Sight
 from leptonai.serving.plane.router import Route, Router
+from leptonai.serving.plane.waiting import Away
 
 TARGETS = 4096  # URLs whose parts are remembered
 
@@ -115,10 +116,24 @@ class Front:
                 answer = self._begin(call, self._router.find(known.service, known.version, call), known.reader)
             else:
                 answer = self._answer(call)
+        except Away as away:
+            answer = self._wait(call, away)
         except Exception as error:  # noqa: BLE001 - whatever it is, the request is answered and the plane goes on
             answer = failed(call, error)
         if answer is not None:
             self.send(call, None, answer)
+
+    def _wait(self, call: Call, away: Away) -> Answer | None:
+        """Hold a call until the model of its service is in memory, then take it up anew."""
+
+        def fail(error: LeptonError) -> None:
+            self.send(call, None, failed(call, error))
+
+        try:
+            self._router.waiting.hold(away, call.start, len(call.body), lambda: self.handle(call), fail)
+        except LeptonError as error:
+            return failed(call, error)
+        return None
 
     def send(self, call: Call, route: Route | None, answer: Answer) -> None:
         """Send and count an answer that no model computed."""
@@ -217,9 +232,8 @@ class Front:
                 return self._told(call, self._find(call, name, version), more)
             case ["models", name, *more] if len(more) < 2:
                 return self._told(call, self._find(call, name), more)
-            case ["repository", "models", name, "load" | "unload"]:
-                _allow(call, b"POST")
-                raise Unsupported(told.DEPLOY)
+            case ["repository", "models", name, "load" | "unload" as op]:
+                return self._manage(call, name, op)
             case ["repository", "index"]:
                 _allow(call, b"POST")
                 ready = readers.only_ready(call)
@@ -234,6 +248,14 @@ class Front:
                 _allow(call, b"GET")
                 return _json({"ready": self._router.ready}, 200 if self._router.ready else 503)
         raise Refused(404, "there is nothing at this path; models have /infer and /ready")
+
+    def _manage(self, call: Call, name: str, op: str) -> Answer:
+        """Load the model of a service, or unload it; the answer is due when that is done."""
+        _allow(call, b"POST")
+        self._router.keys.manage(call.headers.get(b"authorization"), name)
+        if not self._router.manage(name, op):
+            raise Away(name, op)
+        return _json({})
 
     def _told(self, call: Call, route: Route, rest: list[str]) -> Answer:
         """Say what a model takes and gives, whether it is ready, and Triton's further questions."""

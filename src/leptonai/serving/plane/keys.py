@@ -26,6 +26,7 @@ class Entry(NamedTuple):
     services: frozenset[str] | None
     expires: float | None
     metrics: bool = False  # whether it may read the metrics
+    manages: bool = False  # whether it may load services and unload them
 
 
 class Keys:
@@ -36,7 +37,8 @@ class Keys:
         self._seen: dict[bytes, Entry] = {}  # Authorization header -> its key, so that few requests cost a digest
 
     def update(self, table: Iterable[Sequence[Any]]) -> None:
-        """Take a new table: lines of [SHA-256 in hex, name, services or ["*"], end or null, whether it may read the metrics]; no other key passes from now on.
+        """Take a new table: lines of [SHA-256 in hex, name, services or ["*"], end or null, whether it may read the metrics,
+        whether it may load and unload]; no other key passes from now on.
 
         Raises `LeptonError`, and changes nothing, when a line is not like that.
         """
@@ -67,6 +69,25 @@ class Keys:
             when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(entry.expires))
             raise Unauthenticated(f"the key {entry.name!r} expired at {when} UTC: ask for a new one")
         raise Unauthenticated(_UNKNOWN if header is not None and _token(header) is not None else _NEEDED)
+
+    def may(self, header: bytes | None, service: str, public: bool = False) -> bool:
+        """Return whether the key in a header may call a service."""
+        try:
+            self.check(header, service, public)
+        except (Denied, Unauthenticated):
+            return False
+        return True
+
+    def manage(self, header: bytes | None, service: str) -> None:
+        """Raise as `check` does unless the key in a header may load and unload a service; no service is public for that."""
+        name = self.check(header, service)
+        entry = None if header is None else self._look_up(header)
+        if entry is None or not entry.manages:
+            raise Denied(
+                f"the key {name!r} may call service {service[:120]!r}, but not load or unload it: make one with the scope "
+                "service:write",
+                permission="service:write",
+            )
 
     def ends(self, header: bytes | None) -> float | None:
         """Return when the key of a header that was checked ends, in seconds of the wall clock; None: never, or there is none."""
@@ -104,13 +125,13 @@ class Keys:
 
 
 def _line(
-    check: str, name: str, services: Sequence[str], ends: float | None, metrics: bool = False
+    check: str, name: str, services: Sequence[str], ends: float | None, metrics: bool = False, manages: bool = False
 ) -> tuple[bytes, Entry]:
     digest = bytes.fromhex(check)
     if len(digest) != hashlib.sha256().digest_size or isinstance(services, str):
         raise ValueError(f"the line of {name!r} is not one")
     may = None if "*" in services else frozenset(services)
-    return digest, Entry(str(name), may, None if ends is None else float(ends), metrics is True)
+    return digest, Entry(str(name), may, None if ends is None else float(ends), metrics is True, manages is True)
 
 
 def _token(header: bytes) -> bytes | None:

@@ -6,12 +6,14 @@ import contextlib
 import gc
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import uvloop
 
 from leptonai.core import settings
+from leptonai.serving import frames
 from leptonai.serving.escrow import Escrow
 from leptonai.serving.plane import access, problems, traces
 from leptonai.serving.plane.board import Board
@@ -45,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--listen", type=int, required=True, help="file descriptor of a listening TCP socket")
     parser.add_argument("--control", type=int, required=True, help="file descriptor of a socket pair to the agent")
     parser.add_argument("--aside", type=int, required=True, help="of another one, for what must not wait for a load")
+    parser.add_argument("--wants", type=int, help="of one over which it asks for models that are not in memory")
     parser.add_argument("--grpc", type=int, help="file descriptor of a listening TCP socket for gRPC")
     parser.add_argument("--slot", type=int, default=0, help="which board is its own")
     parser.add_argument("--board", type=int, action="append", default=[], help="file descriptor of a board of counts")
@@ -69,7 +72,8 @@ def main(arguments: list[str] | None = None) -> None:
         )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         grpc = None if given.grpc is None else socket.socket(fileno=given.grpc)
-        runner.run(serve(listen, control, aside, Board(given.board, given.slot), grpc, log, kept))
+        wants = None if given.wants is None else socket.socket(fileno=given.wants)
+        runner.run(serve(listen, control, aside, Board(given.board, given.slot), grpc, log, kept, wants))
     os._exit(0)  # a native model may hold threads that never end
 
 
@@ -91,6 +95,7 @@ async def serve(
     grpc: socket.socket | None = None,
     log: Path | None = None,
     kept: Kept | None = None,
+    wants: socket.socket | None = None,
 ) -> None:
     """Serve until the agent goes away or asks to end; then finish what was accepted. `log`: the file of the access log."""
     router = Router(board)
@@ -107,7 +112,14 @@ async def serve(
     told = asyncio.create_task(Control(router, reader, writer).run())
     reader, other = await asyncio.open_connection(sock=aside)
     also = asyncio.create_task(Control(router, reader, other).run())
-    posting = asyncio.create_task(_posting(router))
+    asking = None if wants is None else (await asyncio.open_connection(sock=wants))[1]
+
+    def ask(said: dict[str, Any]) -> None:
+        if asking is not None and not asking.is_closing():
+            asking.write(frames.pack({**said, "used": router.used()}))
+
+    router.waiting.ask = ask
+    posting = asyncio.create_task(_posting(router, ask))
     try:
         # Callers wait in the socket's backlog until it is known what answers here: after a restart nobody gets a "not found".
         known = asyncio.create_task(router.told.wait())
@@ -129,8 +141,9 @@ async def serve(
         for watcher in (lines, spans):
             if watcher is not None:
                 watcher.close()
-        writer.close()
-        other.close()
+        for line in (writer, other, asking):
+            if line is not None:
+                line.close()
 
 
 def _reception(server: Server, kept: Kept) -> Door:
@@ -149,8 +162,9 @@ def _grpc_server(router: Router, kept: Kept | None) -> Door:
     return GrpcServer(Service(router, limits).open, limits=limits)
 
 
-async def _posting(router: Router) -> None:
+async def _posting(router: Router, ask: Callable[[dict[str, Any]], None]) -> None:
     """Keep what the others see of this process's counts fresh."""
     while True:
         await asyncio.sleep(POST_SECONDS)
         router.metrics.post()
+        ask({"op": "used"})

@@ -31,6 +31,7 @@ class Replica:
         self.way = way  # how it is computed, where something else than the plain runtime was chosen
         self.load_seconds = seconds
         self.uses = 0
+        self.used = False  # since the agent was told last what is
         self.columns = Columns(model.signature)
         self.answers = Answers(model.signature)
         self.quick = Quick(model.signature)
@@ -83,6 +84,7 @@ class Replica:
     def hold(self) -> None:
         """Say that a request uses it."""
         self.uses += 1
+        self.used = True
 
     def release(self) -> None:
         """Say that the request is done."""

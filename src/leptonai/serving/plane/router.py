@@ -1,6 +1,7 @@
 """Which version answers under which name. What the agent says is carried out here; the agent decides."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,8 +15,9 @@ from leptonai.serving.plane.metrics import Labels, Metrics, Series
 from leptonai.serving.plane.recent import Tap, Watch
 from leptonai.serving.plane.replica import Replica
 from leptonai.serving.plane.split import Asker, Split
+from leptonai.serving.plane.waiting import Absent, Waiting
 from leptonai.serving.plane.writer import Writer
-from leptonai.serving.table import Line, Share
+from leptonai.serving.table import UNLOADED, Line, Share
 from leptonai.serving.tally import Of
 
 
@@ -44,6 +46,12 @@ class Router:
     def __init__(self, board: Board | None = None) -> None:
         self.told = asyncio.Event()  # set once there was a table
         self._replicas: dict[str, Replica] = {}
+        self._opening: dict[str, asyncio.Future[None]] = {}
+        self._models: dict[str, Model] = {}  # of services that are absent
+        self._uses: Counter[tuple[str, bool]] = (
+            Counter()
+        )  # how many routes there are to each model, and whether it is absent
+        self.waiting = Waiting()
         self._routes: dict[str, Route] = {}
         self.metrics = Metrics(self._depths, board)
         self.keys = Keys()  # until the agent says which there are, only what is public can be called
@@ -57,35 +65,85 @@ class Router:
 
         Raises `LeptonError` with the reason.
         """
+        while (opening := self._opening.get(model.id)) is not None:  # over another line
+            await asyncio.wait([opening])
         replica = self._replicas.get(model.id)
         if replica is None:
-            self._replicas[model.id] = await Replica.open(model, load, way)
+            opening = self._opening[model.id] = asyncio.get_running_loop().create_future()
+            try:
+                self._replicas[model.id] = await Replica.open(model, load, way)
+            finally:
+                del self._opening[model.id]
+                opening.set_result(None)
         elif way != replica.way:
             await replica.become(load, way)
 
-    def route(self, table: Iterable[Line]) -> None:
+    def route(self, table: Iterable[Line], models: Iterable[Model] = ()) -> None:
         """Switch to a new table at once; versions that are in it no more finish what they accepted and are freed.
 
         Raises `LeptonError`, and changes nothing, when the table names a version that is not loaded.
         """
-        routes = {}
-        for line in table:
+        lines = list(table)
+        self.change(lines, models, drop=self._routes.keys() - {line.service for line in lines})
+        self._free(id for id in self._replicas if (id, False) not in self._uses)
+
+    def change(
+        self, lines: Sequence[Line], models: Iterable[Model] = (), drop: Iterable[str] = (), free: Iterable[str] = ()
+    ) -> None:
+        """Change the lines of some services, and drop some; versions that no service has any more are freed as by `route`.
+
+        `models`: what the lines of absent services name. `free`: models that were loaded and are not wanted after all. It costs what is changed, however many services there are. Raises as
+        `route` does.
+        """
+        self._models |= {model.id: model for model in models}
+        for line in lines:
+            known = self._models if line.absent else self._replicas
             for id in line.models:
-                if id not in self._replicas:
+                if id not in known:
                     raise LeptonError(f"model {id} is not loaded, so service {line.service} stays where it is")
-            routes[line.service] = self._routes_of(line)
-        self._routes = routes
-        self.watch.only(routes)
-        self.epoch = object()
-        going = {(split.line.service, split.line.salt) for split in self._splits()}
-        self.metrics.tallies.keep(going)
-        self._replayed &= going
+        left: set[tuple[str, bool]] = set()
+        splits = gone = False
+        for service in drop:
+            if (route := self._routes.pop(service, None)) is not None:
+                gone, splits = True, splits or route.split is not None
+                left |= self._count(_all(route), -1)
+        for line in lines:
+            before = self._routes.get(line.service)
+            each = [] if before is None else _all(before)
+            after = self._routes[line.service] = self._routes_of(line)
+            self._count(_all(after), 1)
+            left |= self._count(each, -1)
+            gone = gone or (before is not None and before.public != after.public)
+            splits = splits or after.split is not None or (before is not None and before.split is not None)
+        if gone or not self.told.is_set():
+            self.epoch = object()
+            self.watch.only(self._routes)
+        if splits:
+            going = {(split.line.service, split.line.salt) for split in self._splits()}
+            self.metrics.tallies.keep(going)
+            self._replayed &= going
         self.told.set()
-        used = {route.replica.model.id for route in self._each()}
-        for id in self._replicas.keys() - used:
-            task = asyncio.create_task(self._replicas.pop(id).close())
-            self._closing.add(task)
-            task.add_done_callback(self._closing.discard)
+        self._free(id for id, absent in left - self._uses.keys() if not absent)
+        self._free(id for id in free if (id, False) not in self._uses)
+        for id, absent in left - self._uses.keys():
+            if absent:
+                self._models.pop(id, None)
+        for line in lines:
+            self.waiting.resume(line.service)
+
+    def manage(self, service: str, op: str) -> bool:
+        """Return whether a service is as `op` wants it: "load" in memory, "unload" out of it. Raises `NotFound`."""
+        replica = self.find(service).replica
+        if op == "load":
+            return not isinstance(replica, Absent)
+        return isinstance(replica, Absent) and replica.why == UNLOADED
+
+    def used(self) -> list[str]:
+        """Return the ids of the loaded models that were used since this was asked last."""
+        found = [id for id, replica in self._replicas.items() if replica.used or replica.uses]
+        for id in found:
+            self._replicas[id].used = False
+        return found
 
     def allow(self, table: Iterable[Sequence[Any]]) -> None:
         """Take a new table of keys, see `Keys.update`."""
@@ -101,13 +159,18 @@ class Router:
         """Return the route of a service, for a call that of its variant. Raises `NotFound` that names what there is."""
         route = self._routes.get(service)
         if route is None:
-            known = ", ".join(sorted(self._routes)[:20]) or "none yet"
-            raise NotFound(f"no service {service[:120]!r} answers here; there are: {known}")
+            raise NotFound(f"no service {service[:120]!r} answers here{self._there(call)}")
         if route.split is not None:
             route = route.split.pick(call, version)
         if version is not None and version != route.version:
             raise NotFound(f"service {service} answers with version {route.version}, not {version[:20]!r}")
         return route
+
+    def _there(self, call: Asker | None) -> str:
+        """Return which services there are that the key of a call may call, as the end of a sentence."""
+        header = None if call is None else call.headers.get(b"authorization")
+        known = [name for name, route in self._routes.items() if self.keys.may(header, name, route.public)]
+        return f"; there are: {', '.join(sorted(known)[:20]) or 'none yet'}"
 
     @property
     def routes(self) -> list[Route]:
@@ -121,10 +184,25 @@ class Router:
 
     async def close(self) -> None:
         """Finish what was accepted, and free everything."""
-        self._routes = {}
         self.route([])
         while self._closing:
             await asyncio.wait(self._closing)
+
+    def _count(self, routes: Iterable[Route], by: int) -> set[tuple[str, bool]]:
+        """Count routes that are new, or are no more; return what they lead to."""
+        found = [(route.replica.model.id, isinstance(route.replica, Absent)) for route in routes]
+        for key in found:
+            self._uses[key] += by
+            if self._uses[key] <= 0:
+                del self._uses[key]
+        return set(found)
+
+    def _free(self, ids: Iterable[str]) -> None:
+        for id in list(ids):
+            if (replica := self._replicas.pop(id, None)) is not None:
+                task = asyncio.create_task(replica.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
 
     def _routes_of(self, line: Line) -> Route:
         """Return the stable route of a line; it knows those of the other variants."""
@@ -136,7 +214,7 @@ class Router:
         made = {share.variant: self._route(line, share, split) for share in line.variants}
         if split is not None:
             split.install(made)
-            if line.step == replay.STEP and (line.service, line.salt) not in self._replayed:
+            if not line.absent and line.step == replay.STEP and (line.service, line.salt) not in self._replayed:
                 self._replay(line, made)
         return made["stable"]
 
@@ -153,7 +231,11 @@ class Router:
         task.add_done_callback(lambda _: self.metrics.post())
 
     def _route(self, line: Line, share: Share, split: Split | None) -> Route:
-        replica = self._replicas[share.model]
+        replica: Replica
+        if line.absent:
+            replica = Absent(self._models[share.model], line.service, line.absent)
+        else:
+            replica = self._replicas[share.model]
         model = replica.model
         labels = _labels(model, share.variant, line.service)
         said = {
@@ -164,7 +246,8 @@ class Router:
         head = "".join(f"{name}: {text}\r\n" for name, text in said.items()).encode()
         writer = Writer(line.service, str(model.version), model.signature)
         series = self.metrics.of(labels)
-        series.load_seconds = replica.load_seconds
+        if not line.absent:
+            series.load_seconds = replica.load_seconds
         return Route(
             line.service, replica, series, writer, head, line.public, self.watch.tap(line.service), share.variant, split
         )
@@ -174,12 +257,17 @@ class Router:
 
     def _each(self) -> list[Route]:
         """Return the routes of all variants."""
-        return [each for route in self._routes.values() for each in (route.split.routes if route.split else [route])]
+        return [each for route in self._routes.values() for each in _all(route)]
 
     def _depths(self) -> Mapping[Labels, int]:
         return {
             _labels(route.replica.model, route.variant, route.service): route.replica.depth for route in self._each()
         }
+
+
+def _all(route: Route) -> list[Route]:
+    """Return the routes of all variants."""
+    return route.split.routes if route.split else [route]
 
 
 def _labels(model: Model, variant: str, service: str) -> Labels:

@@ -7,11 +7,9 @@ from leptonai.core.nouns import TensorSpec
 from leptonai.serving.plane import v2
 from leptonai.serving.plane.metrics import Labels, Series
 from leptonai.serving.plane.router import Route, Router
+from leptonai.serving.plane.waiting import Absent
 
 BATCH_ROWS = 256  # what batches are said to hold at most; a request may have more
-DEPLOY = (
-    "models are loaded here by deploying them: lepton service create NAME --model MODEL, or lepton service delete NAME"
-)
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "statistics")
 
 _TYPES = {"BYTES": "TYPE_STRING"}
@@ -26,8 +24,10 @@ def described(route: Route) -> dict[str, Any]:
 
 def indexed(route: Route) -> dict[str, Any]:
     """Return the line of a service in the index of the repository."""
-    state = "READY" if route.replica.ready else "UNAVAILABLE"
-    return {"name": route.service, "version": route.version, "state": state, "reason": ""}
+    replica = route.replica
+    reason = replica.reason if isinstance(replica, Absent) else ""
+    state = "READY" if replica.ready and not reason else "UNAVAILABLE"
+    return {"name": route.service, "version": route.version, "state": state, "reason": reason}
 
 
 def named(route: Route) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from leptonai.serving.plane.metrics import Labels
 from leptonai.serving.plane.readers import BUSY_BODY
 from leptonai.serving.plane.recent import Sight
 from leptonai.serving.plane.router import Route, Router
+from leptonai.serving.plane.waiting import Absent, Away
 
 REMEMBERED = 4096  # routes
 
@@ -220,10 +221,21 @@ class Inference:
                         return
             given = decoded(ModelInferRequest, data)
             route = self._aim(asking, given.model_name, given.model_version)
+        except Away as away:
+            self._wait(asking, away)
+            return
         except Exception as error:  # noqa: BLE001 - whatever it is, the call is answered and the plane goes on
             asking.fail(error)
             return
         self._read(asking, route, given)
+
+    def _wait(self, asking: Asking, away: Away) -> None:
+        """Hold a call until the model of its service is in memory, then take it up anew."""
+        again, size = (lambda: self.handle(asking)), len(asking.data)
+        try:
+            self._router.waiting.hold(away, asking.start, size, again, asking.fail)
+        except LeptonError as error:
+            asking.fail(error)
 
     def find(self, headers: Mapping[bytes, bytes], name: str, version: str, asking: Asking | None = None) -> Route:
         """Return the route of a service that the caller's key may call."""
@@ -241,6 +253,8 @@ class Inference:
     def _aim(self, asking: Asking, name: str, version: str) -> Route:
         asking.known = asking.route = None
         route = self.find(asking.headers, name, version, asking)
+        if isinstance(route.replica, Absent):
+            route.replica.hold()  # which raises
         known = self._known.get((route.service, route.head))
         if known is None or known.replica is not route.replica:
             if len(self._known) >= REMEMBERED:

@@ -15,6 +15,7 @@ from leptonai.serving.plane.grpc.messages import decoded, message
 from leptonai.serving.plane.grpc.status import Failed, Status
 from leptonai.serving.plane.grpc.streams import Stream, Taker
 from leptonai.serving.plane.router import Route, Router
+from leptonai.serving.plane.waiting import Away
 
 _INFERENCE = "/inference.GRPCInferenceService/"
 _HEALTH = b"/grpc.health.v1.Health/"
@@ -36,12 +37,12 @@ class Service:
             "ModelConfig": self._model_config,
             "ModelStatistics": self._statistics,
             "RepositoryIndex": self._index,
-            "RepositoryModelLoad": _not_here,
-            "RepositoryModelUnload": _not_here,
         }
         self._calls = {
             (_INFERENCE + name).encode(): self._method(f"inference.{name}", do) for name, do in answers.items()
         }
+        self._calls[(_INFERENCE + "RepositoryModelLoad").encode()] = self._manager("load")
+        self._calls[(_INFERENCE + "RepositoryModelUnload").encode()] = self._manager("unload")
         self._calls[(_INFERENCE + "ModelInfer").encode()] = self._inference.one
         self._calls[_HEALTH + b"Check"] = health.check
         self._talks = {
@@ -85,6 +86,25 @@ class Service:
 
         return method
 
+    def _manager(self, op: str) -> Callable[[Unary, bytes], None]:
+        """Return the method that loads the model of a service, or unloads it; the answer is due when that is done."""
+        name = f"inference.RepositoryModel{op.capitalize()}"
+        asked, answer = message(name + "Request"), message(name + "Response")
+
+        def method(call: Unary, data: bytes) -> None:
+            try:
+                service = decoded(asked, data).model_name
+                self._router.keys.manage(call.stream.head.fields.get(b"authorization"), service)
+                if self._router.manage(service, op):
+                    call.reply(answer().SerializeToString())
+                    return
+                again, fail = (lambda: method(call, data)), (lambda error: self._inference.fail(call, error))
+                self._router.waiting.hold(Away(service, op), call.start, len(data), again, fail)
+            except Exception as error:  # noqa: BLE001 - as in `_method`
+                self._inference.fail(call, error)
+
+        return method
+
     def _model_ready(self, stream: Stream, given: Any) -> dict[str, Any]:
         return {"ready": self._inference.find(stream.head.fields, given.name, given.version).replica.ready}
 
@@ -119,10 +139,6 @@ class Service:
 
 def _server(_stream: Stream, _given: Any) -> dict[str, Any]:
     return {"name": "leptonai", "version": __version__, "extensions": told.EXTENSIONS[1:]}
-
-
-def _not_here(_stream: Stream, _given: Any) -> dict[str, Any]:
-    raise Failed(Status.UNIMPLEMENTED, told.DEPLOY)
 
 
 def _ignore(_call: Unary, _data: bytes) -> None:

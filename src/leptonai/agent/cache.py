@@ -1,0 +1,92 @@
+"""Which Models stay in memory when not all fit: those that were used last, and those that are pinned.
+
+Pure bookkeeping: it says what has to go before something comes, and whoever asked does that. Times are of one monotonic clock.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from leptonai.core.errors import Invalid
+
+GUESS = 1.5  # bytes in memory for each of a model's file, until it was measured
+
+
+class Full(Invalid):
+    """What must stay in memory leaves no room for another model."""
+
+
+class Budget(NamedTuple):
+    """How much may be in memory at once. None: no limit."""
+
+    bytes: int | None = None  # of all processes together
+    models: int | None = None
+
+
+class Cache:
+    """What is in memory, from what was used least recently to what was used last. Used under its owner's lock."""
+
+    def __init__(self, budget: Budget, costs: Mapping[str, int] | None = None):
+        """`costs`: what models were measured to take before, in bytes."""
+        self.budget = budget
+        self.costs = dict(costs or {})
+        self.loads = 0
+        self.evictions = 0
+        self._used: dict[str, float] = {}  # in the order of last use
+
+    @property
+    def ids(self) -> list[str]:
+        """What is in memory, least recently used first."""
+        return list(self._used)
+
+    @property
+    def bytes(self) -> int:
+        """What all of it takes."""
+        return sum(self.costs.get(id, 0) for id in self._used)
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._used
+
+    def add(self, id: str, now: float, cost: int) -> None:
+        """Note that a model is in memory now, and what it takes: the most that was ever measured counts."""
+        self.costs[id] = max(cost, self.costs.get(id, 0))
+        self._used.pop(id, None)
+        self._used[id] = now
+        self.loads += 1
+
+    def touch(self, ids: Iterable[str], now: float) -> None:
+        """Note that models were used just now; of others nothing is noted."""
+        for id in ids:
+            if self._used.pop(id, None) is not None:
+                self._used[id] = now
+
+    def drop(self, id: str) -> None:
+        """Note that a model is in memory no more."""
+        self._used.pop(id, None)
+
+    def since(self, id: str) -> float:
+        """Return when a model was used last."""
+        return self._used[id]
+
+    def room(self, cost: int, models: int = 1, keep: Collection[str] = ()) -> list[str]:
+        """Return what has to go so that `models` more with `cost` bytes fit: what was used least recently, nothing of `keep`.
+
+        A model that is larger than the budget is let in when nothing else is left. Raises `Full` when what is kept leaves too
+        little room.
+        """
+        going: list[str] = []
+        count, size = len(self._used), self.bytes
+        for id in [id for id in self._used if id not in keep]:
+            if self._fits(count + models, size + cost):
+                return going
+            going.append(id)
+            count, size = count - 1, size - self.costs.get(id, 0)
+        if self._fits(count + models, size + cost) or count == 0:
+            return going
+        raise Full(
+            f"the models that must stay in memory ({count} with {size} bytes) leave no room for another within the budget: "
+            "raise model_memory or models_resident, or pin fewer"
+        )
+
+    def _fits(self, count: int, size: int) -> bool:
+        most = self.budget
+        return (most.bytes is None or size <= most.bytes) and (most.models is None or count <= most.models)
