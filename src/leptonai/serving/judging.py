@@ -67,6 +67,8 @@ def figures(stable: Tally, other: Tally) -> dict[str, Any]:
 
 def _figures(tally: Tally) -> dict[str, Any]:
     found: dict[str, Any] = {"requests": tally.asked, "failed": tally.failed}
+    low, high = sequential.interval(Stream(tally.asked, tally.failed), FINE)
+    found["failed_share_between"] = [round(low, 5), round(high, 5)]
     for q, name in QUANTILES:
         if sum(tally.counts):
             found[f"{name.replace(' ', '_')}_ms"] = round(_point(tally, q) * 1000, 3)
