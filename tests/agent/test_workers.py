@@ -115,7 +115,7 @@ def test_a_worker_that_is_killed_again_and_again_costs_no_request(own: tuple[Sho
     for thread in threads:
         thread.join()
     assert set(codes) == {200}, {code: codes.count(code) for code in codes}
-    assert len(codes) > 20
+    assert len(codes) >= 4
     until(lambda: len(pool.pids()) == 2)
 
 
