@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leptonai.serving.plane.http import Answer, Call, Connection
+from leptonai.serving.plane.call import Answer, Call
+from leptonai.serving.plane.http import Connection
 from leptonai.serving.plane.server import Server
 
 HEADS = st.sampled_from(
@@ -46,6 +47,9 @@ class Wire:
         self.written.append(data)
 
     def close(self) -> None:
+        self.closed = True
+
+    def write_eof(self) -> None:
         self.closed = True
 
     def pause_reading(self) -> None:

@@ -104,7 +104,7 @@ def test_the_setting() -> None:
 
 
 def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from leptonai.serving.plane.http import Answer, Call
+    from leptonai.serving.plane.call import Answer, Call
     from leptonai.serving.plane.keys import Keys
 
     monkeypatch.setattr(access, "QUEUE", 3)

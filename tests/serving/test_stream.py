@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from leptonai.serving.plane import http
-from leptonai.serving.plane.http import Answer, Call
+from leptonai.serving.plane.call import Answer, Call
 from leptonai.serving.plane.server import Server
 from leptonai.serving.plane.stream import Stream
 

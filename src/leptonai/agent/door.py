@@ -61,8 +61,9 @@ class _Held(NamedTuple):
 class _Member:
     """A process of the plane: the line to it, and the slots of the connections it has."""
 
-    def __init__(self, line: socket.socket):
+    def __init__(self, line: socket.socket, crashed: Callable[[], bool]):
         self.line = line
+        self.crashed = crashed
         self.slots: set[int] = set()
         self.leaving = False  # it gets no more
         self.planned = False
@@ -93,13 +94,16 @@ class Door:
         self._thread = threading.Thread(target=self._run, name="door", daemon=True)
         self._thread.start()
 
-    def join(self, place: int, line: socket.socket, *, planned: bool = False) -> None:
+    def join(
+        self, place: int, line: socket.socket, crashed: Callable[[], bool] = lambda: True, *, planned: bool = False
+    ) -> None:
         """Give connections to a process, over a line that stays the caller's; who had its place gets no more.
 
-        `planned`: that one is about to end in order, which says nothing against the requests that it has.
+        `crashed` says, once it is gone, whether by a fault of its own; `planned`: who had its place is about to end in order,
+        which says nothing against the requests that it has.
         """
-        ours = line.dup()
-        self._tell(lambda: self._join(place, ours, planned=planned))
+        member = _Member(line.dup(), crashed)
+        self._tell(lambda: self._join(place, member, planned=planned))
 
     def stop(self) -> None:
         """Accept no more, and pass nothing on: the processes are about to end."""
@@ -158,15 +162,14 @@ class Door:
     def _joined(self) -> list[_Member]:
         return [member for member in self._members.values() if not member.leaving]
 
-    def _join(self, place: int, line: socket.socket, *, planned: bool) -> None:
-        member = _Member(line)
-        line.setblocking(False)
+    def _join(self, place: int, member: _Member, *, planned: bool) -> None:
+        member.line.setblocking(False)
         former = self._members.get(place)
         if former is not None:
             former.leaving, former.planned = True, planned
             self._members[-id(former)] = former
         self._members[place] = member
-        self._selector.register(line, selectors.EVENT_READ, lambda: self._hear(member))
+        self._selector.register(member.line, selectors.EVENT_READ, lambda: self._hear(member))
         self._listen(not self._closing)
 
     def _listen(self, wanted: bool) -> None:
@@ -256,7 +259,7 @@ class Door:
         self._members = {place: one for place, one in self._members.items() if one is not member}
         if not self._joined:
             self._listen(False)
-        how = Passed.HANDED if member.planned else Passed.INHERITED
+        how = Passed.HANDED if member.planned else Passed.INHERITED if member.crashed() else Passed.KILLED
         for slot in member.slots:
             if self._closing:
                 self._let_go(slot)

@@ -18,6 +18,7 @@ import stat
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -172,14 +173,26 @@ class Agent:
 
 
 def hang_up() -> None:
-    """Cut every connection to the server: a long poll that still hangs there would be given what is given back."""
+    """Cut every connection to the server: a long poll that still hangs there would be given what is given back. Those that
+    came in, to the serving planes, stay.
+    """
+    listening = {
+        found.getsockname()[1] for found in _streams() if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    }
+    for found in _streams():
+        with contextlib.suppress(OSError):
+            if found.getsockname()[1] not in listening:
+                found.shutdown(socket.SHUT_RDWR)
+
+
+def _streams() -> Iterator[socket.socket]:
+    """Yield each TCP socket of this process, one after the other."""
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             if str(path.readlink()).startswith("socket:"):
                 with socket.socket(fileno=os.dup(int(path.name))) as found:
                     if found.family in (socket.AF_INET, socket.AF_INET6) and found.type == socket.SOCK_STREAM:
-                        found.getpeername()  # raises for a socket that listens, which stays
-                        found.shutdown(socket.SHUT_RDWR)
+                        yield found
 
 
 def load_ahead(executor: Executor, flavour: str, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The serving plane as its agent holds it: a process, the line to it, and the socket that outlives it."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from leptonai.serving.table import Line
 
 STOP_SECONDS = 8.0
 ANSWER_SECONDS = 300.0  # for a plane to load and warm one version
+_FAULTS = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGSYS)
 ASIDE_SECONDS = 30.0  # for what it does at once
 
 
@@ -122,6 +124,18 @@ class PlaneProcess:
     def alive(self) -> bool:
         """Whether it runs."""
         return self._process.poll() is None
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it ended by a fault of its own, not because somebody ended it."""
+        ended = self._process.poll()
+        return ended is not None and -ended in _FAULTS
+
+    def faulted(self) -> bool:
+        """Wait until it is gone, which it is about to be, and say whether it crashed. From any thread."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        return self.crashed
 
     def load(
         self, model: Model, files: Mapping[str, bytes], native: Path | None = None, way: Variant | None = None

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from leptonai.agent import door
 from leptonai.agent.plane_process import Kept, PlaneProcess
-from leptonai.serving import escrow
+from leptonai.serving import escrow, marks
 from leptonai.serving.plane.board import Board
 
 BOARD_BYTES = 16 << 20  # of one process; what is not written takes no memory
@@ -54,6 +54,11 @@ class Planes:
         return int(self._grpc[0].getsockname()[1]) if self._grpc else None
 
     @property
+    def connections(self) -> int:
+        """How many connections callers have."""
+        return self._door.connections
+
+    @property
     def alive(self) -> list[PlaneProcess]:
         """Those that run."""
         return [member for member in self.members if member is not None and member.alive]
@@ -68,7 +73,18 @@ class Planes:
         self.bury(slot)
         return self._new(slot)
 
+    def replace(self, slot: int, fill: Callable[[PlaneProcess], None]) -> None:
+        """Put a new process in the place of one that runs, which answers until the other one is filled; no request is lost."""
+        plane = self._new(slot)
+        try:
+            fill(plane)
+        except BaseException:
+            plane.kill()
+            raise
+        self.keep(slot, plane)
+
     def _new(self, slot: int) -> PlaneProcess:
+        marks.clear(self._escrow, escrow.place(slot))
         grpc = self._grpc[slot] if self._grpc else None
         kept = Kept(self._escrow, self._slots, self._limits.rate, self._limits.burst)
         return PlaneProcess(self._listening, self._log, self._boards, slot, grpc, kept)
@@ -79,9 +95,14 @@ class Planes:
         """
         former, self.members[slot] = self.members[slot], plane
         assert plane.line is not None  # noqa: S101  (`start`)
-        self._door.join(slot, plane.line, planned=former is not None)
+        self._door.join(slot, plane.line, plane.faulted, planned=former is not None)
         if former is not None:
             former.close()
+
+    def computing(self, slot: int) -> list[str] | None:
+        """Return the ids of the Models that were computed when the process of a slot crashed; None when it did not."""
+        member = self.members[slot]
+        return marks.computing(self._escrow, escrow.place(slot)) if member is not None and member.crashed else None
 
     def bury(self, slot: int) -> bool:
         """Clear a dead process away; say whether there was one."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leptonai.agent.cache import GUESS, Cache, Full
+from leptonai.agent.crashes import Crashes
 from leptonai.agent.demand import Demand
 from leptonai.agent.keys import Table
 from leptonai.agent.natives import Natives
@@ -30,6 +31,7 @@ from leptonai.serving.table import COLD, UNLOADED, Line
 
 CRASHES = 2  # of the plane, while it loads one version: then that version is at fault
 TRIES = 3  # to bring a model while planes come and go
+RECENT_SECONDS = 60.0  # deaths that make the next start wait
 
 _ONNX = "model.onnx"
 
@@ -75,6 +77,8 @@ class Residence:
         self._natives = Natives(executor, home, blobs)
         self._demand = Demand(self)
         self._deaths = 0
+        self._died: list[float] = []  # when, of late
+        self._crashes = Crashes()
         self.port = 0  # where the planes answer, or did last
 
     @property
@@ -405,11 +409,25 @@ class Residence:
 
     def _pause(self, planes: Planes) -> None:
         """Clear away what died; when that happens again and again, wait ever longer."""
-        buried = sum(planes.bury(slot) for slot in planes.dead)
+        dead = planes.dead
+        computed = [ids for slot in dead if (ids := planes.computing(slot)) is not None]
+        buried = sum(planes.bury(slot) for slot in dead)
+        for ids in computed:
+            self._blame(ids)
         if buried:
             self._deaths += buried
+            now = time.monotonic()
+            self._died = [when for when in self._died if now - when < RECENT_SECONDS] + [now] * buried
             _log.warning("a serving plane died; it is started again")
-            self._stopping.wait(min(0.05 * 2 ** min(self._deaths, 7), 5.0) if self._deaths > 3 else 0.0)
+            many = len(self._died)
+            self._stopping.wait(min(0.01 * 2 ** min(many, 7), 1.0) if many > 3 else 0.0)
+
+    def _blame(self, ids: Sequence[str]) -> None:
+        """Take a Model out of service that was computed whenever a plane crashed."""
+        culprit = self._crashes.note(ids)
+        if culprit is not None:
+            _log.error("serving planes crash while they compute model %s, which is taken out of service", culprit)
+            self._give_up(culprit, "serving processes crashed again and again while they computed it")
 
     def _fill(self, plane: PlaneProcess) -> str | None:
         """Load what is in memory into a new plane; return the id of the Model it died of."""

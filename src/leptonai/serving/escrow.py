@@ -23,11 +23,14 @@ import time
 from enum import IntEnum
 from typing import NamedTuple
 
+from leptonai.serving import marks
+
 HEAD_BYTES = 4096
 ROOM = 17 << 20  # of a slot: the largest body and its headers
 STRIDE = HEAD_BYTES + ROOM
-CONTROL_BYTES = 1 << 20  # in front of the slots: when each address may ask again
-BUCKETS = CONTROL_BYTES // 8
+CONTROL_BYTES = 2 << 20  # in front of the slots: when each address may ask again; and what each process computes
+BUCKETS = 1 << 17
+PLACES = (CONTROL_BYTES - BUCKETS * 8) // marks.BYTES
 KEEP_BYTES = 64 << 10  # that a slot keeps between requests, 16 KiB between connections
 ENDS = 448  # answers whose end is remembered
 
@@ -51,11 +54,14 @@ class Kind(IntEnum):
 
 
 class Passed(IntEnum):
-    """How a connection comes to a process: new, from one that died, or from one that ended in order."""
+    """How a connection comes to a process: new, or from one that crashed, that ended in order, or that somebody killed, be it
+    the system for want of memory.
+    """
 
     NEW = 0
     INHERITED = 1
     HANDED = 2
+    KILLED = 3
 
 
 class Past(NamedTuple):
@@ -105,6 +111,10 @@ class Escrow:
         """Return a slot, as it is."""
         return Slot(self, number)
 
+    def marks(self, process: int) -> marks.Marks:
+        """Return where a process says what it computes."""
+        return marks.Marks(self.words, place(process))
+
     def ask(self, bucket: int, rate: float, burst: float) -> float:
         """Take one request of an address into account; return 0, or after how many seconds it may come again.
 
@@ -136,6 +146,11 @@ def make(slots: int) -> int:
 def clear(file: int, number: int) -> None:
     """Make a slot ready for another connection, before any process is told of that."""
     os.pwrite(file, _ZEROS, CONTROL_BYTES + number * STRIDE)
+
+
+def place(process: int) -> int:
+    """Return the byte at which the place of a process begins, see `serving.marks`."""
+    return BUCKETS * 8 + process % PLACES * marks.BYTES
 
 
 def size(slots: int) -> int:

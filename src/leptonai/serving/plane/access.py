@@ -17,7 +17,7 @@ import orjson
 
 from leptonai.core import settings
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.serving.plane.http import Answer, Call
+from leptonai.serving.plane.call import Answer, Call
 
 if TYPE_CHECKING:
     from leptonai.serving.plane.keys import Keys

@@ -7,7 +7,7 @@ plane on one's own machine. A page that the plane itself answered is of its own 
 import re
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.serving.plane.http import Answer, Call
+from leptonai.serving.plane.call import Answer, Call
 from leptonai.serving.plane.problems import Refused
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-\[\]:]{1,253}")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from leptonai.core.errors import LeptonError, Unsupported
-from leptonai.serving.plane.http import Call
+from leptonai.serving.plane.call import Call
 from leptonai.serving.plane.pieces import Ticket
 from leptonai.serving.plane.problems import failed
 from leptonai.serving.plane.readers import rows

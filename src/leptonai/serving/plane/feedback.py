@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from leptonai.core.errors import Conflict, FieldError, Invalid
-from leptonai.serving.plane.http import Answer, Call
+from leptonai.serving.plane.call import Answer, Call
 from leptonai.serving.plane.problems import Refused
 from leptonai.serving.plane.router import Route
 

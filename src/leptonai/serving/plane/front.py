@@ -20,7 +20,8 @@ from leptonai.core import settings
 from leptonai.core.errors import Denied, LeptonError, TooLarge
 from leptonai.serving.plane import cors, events, feedback, readers, told
 from leptonai.serving.plane.batcher import Item
-from leptonai.serving.plane.http import BODY_LIMIT, Answer, Call
+from leptonai.serving.plane.call import Answer, Call
+from leptonai.serving.plane.http import BODY_LIMIT
 from leptonai.serving.plane.metrics import Labels
 from leptonai.serving.plane.problems import Refused, failed
 from leptonai.serving.plane.readers import Read, Reader

@@ -99,6 +99,8 @@ async def serve(
 ) -> None:
     """Serve until the agent goes away or asks to end; then finish what was accepted. `log`: the file of the access log."""
     router = Router(board)
+    if kept is not None:
+        router.marks = kept.escrow.marks(board.slot)
     lines = None if log is None or not any(access.setting()) else access.AccessLog(log, router.keys, access.setting())
     spans = traces.open_traces()
     router.watch.also(lines, spans)

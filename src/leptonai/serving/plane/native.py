@@ -18,6 +18,8 @@ FIRST_SECONDS = 120.0  # for a batch while it is warmed
 class NativeModel:
     """A `LoadedModel` that workers compute. `predict` is for its warm-up; requests go through `batcher`."""
 
+    elsewhere = True  # whatever happens to a worker, this process lives
+
     def __init__(self, path: str, model: Model):
         self.work = Work.of(model)
         self.predicts = self.work.predicts

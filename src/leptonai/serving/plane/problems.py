@@ -19,7 +19,7 @@ from leptonai.core.errors import (
     Unavailable,
     Unsupported,
 )
-from leptonai.serving.plane.http import Answer, Call
+from leptonai.serving.plane.call import Answer, Call
 
 _STATUS = {
     TooLarge: 413, NotFound: 404, Unauthenticated: 401, Denied: 403, Busy: 503, Unavailable: 503, Unsupported: 422,

@@ -12,7 +12,7 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import FeatureType, TensorSpec
 from leptonai.serving.plane import audio, images, v2
 from leptonai.serving.plane import body as json_body
-from leptonai.serving.plane.http import Call
+from leptonai.serving.plane.call import Call
 from leptonai.serving.plane.outputs import Part
 from leptonai.serving.plane.problems import Refused
 from leptonai.serving.plane.replica import Replica

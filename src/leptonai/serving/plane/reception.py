@@ -3,8 +3,9 @@
 The agent's door (`agent.door`) passes each connection on with the number of its slot (`serving.escrow`), and holds it too. So
 `close` alone would not be seen by the client: the connection is shut down, and the door is told that its slot is free.
 
-A request during which a process died is begun again alone, the others of that process wait their turn: when a process dies of
-it again, it is known which one it was, and it is not begun a third time.
+A request during which a process died is begun again alone, the others of that process wait their turn: when a process crashes
+of it again, it is known which one it was, and it is not begun a third time. A process that was killed is taken less ill: that
+may have been the system, for want of memory, or anybody.
 """
 
 import asyncio
@@ -17,13 +18,15 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from leptonai.serving.escrow import Escrow, Kind, Passed, Slot, Standing, standing
-from leptonai.serving.plane.http import AHEAD, Answer, Call, Connection
+from leptonai.serving.plane.call import Answer, Call
+from leptonai.serving.plane.http import AHEAD, Connection
 from leptonai.serving.plane.server import Server
 
 PASS = struct.Struct("<III")  # how it comes, its slot, the bucket of its address
 NO_BUCKET = 0xFFFFFFFF
 AHEAD_BYTES = 1 << 20  # that a client may send before it has its answers, beside the request that arrives
 TRIAL_SECONDS = 0.25  # that a request which may have killed a process is left alone; then the next one is begun too
+TRIALS = {Passed.INHERITED: 1, Passed.KILLED: 3}  # after which a request is not begun again
 FREE_SECONDS = 0.02  # in which slots that became free are gathered
 _AT_ONCE = 64
 _AGAIN_SECONDS = 0.05
@@ -133,7 +136,7 @@ class Reception:
         slot = self.escrow.slot(number)
         now = None if how == Passed.NEW else standing(given)
         connection = Kept(self._server, self, given, slot, number, bucket)
-        if how != Passed.NEW and not connection.inherit(now, trial=how == Passed.INHERITED):
+        if how != Passed.NEW and not connection.inherit(now, TRIALS.get(how, 0)):
             slot.close()
             _end(given)
             given.close()
@@ -165,16 +168,18 @@ class Kept(Connection):
         self._bucket = bucket if reception.rate else NO_BUCKET
         self._past = b""  # what the client sent to the process before
         self._skip = 0  # requests in it that are answered
-        self._suspect = False  # the next request may have killed a process
+        self._suspect = 0  # the next request may have killed a process; after how many trials it is not begun again
         self._on_trial = False
 
-    def inherit(self, now: Standing | None, *, trial: bool) -> bool:
-        """Take over from a process that is gone; say whether there is anything to go on with."""
+    def inherit(self, now: Standing | None, trials: int) -> bool:
+        """Take over from a process that is gone; say whether there is anything to go on with. `trials`: how often a request that
+        it had begun may have been begun again; 0: it has nothing against it.
+        """
         past = None if now is None else self._slot.inherit(now)
         if past is None:
             return False
         self._past, self._skip = past.data, past.skip
-        self._suspect = trial
+        self._suspect = trials
         return True
 
     def connection_made(self, transport: Any) -> None:
@@ -183,7 +188,7 @@ class Kept(Connection):
         past, self._past = self._past, b""
         if past and not self._failed:
             self._parse(past, alone=False)
-        self._suspect = False  # whatever comes now has killed nobody
+        self._suspect = 0  # whatever comes now has killed nobody
 
     def connection_lost(self, error: Exception | None) -> None:
         """Hang up, also for the agent."""
@@ -234,10 +239,10 @@ class Kept(Connection):
 
     def _begin(self, call: Call) -> None:
         if self._suspect:
-            self._suspect = False
+            trials, self._suspect = self._suspect, 0
             self._current = call
             call.start = time.perf_counter()
-            if self._slot.tries:
+            if self._slot.tries >= trials:
                 self._on_trial = True
                 self.send(call, self._reception.refusals.deadly(call))
             else:
@@ -261,7 +266,7 @@ class Kept(Connection):
     def begin_trial(self, call: Call) -> None:
         """Begin a request again, during which a process died."""
         if self.awaits(call):
-            self._slot.tries = 1
+            self._slot.tries += 1
             self._on_trial = True
             self._server.handler.handle(call)
         else:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from leptonai.core.errors import LeptonError, NotFound
 from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
+from leptonai.serving.marks import Marks
 from leptonai.serving.plane import replay
 from leptonai.serving.plane.board import Board
 from leptonai.serving.plane.keys import Keys
@@ -57,6 +58,7 @@ class Router:
         self.keys = Keys()  # until the agent says which there are, only what is public can be called
         self.watch = Watch(self.keys)
         self._replayed: set[tuple[str, str]] = set()  # services and their rollouts
+        self.marks: Marks | None = None  # where it is said which version is being computed
         self._closing: set[asyncio.Task[None]] = set()
         self.epoch: object = object()  # another one when other keys may call, or other services
 
@@ -67,6 +69,8 @@ class Router:
         """
         while (opening := self._opening.get(model.id)) is not None:  # over another line
             await asyncio.wait([opening])
+        if self.marks is not None:
+            load = self.marks.around(model.id, load)
         replica = self._replicas.get(model.id)
         if replica is None:
             opening = self._opening[model.id] = asyncio.get_running_loop().create_future()

@@ -6,7 +6,8 @@ import secrets
 import time
 from typing import Any, Protocol
 
-from leptonai.serving.plane.http import BODY_LIMIT, CONNECTIONS, SWEEP_SECONDS, Call, Connection, Form
+from leptonai.serving.plane.call import Call, Form
+from leptonai.serving.plane.http import BODY_LIMIT, CONNECTIONS, SWEEP_SECONDS, Connection
 
 
 class Handler(Protocol):
