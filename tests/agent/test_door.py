@@ -75,7 +75,7 @@ def test_nobody_notices_that_processes_are_killed(planes: Planes) -> None:
     finally:
         callers.stop()
     assert callers.failures == []
-    assert set(callers.counts) == set(WAYS)
+    assert set(callers.counts) - {"busy"} == set(WAYS)
     until(lambda: planes.connections == 0)
     until(lambda: files_of(psutil.Process()) <= before)
 

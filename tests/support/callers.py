@@ -57,6 +57,9 @@ class Callers:
     def expect(self, stream: socket.SocketIO, values: list[float], way: str) -> None:
         """Read one answer, which must be the right one."""
         status, body = read_answer(stream)
+        if status == 503 and b"try again" in body and b"what waits" in body:
+            self.counts["busy"] += 1  # an answer too, from a machine that has much else to do
+            return
         assert status == 200, (status, body[:300])
         found = [row["prediction"] for row in json.loads(body)["predictions"]]
         assert found == [x + self._add for x in values], (values[:3], found[:3])
@@ -132,6 +135,9 @@ class Callers:
                 more = f"Inference-Header-Content-Length: {len(head)}\r\n"
                 connection.sendall(post(f"/v2/models/{self._service}/infer", head + values.tobytes(), more))
                 status, body = read_answer(stream)
+                if status == 503 and b"what waits" in body:
+                    self.counts["busy"] += 1
+                    continue
                 assert status == 200, (status, body[:300])
                 assert np.frombuffer(body[-4:], "<f4")[0] == values[0] + self._add
                 self.counts["binary"] += 1
