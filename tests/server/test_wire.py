@@ -271,6 +271,10 @@ def test_the_description_names_every_route_with_its_permission(place: Place) -> 
     assert found["paths"]["/api/v1/health"]["get"]["security"] == []
     assert found["paths"]["/api/v1/keys"]["post"]["security"] == [{"key": []}]
     assert all(o["summary"] for p in found["paths"].values() for o in p.values())
+    assert [path for path in found["paths"] if path.endswith("/metrics")], "it is described too"
+    for path in found["paths"]:
+        if path.endswith(("/metrics", "/{blob}", "/raw")) and "get" in found["paths"][path]:
+            assert "application/json" not in found["paths"][path]["get"]["responses"]["200"]["content"], path
 
 
 def test_metrics_have_routes_as_labels_and_nothing_a_caller_made_up(place: Place) -> None:

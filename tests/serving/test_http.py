@@ -87,6 +87,15 @@ def test_requests_sent_ahead_are_answered_in_their_order(served: Plane) -> None:
         assert [value(wire.answer()) for _ in range(200)] == [i + 1.0 for i in range(200)]
 
 
+def test_who_says_that_nothing_more_comes_gets_all_its_answers(served: Plane) -> None:
+    for count in (1, 2, 40):
+        with Wire(served) as wire:
+            wire.send(b"".join(post(i) for i in range(count)))
+            wire.socket.shutdown(socket.SHUT_WR)
+            assert [value(wire.answer()) for _ in range(count)] == [i + 1.0 for i in range(count)]
+            assert wire.ended
+
+
 def test_an_error_between_others_keeps_its_place(served: Plane) -> None:
     with Wire(served) as wire:
         wire.send(

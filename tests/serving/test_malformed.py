@@ -9,6 +9,8 @@ import pytest
 from tests.support import bundles
 from tests.support.plane import Plane
 
+from leptonai.core.errors import Invalid
+
 GOOD_TENSOR = '{"name": "x", "datatype": "FP64", "shape": [1], "data": [1]}'
 
 BODIES: list[bytes] = [
@@ -278,3 +280,19 @@ def test_deep_nesting_is_refused_quickly(served: Plane) -> None:
         assert served.client.post("/services/adder/predict", content=one).status_code == 400
         took[name] = time.perf_counter() - start
     assert min(took["deep"], took["deep again"]) < 20 * min(took["flat"], took["flat again"]) + 0.1
+
+
+def test_a_model_that_needs_more_memory_than_there_is_harms_nobody(served: Plane) -> None:
+    """It is refused when it is loaded, or, when its hunger hangs on what it is asked, the one who asked is told."""
+    with pytest.raises(Invalid):
+        served.process.load(*bundles.hungry(always=True))
+    served.load(bundles.hungry(always=False))
+    assert served.rows("hungry", {"x": 1}).status_code == 200
+    start = time.perf_counter()
+    answer = served.rows("hungry", {"x": 2.0**42})
+    assert 400 <= answer.status_code < 600
+    assert answer.json()["error"]
+    assert time.perf_counter() - start < 5
+    assert served.rows("hungry", {"x": 1}).status_code == 200
+    assert served.rows("adder", {"x": 1}).status_code == 200
+    assert served.process.alive

@@ -267,3 +267,27 @@ def failing(version: int, *, modulus: float = 1.0, name: str = "adder", like: in
         "table": np.array([1000.0 * (like or version)], np.float64),
     }
     return bundle(name, version, signature, nodes, constants)
+
+
+def hungry(*, always: bool) -> Bundle:
+    """Adds 1 to x, by way of a tensor with x[0] elements, or `always` with 2**42: more memory than there is."""
+    signature = adder(1)[0].signature
+    nodes = [
+        node("Sum", ["x", "most" if always else "none"], "wanted"),
+        node("Slice", ["wanted", "zero", "one"], "first"),
+        node("Abs", ["first"], "size"),
+        node("Cast", ["size"], "shape", to=TensorProto.INT64),
+        node("ConstantOfShape", ["shape"], "large"),
+        node("ReduceMax", ["large"], "nothing", keepdims=0),
+        node("Cast", ["nothing"], "no", to=TensorProto.DOUBLE),
+        node("Sum", ["x", "no", "plus"], "sum"),
+        node("Cast", ["sum"], "prediction", to=TensorProto.FLOAT),
+    ]
+    constants = {
+        "most": np.float64(2.0**42),
+        "none": np.float64(1),
+        "plus": np.float64(1),
+        "zero": np.array([0], np.int64),
+        "one": np.array([1], np.int64),
+    }
+    return bundle("hungry", 1, signature, nodes, constants)

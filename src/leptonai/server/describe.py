@@ -35,6 +35,14 @@ _PROBLEM: dict[str, Any] = {
     },
 }
 
+# What is answered, where that is not JSON alone: by the end of the path and the method.
+_MEDIA: dict[tuple[str, str], tuple[str, ...]] = {
+    ("/metrics", "get"): ("text/plain",),
+    ("/blobs/{blob}", "get"): ("application/octet-stream",),
+    ("/blobs/{blob}/raw", "get"): ("application/octet-stream",),
+    ("/events", "get"): ("application/json", "text/event-stream"),
+}
+
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """Return the description, with the permission that each operation needs and how errors look."""
@@ -42,12 +50,15 @@ def describe(app: FastAPI) -> dict[str, Any]:
         return app.openapi_schema
     found = app.openapi()
     found.setdefault("components", {})["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-    for operations in found["paths"].values():
-        for operation in operations.values():
+    for path, operations in found["paths"].items():
+        for method, operation in operations.items():
             permission = operation.get("x-permission", "")
             operation["security"] = [] if permission == PUBLIC else [{"key": []}]
             operation["responses"] = {
                 code: answer for code, answer in operation["responses"].items() if not code.startswith("4")
             } | {"default": _PROBLEM}
+            for (end, by), media in _MEDIA.items():
+                if path.endswith(end) and method == by:
+                    operation["responses"]["200"]["content"] = {one: {} for one in media}
     app.openapi_schema = found
     return found

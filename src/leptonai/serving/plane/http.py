@@ -148,7 +148,11 @@ class Connection(asyncio.BaseProtocol):
     def eof_received(self) -> bool:
         """Say whether to keep the half that can still be written: while an answer is due, unless it is one in pieces, which
         might be made for a long time for somebody who hung up."""
-        return self._current is not None and self._stream is None
+        last = self._waiting[-1] if self._waiting else self._current
+        if last is None or self._stream is not None:
+            return False
+        last.keep = False
+        return True
 
     # ---------------------------------------------------------------------------------------------- parser
 
