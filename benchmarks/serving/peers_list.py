@@ -64,19 +64,12 @@ def _script(name: str) -> Callable[[str, int, Mapping[str, str]], list[str]]:
     return lambda python, _port, _environment: [python, str(HERE / name)]
 
 
-def _bentoml(python: str, port: int, _environment: Mapping[str, str]) -> list[str]:
-    command = str(Path(python).parent / "bentoml")
+def _bentoml(python: str, port: int, environment: Mapping[str, str]) -> list[str]:
+    host = [] if environment.get("BENCH_QUICKSTART") else ["--host", "127.0.0.1"]
     return [
-        command,
-        "serve",
-        "bentoml_service:Cnn",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--working-dir",
-        str(HERE),
-    ]
+        str(Path(python).parent / "bentoml"), "serve", "bentoml_service:Cnn", *host, "--port", str(port),
+        "--working-dir", str(HERE),
+    ]  # fmt: skip
 
 
 def _mlflow(python: str, port: int, environment: Mapping[str, str]) -> list[str]:

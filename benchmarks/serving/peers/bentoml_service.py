@@ -7,11 +7,11 @@ import numpy as np
 import onnxruntime
 
 LOGGING = {"access": {"enabled": False}}
+# With BENCH_GUARDED what its pages offer against overload: see benchmarks/robustness.py.
+TRAFFIC = {"timeout": 30, **({"max_concurrency": 64} if os.environ.get("BENCH_GUARDED") else {})}
 
 
-@bentoml.service(
-    workers=int(os.environ["BENCH_WORKERS"]), logging=LOGGING, traffic={"timeout": 30}, metrics={"enabled": False}
-)
+@bentoml.service(workers=int(os.environ["BENCH_WORKERS"]), logging=LOGGING, traffic=TRAFFIC, metrics={"enabled": False})
 class Cnn:
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()

@@ -12,6 +12,7 @@ options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 1
 session = onnxruntime.InferenceSession(os.environ["BENCH_MODEL"], options, providers=["CPUExecutionProvider"])
 app = FastAPI(openapi_url=None)
+GUARDED = bool(os.environ.get("BENCH_GUARDED"))  # with a limit of connections: see benchmarks/robustness.py
 
 
 @app.post("/predict")
@@ -34,4 +35,5 @@ if __name__ == "__main__":
     uvicorn.run(
         "fastapi_service:app", host="127.0.0.1", port=int(os.environ["BENCH_PORT"]), loop="uvloop", http="httptools",
         workers=int(os.environ["BENCH_WORKERS"]), access_log=False, log_level="error",
+        limit_concurrency=512 if GUARDED else None,
     )  # fmt: skip

@@ -7,6 +7,9 @@ import numpy as np
 import onnxruntime
 
 BATCHING = bool(os.environ.get("BENCH_BATCHING"))
+# What its pages offer against large bodies and dead workers: see benchmarks/robustness.py.
+GUARDS = {"max_payload_size": "16MB", "restart_workers": True} if os.environ.get("BENCH_GUARDED") else {}
+HOST = {} if os.environ.get("BENCH_QUICKSTART") else {"host": "127.0.0.1"}
 
 
 class Cnn(litserve.LitAPI):
@@ -39,9 +42,9 @@ if __name__ == "__main__":
     workers = int(os.environ["BENCH_WORKERS"])
     server = litserve.LitServer(
         Cnn(max_batch_size=64 if BATCHING else 1, batch_timeout=0.0), accelerator="cpu", workers_per_device=workers, track_requests=False,
-        fast_queue=bool(os.environ.get("BENCH_FAST_QUEUE")), disable_openapi_url=True,
+        fast_queue=bool(os.environ.get("BENCH_FAST_QUEUE")), disable_openapi_url="BENCH_QUICKSTART" not in os.environ, **GUARDS,
     )  # fmt: skip
     server.run(
-        host="127.0.0.1", port=int(os.environ["BENCH_PORT"]), num_api_servers=workers, log_level="error",
+        **HOST, port=int(os.environ["BENCH_PORT"]), num_api_servers=workers, log_level="error",
         generate_client_file=False, access_log=False,
     )  # fmt: skip

@@ -40,6 +40,8 @@ def settings(folder: Path) -> None:
         "debug": False, "host": "127.0.0.1", "http_port": int(os.environ["BENCH_PORT"]), **free, "metrics_endpoint": None,
         "parallel_workers": int(os.environ["BENCH_WORKERS"]), "gzip_enabled": False,
     }  # fmt: skip
+    if os.environ.get("BENCH_QUICKSTART"):
+        del server["host"], server["metrics_endpoint"]
     (folder / "settings.json").write_text(json.dumps(server))
 
 
