@@ -3,7 +3,8 @@
 Pure bookkeeping: it says what has to go before something comes, and whoever asked does that. Times are of one monotonic clock.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from leptonai.core.errors import Invalid
@@ -29,8 +30,6 @@ class Cache:
         """`costs`: what models were measured to take before, in bytes."""
         self.budget = budget
         self.costs = dict(costs or {})
-        self.loads = 0
-        self.evictions = 0
         self._used: dict[str, float] = {}  # in the order of last use
 
     @property
@@ -51,7 +50,19 @@ class Cache:
         self.costs[id] = max(cost, self.costs.get(id, 0))
         self._used.pop(id, None)
         self._used[id] = now
-        self.loads += 1
+
+    def cost(self, id: str, size: int, many: int) -> int:
+        """Return what a model takes in so many processes, or is thought to. `size`: of its files, in bytes."""
+        return self.costs.get(id, int(GUESS * size * many))
+
+    def begin(self, ids: Iterable[str], cost: Callable[[str], int], now: float) -> None:
+        """Fill an empty memory, with the most wanted first, as far as there is room."""
+        for id in ids:
+            if id not in self:
+                with contextlib.suppress(Full):
+                    if not self.room(cost(id), keep=self.ids):
+                        self.add(id, now, cost(id))
+        self.touch(reversed(self.ids), now)  # the most wanted is the last to leave
 
     def touch(self, ids: Iterable[str], now: float) -> None:
         """Note that models were used just now; of others nothing is noted."""

@@ -1,4 +1,4 @@
-"""What serving processes died of: a model that was computed whenever one crashed is not served any longer."""
+"""What serving processes died of, and how often: a model that was computed whenever one crashed is not served any longer."""
 
 import time
 from collections import deque
@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 CRASHES = 3
 WITHIN_SECONDS = 60.0
+RECENT_SECONDS = 60.0  # deaths that make the next start wait
 
 
 class Crashes:
@@ -26,3 +27,20 @@ class Crashes:
             return None
         self._last.clear()
         return next(iter(always))
+
+
+class Deaths:
+    """Processes that died, which make the next start wait: a little when a few did, ever longer when many did of late."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.count = 0
+        self._clock = clock
+        self._recent: list[float] = []
+
+    def note(self, buried: int) -> float:
+        """Note that so many died now; return the seconds to wait before they are started again."""
+        now = self._clock()
+        self.count += buried
+        self._recent = [when for when in self._recent if now - when < RECENT_SECONDS] + [now] * buried
+        many = len(self._recent)
+        return min(0.01 * 2 ** min(many, 7), 1.0) if many > 3 else 0.0

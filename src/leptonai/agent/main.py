@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from leptonai.agent import keyring
@@ -67,6 +68,7 @@ class Agent:
         self._lease = lease_seconds
         self._warm = warm
         self._stopping = threading.Event()
+        self._asked: SimpleQueue[None] = SimpleQueue()  # to stop
         self._holdings = Holdings()
         self._executor: Executor = plugins.executor("local")
         self._store_url = settings.get("store_url")
@@ -98,11 +100,13 @@ class Agent:
 
     def wait(self) -> None:
         """Return when somebody asked the agent to stop."""
-        self._stopping.wait()
+        self._asked.get()
+        self._stopping.set()
 
     def stop(self) -> None:
         """Ask the agent to stop; from any thread, or a signal handler."""
-        self._stopping.set()
+        # Not by the event itself: a handler that comes while the main thread holds its lock would wait for ever.
+        self._asked.put(None)
 
     def close(self) -> None:
         """Give the Runs back to the server, so that they are taken up again, and end what was started; within seconds."""

@@ -6,16 +6,20 @@ which each keeps its counts: so any of them can answer for all.
 """
 
 import contextlib
+import logging
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from leptonai.agent import door
 from leptonai.agent.plane_process import Kept, PlaneProcess
+from leptonai.core import settings
+from leptonai.core.nouns import Model
+from leptonai.core.ports import Variant
 from leptonai.serving import escrow, marks
 from leptonai.serving.plane.board import Board
 
@@ -25,6 +29,8 @@ _CONNECTIONS = 4096  # for each process
 _MOST = 16384
 _FILES = 1024  # that the agent may need for other things
 _T = TypeVar("_T")
+
+_log = logging.getLogger(__name__)
 
 
 class Planes:
@@ -42,6 +48,17 @@ class Planes:
         self._slots = _slots(count)
         self._escrow = escrow.make(self._slots)
         self._door = door.Door(self._listening, self._escrow, self._slots, self._limits)
+
+    @classmethod
+    def of_settings(cls, home: Path, port: int) -> "Planes":
+        """Return as many as the settings say, for a Site whose home folder this is; none of them runs yet."""
+        log = home / "logs" / "plane.log"
+        log.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
+        grpc = int(settings.number("grpc_port"))
+        made = cls(port, log, int(settings.number("planes")), grpc=grpc)
+        if grpc and made.grpc_port != grpc:
+            _log.warning("port %d is taken: gRPC is answered at %d", grpc, made.grpc_port)
+        return made
 
     @property
     def port(self) -> int:
@@ -114,6 +131,15 @@ class Planes:
     def notes(self) -> list[dict[str, Any]]:
         """Return what the processes, also those that died, last noted of their counts: see `serving.plane.metrics`."""
         return self._notes.others()
+
+    def become(self, model: Model, files: Mapping[str, bytes], way: Variant) -> None:
+        """Have those that hold a model compute it in another way. Raises the first error, when all are done."""
+
+        def change(plane: PlaneProcess) -> None:
+            if model.id in plane.models:
+                plane.load(model, files, way=way)
+
+        self.each(change)
 
     def each(self, do: Callable[[PlaneProcess], None]) -> None:
         """Do something with all that run, at once. Raises the first error, when all are done."""

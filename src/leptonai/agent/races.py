@@ -80,6 +80,13 @@ class Races:
             self._thread = threading.Thread(target=self._work, name="races", daemon=True)
             self._thread.start()
 
+    def drain(self) -> list[Winner]:
+        """Return what won since the last call."""
+        won = []
+        while not self.found.empty():
+            won.append(self.found.get())
+        return won
+
     def close(self) -> None:
         """End the race that runs, and begin no other."""
         self._closed = True

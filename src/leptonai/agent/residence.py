@@ -14,8 +14,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from leptonai.agent.cache import GUESS, Cache, Full
-from leptonai.agent.crashes import Crashes
+from leptonai.agent.cache import Cache, Full
+from leptonai.agent.crashes import Crashes, Deaths
 from leptonai.agent.demand import Demand
 from leptonai.agent.keys import Table
 from leptonai.agent.natives import Natives
@@ -23,15 +23,15 @@ from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.planes import Planes, together
 from leptonai.agent.races import Races
 from leptonai.agent.resident_file import ResidentFile, budget
+from leptonai.agent.table import Told
 from leptonai.core import settings
 from leptonai.core.errors import Invalid, LeptonError, Unavailable
 from leptonai.core.nouns import Model
-from leptonai.core.ports import Executor, Store, Variant
-from leptonai.serving.table import COLD, UNLOADED, Line
+from leptonai.core.ports import Executor, Store
+from leptonai.serving.table import COLD, Line
 
 CRASHES = 2  # of the plane, while it loads one version: then that version is at fault
 TRIES = 3  # to bring a model while planes come and go
-RECENT_SECONDS = 60.0  # deaths that make the next start wait
 
 _ONNX = "model.onnx"
 
@@ -64,20 +64,14 @@ class Residence:
         self._keys: Table | None = None  # None: the server did not say yet
         self._admitting = threading.Lock()  # a plane is told either by `admit` or when it joins, and misses no table
         self._lock = threading.RLock()  # of what follows
-        self._lines: dict[str, Line] = {}
-        self._sent: dict[str, Line] = {}
-        self._users: dict[str, set[str]] = {}  # the services of each Model
-        self._models: dict[str, Model] = {}
-        self._pinned: Collection[str] = ()
         self._file = ResidentFile(home / "resident.json")
-        self._unloaded = set(self._file.unloaded)
         self._warm = self._file.warm  # what was in memory before the agent began, used last at the end
         self._cache = Cache(budget(), self._file.costs)
+        self._table = Told(self._cache, lambda: self.alive, self._file.unloaded)
         self._races = Races(home, int(settings.number("planes")))
         self._natives = Natives(executor, home, blobs)
         self._demand = Demand(self)
-        self._deaths = 0
-        self._died: list[float] = []  # when, of late
+        self._deaths = Deaths()
         self._crashes = Crashes()
         self.port = 0  # where the planes answer, or did last
 
@@ -117,7 +111,7 @@ class Residence:
     @property
     def deaths(self) -> int:
         """How many planes died since the agent began."""
-        return self._deaths
+        return self._deaths.count
 
     def admit(self, keys: Table) -> None:
         """Tell the planes which keys may call. Called by another thread, which never waits for a version that is loaded."""
@@ -129,7 +123,7 @@ class Residence:
 
     def know(self, *models: Model) -> None:
         """Say what Models the lines of `publish` may name without `load`: what answered before the agent began."""
-        self._models |= {model.id: model for model in models}
+        self._table.models |= {model.id: model for model in models}
 
     def load(self, model: Model) -> None:
         """Load a version beside what answers. Raises `Invalid` when it cannot be, or when a plane dies of it."""
@@ -154,9 +148,9 @@ class Residence:
             raise Unavailable("the serving plane is being started again: try again", retry_after=1.0)
         with self._lock:
             many = len(planes.members)
-            guess = self._cache.costs.get(model.id, int(GUESS * model.bytes * many))
+            guess = self._cache.cost(model.id, model.bytes, many)
             if model.id not in self._cache:
-                self._evict(self._cache.room(guess, keep=self._kept()))
+                self._evict(self._cache.room(guess, keep=self._table.kept()))
         grown = 0
         for _ in range(TRIES):  # a plane may join meanwhile
             try:
@@ -164,14 +158,14 @@ class Residence:
             except BaseException:
                 with self._lock:
                     if model.id not in self._cache:
-                        self._tell(free=[model.id])
+                        self._table.tell(free=[model.id])
                 raise
             with self._lock:
                 if all(model.id in plane.models for plane in planes.alive):
                     if model.id not in self._cache:
                         self._cache.add(model.id, time.monotonic(), max(grown, model.bytes * many))
                         with contextlib.suppress(Full):  # it took more than was guessed
-                            self._evict(self._cache.room(0, 0, self._kept() | {model.id}))
+                            self._evict(self._cache.room(0, 0, self._table.kept() | {model.id}))
                     return
         raise Unavailable("serving planes are being started again: try again", retry_after=1.0)
 
@@ -181,48 +175,48 @@ class Residence:
         `pinned`: the names of services whose models stay in memory.
         """
         with self._lock:
-            self._pinned = pinned
+            self._table.pinned = pinned
             table = {line.service: line for line in lines}
-            if table == self._lines:
+            if table == self._table.lines:
                 return
-            changed = [line for line in lines if self._lines.get(line.service) != line]
-            gone = self._lines.keys() - table.keys()
+            changed = [line for line in lines if self._table.lines.get(line.service) != line]
+            gone = self._table.lines.keys() - table.keys()
             for service in (*gone, *(line.service for line in changed)):
-                for id in self._lines[service].models if service in self._lines else ():
-                    self._users[id].discard(service)
-            self._lines = table
-            self._unloaded -= gone
+                for id in self._table.lines[service].models if service in self._table.lines else ():
+                    self._table.users[id].discard(service)
+            self._table.lines = table
+            self._table.unloaded -= gone
             for line in changed:
                 for id in line.models:
-                    self._users.setdefault(id, set()).add(line.service)
-            for id in [id for id, users in self._users.items() if not users]:
-                del self._users[id]
+                    self._table.users.setdefault(id, set()).add(line.service)
+            for id in [id for id, users in self._table.users.items() if not users]:
+                del self._table.users[id]
                 self._cache.drop(id)
-                self._models.pop(id, None)
+                self._table.models.pop(id, None)
                 for plane in self.alive:
                     plane.models.discard(id)
-            self._natives.only(self._users)
+            self._natives.only(self._table.users)
             if self._planes is None:
                 self._choose()
             else:
-                self._push((line.service for line in changed), gone)
+                self._table.push((line.service for line in changed), gone)
                 for line in changed:  # a version cannot be tried beside one that is not there
-                    if len(line.variants) > 1 and self._flagged(line).absent == COLD:
+                    if len(line.variants) > 1 and self._table.flagged(line).absent == COLD:
                         self._demand.ask("want", line.service)
 
     def want(self, op: str, service: str) -> None:
         """Do what a plane asks for: load the model of a service that is called, or what a caller wants of it. By `Demand`."""
         with self._lock:
             if op == "unload":
-                self._unloaded.add(service)
-                ids = self._lines[service].models if service in self._lines else ()
-                self._evict([id for id in ids if id in self._cache and self._users[id] <= self._unloaded])
+                self._table.unloaded.add(service)
+                ids = self._table.lines[service].models if service in self._table.lines else ()
+                self._evict([id for id in ids if id in self._cache and self._table.users[id] <= self._table.unloaded])
             elif op == "load":
-                self._unloaded.discard(service)
-            line = self._lines.get(service)
-            models = [] if line is None else [self._models[id] for id in line.models if id not in self._cache]
-            if line is None or not models or service in self._unloaded:
-                self._push([service], force=True)
+                self._table.unloaded.discard(service)
+            line = self._table.lines.get(service)
+            models = [] if line is None else [self._table.models[id] for id in line.models if id not in self._cache]
+            if line is None or not models or service in self._table.unloaded:
+                self._table.push([service], force=True)
                 return
         try:
             for model in models:
@@ -235,7 +229,7 @@ class Residence:
                         plane.refuse(service, f"service {service} cannot be loaded: {error.message}")
             return
         with self._lock:
-            self._push({user for model in models for user in self._users.get(model.id, ())} | {service})
+            self._table.push({user for model in models for user in self._table.users.get(model.id, ())} | {service})
 
     def touch(self, ids: Iterable[str]) -> None:
         """Note which models were used just now."""
@@ -250,10 +244,10 @@ class Residence:
         with self._lock:
             going = []
             for id in self._cache.ids:
-                spans = [idle(service) for service in self._users.get(id, ())]
+                spans = [idle(service) for service in self._table.users.get(id, ())]
                 if (
                     spans
-                    and id not in self._kept()
+                    and id not in self._table.kept()
                     and all(s is not None and now - self._cache.since(id) > s for s in spans)
                 ):
                     going.append(id)
@@ -262,13 +256,8 @@ class Residence:
     def ensure(self) -> Planes:
         """Return planes that all run; a new one is given everything that is in memory first."""
         if self._planes is None:
-            log = self._home / "logs" / "plane.log"
-            log.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-            grpc = int(settings.number("grpc_port"))
-            self._planes = Planes(self.port, log, int(settings.number("planes")), grpc=grpc)
+            self._planes = Planes.of_settings(self._home, self.port)
             self.port = self._planes.port
-            if grpc and self._planes.grpc_port != grpc:
-                _log.warning("port %d is taken: gRPC is answered at %d", grpc, self._planes.grpc_port)
         planes = self._planes
         if planes.dead:
             self._pause(planes)
@@ -302,78 +291,42 @@ class Residence:
             self._warm = self._cache.ids
             for id in self._warm:
                 self._cache.drop(id)
-            self._lines, self._sent, self._users = {}, {}, {}
-            self._models.clear()
+            self._table.lines, self._table.sent, self._table.users = {}, {}, {}
+            self._table.models.clear()
         if planes is not None:
             planes.close()
         self._natives.close()
 
     # ------------------------------------------------------------------------------------ what is in memory
 
-    def _kept(self) -> set[str]:
-        """Return the models that must stay: pinned ones, those of rollouts, and those that nothing leads to yet."""
-        kept = {id for service in self._pinned if service in self._lines for id in self._lines[service].models}
-        several = {id for line in self._lines.values() if len(line.variants) > 1 for id in line.models}
-        return kept | several | {id for id in self._cache.ids if id not in self._users}
-
     def _choose(self) -> None:
         """Say what a first plane is given: what was in memory before, then the others, as far as there is room."""
         order = {id: number for number, id in enumerate(self._warm)}
-        named = dict.fromkeys(id for line in self._lines.values() for id in line.models)
-        pinned = self._kept()
-        free = [id for id in named if id not in pinned and not self._users[id] <= self._unloaded]
+        named = dict.fromkeys(id for line in self._table.lines.values() for id in line.models)
+        pinned = self._table.kept()
+        free = [id for id in named if id not in pinned and not self._table.users[id] <= self._table.unloaded]
         best = sorted(free, key=lambda id: order.get(id, -1), reverse=True)
-        chosen = []
         many = int(settings.number("planes"))
-        for id in (*(id for id in named if id in pinned), *best):
-            if id not in self._cache:
-                cost = self._cache.costs.get(id, int(GUESS * self._models[id].bytes * many))
-                with contextlib.suppress(Full):
-                    if not self._cache.room(cost, keep=self._cache.ids):
-                        self._cache.add(id, time.monotonic(), cost)
-                        chosen.append(id)
-        self._cache.touch(reversed(chosen), time.monotonic())
+        first = [id for id in named if id in pinned]
+        self._cache.begin(
+            (*first, *best), lambda id: self._cache.cost(id, self._table.models[id].bytes, many), time.monotonic()
+        )
 
     def _evict(self, ids: Sequence[str]) -> None:
         """Have models leave memory; requests that they were given before are answered."""
         for id in ids:
             self._cache.drop(id)
-            self._cache.evictions += 1
             for plane in self.alive:
                 plane.models.discard(id)
         if ids:
-            self._push({service for id in ids for service in self._users.get(id, ())})
-            self._natives.only([id for id in self._users if id in self._cache])
-
-    def _flagged(self, line: Line) -> Line:
-        if line.service in self._unloaded:
-            return line._replace(absent=UNLOADED)
-        away = any(id not in self._cache for id in line.models)
-        return line._replace(absent=COLD) if away else line
-
-    def _push(self, services: Iterable[str], drop: Iterable[str] = (), *, force: bool = False) -> None:
-        """Send the lines of some services to the planes, as far as they are others now."""
-        lines = [self._flagged(self._lines[service]) for service in services if service in self._lines]
-        news = [line for line in lines if force or self._sent.get(line.service) != line]
-        self._sent |= {line.service: line for line in news}
-        for service in (gone := [service for service in drop if service in self._sent]):
-            del self._sent[service]
-        if news or gone:
-            self._tell(news, gone)
-
-    def _tell(self, lines: Sequence[Line] = (), drop: Sequence[str] = (), free: Sequence[str] = ()) -> None:
-        for plane in self.alive:
-            with contextlib.suppress(Unavailable):  # one that died is started again, and told then
-                plane.change(lines, self._absent(lines), drop, free)
-
-    def _absent(self, lines: Iterable[Line]) -> list[Model]:
-        return [self._models[id] for id in dict.fromkeys(id for line in lines if line.absent for id in line.models)]
+            self._table.push({service for id in ids for service in self._table.users.get(id, ())})
+            self._natives.only([id for id in self._table.users if id in self._cache])
 
     def _write(self, *, now: bool = False) -> None:
         with self._lock:
             if self._planes is not None:
-                costs = {id: cost for id, cost in self._cache.costs.items() if id in self._users}
-                self._file.write(self._cache.ids, self._unloaded, costs, now=now)
+                costs = {id: cost for id, cost in self._cache.costs.items() if id in self._table.users}
+                self._file.write(self._cache.ids, self._table.unloaded, costs, now=now)
 
     # ------------------------------------------------------------------------------------------- processes
 
@@ -400,9 +353,9 @@ class Residence:
             if any(id not in plane.models for id in self._cache.ids):
                 return False
             plane.keys(self._keys or [])
-            lines = [self._flagged(line) for line in self._lines.values()]
-            plane.route(lines, self._absent(lines))  # an empty one too: until there is one, callers wait
-            self._sent = {line.service: line for line in lines}
+            lines = [self._table.flagged(line) for line in self._table.lines.values()]
+            plane.route(lines, self._table.absent(lines))  # an empty one too: until there is one, callers wait
+            self._table.sent = {line.service: line for line in lines}
             planes.keep(slot, plane)
         self._demand.listen(plane)
         return True
@@ -415,12 +368,8 @@ class Residence:
         for ids in computed:
             self._blame(ids)
         if buried:
-            self._deaths += buried
-            now = time.monotonic()
-            self._died = [when for when in self._died if now - when < RECENT_SECONDS] + [now] * buried
             _log.warning("a serving plane died; it is started again")
-            many = len(self._died)
-            self._stopping.wait(min(0.01 * 2 ** min(many, 7), 1.0) if many > 3 else 0.0)
+            self._stopping.wait(self._deaths.note(buried))
 
     def _blame(self, ids: Sequence[str]) -> None:
         """Take a Model out of service that was computed whenever a plane crashed."""
@@ -432,7 +381,7 @@ class Residence:
     def _fill(self, plane: PlaneProcess) -> str | None:
         """Load what is in memory into a new plane; return the id of the Model it died of."""
         with self._lock:
-            models = [self._models[id] for id in self._cache.ids if id in self._models]
+            models = [self._table.models[id] for id in self._cache.ids if id in self._table.models]
         for model in models:
             try:
                 self._give(model, lambda do: do(plane))
@@ -448,9 +397,9 @@ class Residence:
     def _give_up(self, id: str, why: str) -> None:
         """Take a Model out of the table that can be loaded no more."""
         with self._lock:
-            left = [line.without(id) for line in self._lines.values()]
+            left = [line.without(id) for line in self._table.lines.values()]
             self._cache.drop(id)
-            self.publish([line for line in left if line is not None], self._pinned)
+            self.publish([line for line in left if line is not None], self._table.pinned)
         self._lost(id, why)
 
     def _give(self, model: Model, each: Callable[[Callable[[PlaneProcess], None]], None]) -> list[int]:
@@ -471,22 +420,15 @@ class Residence:
 
     def _take_winners(self) -> None:
         """Have the planes compute as a race showed to be best. One that cannot goes on as it does."""
-        while not self._races.found.empty():
-            won = self._races.found.get()
-            model = self._models.get(won.model)
-            if model is None or self._planes is None or won.model not in self._cache:
+        for won in self._races.drain():
+            model, planes = self._table.models.get(won.model), self._planes
+            if model is None or planes is None or won.model not in self._cache:
                 continue  # what is not in memory is loaded that way at the next call
-            files = {_ONNX: self._blob(model.files[_ONNX])}
             try:
-                self._planes.each(lambda plane, m=model, f=files, w=won.variant: _become(plane, m, f, w))  # type: ignore[misc]
+                planes.become(model, {_ONNX: self._blob(model.files[_ONNX])}, won.variant)
             except LeptonError as error:
                 _log.warning("model %s/%s: %s", model.name, model.version, error.message)
 
     def _blob(self, blob: str) -> bytes:
         with self._blobs().open(blob) as file:
             return file.read()
-
-
-def _become(plane: PlaneProcess, model: Model, files: dict[str, bytes], way: Variant) -> None:
-    if model.id in plane.models:
-        plane.load(model, files, way=way)
