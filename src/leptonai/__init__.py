@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from leptonai.sdk.datasets import create_dataset as create_dataset
     from leptonai.sdk.datasets import get_dataset as get_dataset
     from leptonai.sdk.datasets import list_datasets as list_datasets
+    from leptonai.sdk.imports import import_model as import_model
     from leptonai.sdk.models import EarlyStopping as EarlyStopping
     from leptonai.sdk.models import Model as Model
     from leptonai.sdk.predictors import Context as Context
@@ -54,6 +55,7 @@ _HOMES = {
     "get_model": "registry",
     "get_run": "runs",
     "get_service": "services",
+    "import_model": "imports",
     "list_datasets": "datasets",
     "list_models": "registry",
     "list_runs": "runs",
@@ -82,6 +84,7 @@ __all__ = [
     "get_run",
     "get_service",
     "host",
+    "import_model",
     "layers",
     "list_datasets",
     "list_models",

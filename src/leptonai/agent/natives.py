@@ -6,8 +6,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from leptonai.agent.native_process import NativeProcess, bundle
+from leptonai.agent.text_process import TextProcess
 from leptonai.core.nouns import Model
 from leptonai.core.ports import Executor, Store
+from leptonai.serving.text.kinds import RUNTIMES
 
 RETIRE_SECONDS = 10.0  # for a native model to finish what it was given
 
@@ -20,8 +22,8 @@ class Natives:
         self._home = home
         self._blobs = blobs
         self._lock = threading.Lock()
-        self._running: dict[str, NativeProcess] = {}
-        self._retired: list[tuple[float, NativeProcess]] = []
+        self._running: dict[str, NativeProcess | TextProcess] = {}
+        self._retired: list[tuple[float, NativeProcess | TextProcess]] = []
 
     def start(self, model: Model) -> Path:
         """Return where the plane reaches a model's process, which runs then. Raises `Invalid` when it does not start."""
@@ -30,9 +32,7 @@ class Natives:
             if found is None:
                 found = self._back(model.id)
             if found is None:
-                files = {name: self._read(blob) for name, blob in bundle(model).items()}
-                folder, logs = self._home / "jobs" / f"native-{model.id}", self._home / "logs"
-                found = NativeProcess(self._executor, model, files, folder, self._blobs().open, logs)
+                found = self._made(model)
                 try:
                     found.start()
                 except BaseException:
@@ -75,7 +75,14 @@ class Natives:
             self._running.clear()
             self._retired.clear()
 
-    def _back(self, id: str) -> NativeProcess | None:
+    def _made(self, model: Model) -> NativeProcess | TextProcess:
+        if model.signature.task in RUNTIMES:
+            return TextProcess(self._executor, model, self._blobs(), self._home / "jobs" / f"text-{model.id}")
+        files = {name: self._read(blob) for name, blob in bundle(model).items()}
+        folder, logs = self._home / "jobs" / f"native-{model.id}", self._home / "logs"
+        return NativeProcess(self._executor, model, files, folder, self._blobs().open, logs)
+
+    def _back(self, id: str) -> NativeProcess | TextProcess | None:
         """Take a process back that was to end: another one in its place would be in the same folder."""
         for line in self._retired:
             if line[1].model.id == id:

@@ -45,8 +45,12 @@ def create(
         str | None, typer.Option(metavar="RUN", help="An evaluate Run whose metrics are kept.")
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", metavar="FILE.py:CLASS", help="A leptonai.Predictor: a service in Python.")
+        str | None,
+        typer.Option(
+            "--from", metavar="WHAT", help="FILE.py:CLASS, a service in Python; or, with --task, a model's folder."
+        ),
     ] = None,
+    task: Annotated[str | None, typer.Option(help="With --from: chat (a GGUF file) or embedding (a folder).")] = None,
     files: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="With --from: a file or folder that it loads; repeatable.")
     ] = None,
@@ -65,14 +69,20 @@ def create(
     Example: lepton model create churn --run run_01… --alias champion
 
     Example: lepton model create toxic --from service.py:Toxic --files weights/ --workers 2
+
+    Example: lepton model create smol --from SmolLM2-135M-Instruct.gguf --task chat
     """
     from leptonai.cli.run import follow_export
 
     given = {
         "name": name, "run": run, "aliases": alias or None, "evaluation": evaluation, "from": from_, "files": files or None,
         "requirements": requires or None, "workers": workers, "memory_mb": memory_mb, "threads": threads,
+        "task": task,
     }  # fmt: skip
     document = merge(file, given, spec_of)
+    if document.get("from") is not None and document.get("task") is not None:
+        _import(document, as_, dry_run=dry_run)
+        return
     if document.get("from") is not None:
         from leptonai.cli.predictor import publish
 
@@ -85,6 +95,22 @@ def create(
     made = follow_export(document, as_, dry_run=dry_run)
     if made is not None:
         _answer(made, as_)
+
+
+def _import(document: dict[str, Any], as_: str, *, dry_run: bool) -> None:
+    from leptonai.sdk.imports import import_model, model_files
+
+    need(document, "name", "task")
+    if document.get("run") or document.get("evaluation"):
+        raise typer.BadParameter("give either --from or --run, not both")
+    if dry_run:
+        files = model_files(document["from"], document["task"])
+        output.would(as_, f"import {len(files)} files as model {document['name']}", document)
+        return
+    made = import_model(
+        document["from"], name=document["name"], task=document["task"], aliases=document.get("aliases") or ()
+    )
+    _answer(made, as_)
 
 
 def _answer(version: Any, as_: str) -> None:

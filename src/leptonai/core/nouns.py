@@ -168,7 +168,9 @@ class Signature(Frozen):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    task: Literal["classification", "regression", "custom"]  # custom: the outputs as they are, by name
+    task: Literal[
+        "classification", "regression", "custom", "chat", "embedding"
+    ]  # custom: the outputs as they are, by name
     classes: tuple[str | int, ...] = ()
 
 

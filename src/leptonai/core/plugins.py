@@ -7,7 +7,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from leptonai.core.errors import MissingExtra, Unsupported
-from leptonai.core.ports import Catalog, Executor, Framework, Keyring, Runtime, Store
+from leptonai.core.ports import Catalog, Executor, Framework, Keyring, Runtime, Store, TextRuntime
 
 _EXTRA = {
     "s3": "s3",
@@ -16,6 +16,8 @@ _EXTRA = {
     "tensorflow": "tensorflow",
     "jax": "jax",
     "ray": "ray",
+    "llamacpp": "text",
+    "encoder": "text",
 }
 
 
@@ -88,3 +90,8 @@ def framework_of(model: object) -> Framework:
 def runtime(name: str = "onnx") -> Runtime:
     """Return a runtime by name."""
     return cast(Runtime, _load("runtimes", name)())
+
+
+def text_runtime(name: str) -> TextRuntime:
+    """Return a runtime of text by name."""
+    return cast(TextRuntime, _load("texts", name)())

@@ -267,3 +267,31 @@ class Runtime(Protocol):
 
         Raises `Invalid` when they cannot be loaded, `Unsupported` for what it cannot compute.
         """
+
+
+class LoadedText(Protocol):
+    """A model of text that a `TextRuntime` has loaded. Thread-safe: up to `slots` calls at once share its batches."""
+
+    slots: int
+    facts: dict[str, Any]  # small JSON facts, such as how long a text may be
+
+    def answer(self, asked: Mapping[str, Any], each: Callable[[Mapping[str, Any], bytes], bool]) -> None:
+        """Answer one request, piece by piece: `each` gets JSON facts and bytes, and returns False when nobody listens any more.
+
+        Then no more is computed for it from the next token on. Raises `Invalid` for what the model cannot take.
+        """
+
+    def close(self) -> None:
+        """Free it."""
+
+
+class TextRuntime(Protocol):
+    """What computes text: a Runtime whose answers come in pieces, from requests that join a batch while it runs."""
+
+    name: str
+
+    def load(self, files: Mapping[str, Path], *, slots: int, context: int, threads: int) -> LoadedText:
+        """Load a model from the files of its bundle, for `slots` requests at once of at most `context` tokens each.
+
+        Raises `Invalid` when they cannot be loaded.
+        """

@@ -45,6 +45,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("precision", "LEPTONAI_PRECISION", "fp32", "what models may be computed in: 'fp32', or 'auto': rounder where the answers stay the same"),
         Setting("race_seconds", "LEPTONAI_RACE_SECONDS", "1", "how long runtimes race for a new model, in the background; 0: the plain one computes"),
         Setting("origins", "LEPTONAI_ORIGINS", None, "origins of web pages that may call Services, such as 'https://ward.example', with commas between; default: none"),
+        Setting("chats", "LEPTONAI_CHATS", "8", "how many chats a model of text goes on with at once; four times as many wait"),
+        Setting("context", "LEPTONAI_CONTEXT", "2048", "tokens that one chat may have, prompt and answer, where the model can; each takes memory"),
     )
 }  # fmt: skip
 

@@ -7,15 +7,28 @@ Each verb returns `Changes` and writes nothing. Whoever writes them and meets `S
 version number was taken, an alias moved): he calls the verb again, which looks anew.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from leptonai.core.errors import Conflict, FieldError, NotFound
-from leptonai.core.nouns import Alias, Model, Run, Service, Signature
+from leptonai.core.nouns import Alias, Model, Run, Service, Signature, TensorSpec
 from leptonai.core.refs import check_name
 from leptonai.core.stages import Changes, Desk
-from leptonai.registry.spec import SetAlias
+from leptonai.registry.spec import ImportModel, SetAlias, check_files
 
+_TEXT = {
+    task: Signature(
+        inputs=(TensorSpec(name=given, datatype="BYTES", shape=(-1,)),),
+        outputs=(TensorSpec(name=made, datatype=kind, shape=shape),),
+        task=task,
+    )
+    for task, given, made, kind, shape in (
+        ("chat", "messages", "message", "BYTES", (-1,)),
+        ("embedding", "input", "embedding", "FP32", (-1, -1)),
+    )
+}
 _ALL = 10_000  # more services or versions of one name than anybody has
 
 
@@ -41,6 +54,34 @@ def settle_export(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:
         by=run.by,
     )
     moves = [_point(alias, model, run.by, desk) for alias in dict.fromkeys(result["aliases"])]
+    return Changes(
+        add=(model, *(record for move in moves for record in move.add)),
+        change=tuple(record for move in moves for record in move.change),
+    )
+
+
+def import_model(spec: ImportModel, desk: Desk) -> Changes:
+    """Return the Model of files that were uploaded before, as the next version of its name. Raises `Invalid`.
+
+    What the files hold is found out where they are loaded, in a process of their own.
+    """
+    check_files(spec.task, spec.files)
+    contents = {name: file.sha256 for name, file in sorted(spec.files.items())}
+    taken = [model.version for model in desk.find(Model, {"name": spec.name}, limit=_ALL)]
+    model = Model.new(
+        name=spec.name,
+        version=max(taken, default=0) + 1,
+        digest=hashlib.sha256(json.dumps([spec.task, contents]).encode()).hexdigest(),
+        framework="llamacpp" if spec.task == "chat" else "encoder",
+        files={name: file.blob for name, file in spec.files.items()},
+        bytes=sum(file.size for file in spec.files.values()),
+        signature=_TEXT[spec.task],
+        lineage={"imported": True, "files": contents},
+        run="",
+        note=spec.note,
+        by=desk.by,
+    )
+    moves = [_point(alias, model, desk.by, desk) for alias in dict.fromkeys(spec.aliases)]
     return Changes(
         add=(model, *(record for move in moves for record in move.add)),
         change=tuple(record for move in moves for record in move.change),

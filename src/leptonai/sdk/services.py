@@ -72,6 +72,11 @@ class Service(Rolling):
             raise Unavailable(f"service {self.name} does not answer gRPC: {why}")
         return found
 
+    @property
+    def openai_url(self) -> str:
+        """What OpenAI's clients are given as ``base_url``, for a model of text; its `name` is their ``model``."""
+        return self.url.partition("/services/")[0] + "/v1"
+
     def refresh(self) -> Self:
         """Ask the server how it stands."""
         self.record = ServiceRecord.model_validate(self._client.http.call("GET", f"/services/{self.name}"))

@@ -15,6 +15,7 @@ from leptonai.serving import rollout
 from leptonai.serving.rollout import Move
 from leptonai.serving.sealed import check_path
 from leptonai.serving.spec import CALLER, Deploy, Package, Split, Trial
+from leptonai.serving.text.kinds import RUNTIMES
 
 ONNX = "model.onnx"
 
@@ -51,7 +52,10 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
     answers = moved.status.live[:1] if not service.stopped else ()
     if answers:  # the last good one, where the one that was asked for last never got that far
         moved = moved.model_copy(update={"variants": (Variant(model=answers[0]),)})
-    if not answers or spec.strategy == "now" or model.id == moved.variants[0].model:
+    text_model = model.signature.task in RUNTIMES  # no two texts are alike, so there is nothing to compare
+    if text_model and spec.strategy == "shadow":
+        raise Unsupported("a model of text cannot be a shadow: its answers cannot be compared; deploy it without")
+    if not answers or spec.strategy == "now" or text_model or model.id == moved.variants[0].model:
         return Changes(change=(_now(moved, model, desk),))
     text = f"{desk.by} deployed {_say(model)} while {_say_id(moved.variants[0].model, desk)} answers"
     if spec.strategy == "shadow":

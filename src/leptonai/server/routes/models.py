@@ -7,10 +7,12 @@ from pydantic import Field
 from starlette.responses import Response
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Alias, Audit, Frozen, Model
+from leptonai.core.nouns import Alias, Audit, Blob, Frozen, Model, Record
 from leptonai.core.stages import Changes, load
-from leptonai.registry.spec import SetAlias
-from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Routes, Who, Word
+from leptonai.registry.spec import ImportModel, SetAlias
+from leptonai.server import opens
+from leptonai.server.receipts import Make, Receipts
+from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Once, Routes, Who, Word
 from leptonai.server.wire import matched, one, page
 from leptonai.server.writing import write
 
@@ -28,6 +30,32 @@ def list_models(here: Here, name: Word = None, run: Word = None, limit: Limit = 
     """List model versions, newest first."""
     where = {field: value for field, value in {"name": name, "run": run}.items() if value is not None}
     return page(partial(here.catalog.find, Model, where), limit, cursor)
+
+
+@routes.route("POST", "/models", "model:write")
+def import_model(body: ImportModel, here: Here, desk: AtDesk, who: Who, once: Once = None) -> Response:
+    """Make a version of files that were made elsewhere and uploaded before."""
+    opens.hand_over(who, here, [file.blob for file in body.files.values()])
+    for file in body.files.values():
+        here.catalog.get(Blob, file.blob)
+    receipts = Receipts(here.catalog, who.owner, "model.import", once, body)
+    if (known := receipts.known()) is not None:
+        return one(here.catalog.get(Model, known["model"]), 201)
+
+    def effect(receipt: Make | None) -> Model:
+        made: list[Model] = []
+
+        def verb() -> Changes:
+            changes = Changes.of(load("leptonai.registry.verbs:import_model")(body, desk))
+            made[:] = [record for record in changes.add if isinstance(record, Model)]
+            proof: tuple[Record, ...] = () if receipt is None else (receipt({"model": made[0].id}),)
+            return Changes(add=(*changes.add, *proof), change=changes.change)
+
+        audit = Audit.new(name="model.import", subject=body.name, by=who.name, facts={"task": body.task})
+        write(here, verb, audit, settled=lambda: receipts.known() is not None)
+        return here.catalog.get(Model, made[0].id)
+
+    return one(receipts.once(effect, lambda known: here.catalog.get(Model, known["model"])), 201)
 
 
 @routes.route("GET", "/aliases", "model:read")

@@ -1,5 +1,6 @@
 """A request as it arrived, and what is answered to it."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leptonai.serving.plane.heads import ID
@@ -36,7 +37,7 @@ class Call:
     """
 
     __slots__ = (
-        "body", "connection", "extra", "headers", "id", "keep", "known", "method", "pinned", "repeated", "start",
+        "body", "connection", "extra", "gone", "headers", "id", "keep", "known", "method", "pinned", "repeated", "start",
         "too_large", "url", "version",
     )  # fmt: skip
 
@@ -44,6 +45,7 @@ class Call:
         self.connection = connection
         self.known: Any = None if form is None else form.known
         self.start = 0.0  # when it had arrived, of `time.perf_counter`
+        self.gone: Callable[[], None] | None = None  # called when the client hangs up before there is an answer
         self.id = b""  # that the answer carries, once it is sent
         self.version = "1.1"
         self.repeated: bytes | None = None  # a header that may stand there once, and stood there twice

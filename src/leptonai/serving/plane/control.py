@@ -27,6 +27,7 @@ store and writes nothing.
 import asyncio
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from leptonai.core import plugins
@@ -38,6 +39,7 @@ from leptonai.serving.plane import router
 from leptonai.serving.plane.facts import resident
 from leptonai.serving.plane.native import NativeModel
 from leptonai.serving.table import Line
+from leptonai.serving.text.kinds import RUNTIMES
 
 
 class Control:
@@ -65,6 +67,8 @@ class Control:
         try:
             if header["op"] == "load":
                 model = Model.model_validate(header["model"])
+                if model.signature.task in RUNTIMES:
+                    return await self._reach(model, header["native"])
                 before = resident()
                 await self._router.load(model, _loader(model, header, frame.parts), _way(header).name)
                 return {"op": "loaded", "bytes": max(0, resident() - before), **about}
@@ -87,6 +91,14 @@ class Control:
             return {"op": "failed", "message": error.message, **about}
         except Exception as error:  # noqa: BLE001 - whatever a model does while it loads, the plane goes on
             return {"op": "failed", "message": f"it cannot be loaded: {type(error).__name__}: {error}"[:500], **about}
+
+    async def _reach(self, model: Model, path: str) -> dict[str, Any]:
+        """Connect to the process of a model of text."""
+        from leptonai.serving.plane.text import TextReplica  # a plane without such models does not need it
+
+        if not self._router.has(model.id):
+            self._router.add(await TextReplica.reach(model, Path(path)))
+        return {"op": "loaded", "bytes": 0, "model": model.id}
 
     def _watched(self, header: dict[str, Any]) -> dict[str, Any]:
         """Answer what is asked of the requests that were looked at, see `serving.plane.recent`."""

@@ -167,6 +167,9 @@ class Front:
                 _allow(call, b"POST")
                 events.begin(call, self._find(call, name), self._router.watch.access)
                 return None
+            case ("v1", "chat", "completions") | ("v1", "completions" | "embeddings"):
+                self._text(call)
+                return None
             case ("v1", "models", *rest):
                 return self._first_protocol(call, rest)
             case ("invocations",):
@@ -299,6 +302,12 @@ class Front:
             names = ", ".join(route.service for route in routes[:20]) or "none yet"
             raise Refused(404, f"say which service is meant with the header X-Leptonai-Service; there are: {names}")
         return routes[0]
+
+    def _text(self, call: Call) -> None:
+        """Answer what OpenAI's clients ask."""
+        from leptonai.serving.plane import openai  # a plane without models of text does not need it
+
+        openai.take(call, "/".join(self._parts(call)[1:]), self._find, self.send)
 
     # ------------------------------------------------------------------------------------------- inference
 

@@ -89,6 +89,8 @@ class Connection(asyncio.BaseProtocol):
         self._waiting.clear()
         if self._stream is not None:
             self._stream.lost()
+        if self._current is not None and self._current.gone is not None:
+            self._current.gone()
 
     def pause_writing(self) -> None:
         """Begin no further request: the client does not read its answers."""
@@ -146,8 +148,11 @@ class Connection(asyncio.BaseProtocol):
             self._server.forms[data[:end]] = Form(call.method, call.url, call.headers, len(call.body), call.known)
 
     def eof_received(self) -> bool:
-        """Say whether to keep the half that can still be written: while an answer is due, unless it is one in pieces, which
-        might be made for a long time for somebody who hung up."""
+        """Say whether to keep the half that can still be written: while an answer is due, unless it might be made for a long
+        time for somebody who hung up: one in pieces, or one whose maker wants to be told."""
+        if self._current is not None and self._current.gone is not None:
+            self._current.gone()
+            return False
         last = self._waiting[-1] if self._waiting else self._current
         if last is None or self._stream is not None:
             return False

@@ -19,6 +19,7 @@ from leptonai.core.errors import (
     Unavailable,
     Unsupported,
 )
+from leptonai.serving.plane import openai_errors
 from leptonai.serving.plane.call import Answer, Call
 
 _STATUS = {
@@ -80,6 +81,8 @@ def too_many(call: Call, after: float) -> Answer:
 
 def _problem(call: Call, status: int, error: LeptonError, head: bytes) -> Answer:
     """Return an error as ``{"error"}``, or by RFC 9457."""
+    if call.url.startswith(openai_errors.PATHS):
+        return Answer(status, orjson.dumps(openai_errors.problem(status, error)), _JSON + head, close=status == 413)
     if call.url.startswith(_PLAIN):
         return Answer(status, orjson.dumps({"error": error.message}), _JSON + head, close=status == 413)
     said: Mapping[str, Any] = {

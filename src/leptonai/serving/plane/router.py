@@ -82,6 +82,14 @@ class Router:
         elif way != replica.way:
             await replica.become(load, way)
 
+    def has(self, model: str) -> bool:
+        """Whether a version is in memory."""
+        return model in self._replicas
+
+    def add(self, replica: Replica) -> None:
+        """Take a version that was made ready elsewhere."""
+        self._replicas[replica.model.id] = replica
+
     def route(self, table: Iterable[Line], models: Iterable[Model] = ()) -> None:
         """Switch to a new table at once; versions that are in it no more finish what they accepted and are freed.
 

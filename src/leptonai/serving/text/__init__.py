@@ -1,0 +1,1 @@
+"""Models of text: what may be asked of them, and the process that computes them."""
