@@ -161,7 +161,7 @@ class RunCancelled(LeptonError):
 def _tree(root: type[LeptonError]) -> dict[str, type[LeptonError]]:
     found = {root.code: root}
     for child in root.__subclasses__():
-        found |= _tree(child)
+        found = {**_tree(child), **found}  # a kind without a word of its own is not what its parent's word means
     return found
 
 

@@ -7,6 +7,7 @@ again there, twice at most, so that a caller sees a wait instead of an error.
 import asyncio
 import contextlib
 import itertools
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +24,9 @@ WAIT_SECONDS = 20.0  # for a process to take the place of one that died
 TRIES = 3
 PATIENCE = 5.0  # seconds past its deadline after which a request that the process forgot is given up
 MOST = 1024  # requests at once from one plane; the process has its own, smaller bound
+
+
+_log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -178,6 +182,7 @@ class TextLine:
             else:
                 self._fail(asking, from_dict(frame.header["error"]))
         except Exception as error:  # noqa: BLE001 - one answer that cannot be made is no reason to lose the others
+            _log.exception("an answer of a model of text cannot be made")
             self._fail(asking, LeptonError(f"the answer cannot be made: {type(error).__name__}"))
 
 
