@@ -130,5 +130,5 @@ def test_no_key_is_in_a_file_or_a_log(served: tuple[Home, str, list[Model]], tmp
 
 def test_the_line_of_a_key() -> None:
     told = {"name": "k", "check": "ab", "services": ["a"], "expires": "2030-01-01T00:00:00+00:00"}
-    assert line(told) == ["ab", "k", ["a"], datetime(2030, 1, 1, tzinfo=UTC).timestamp(), False]
+    assert line(told) == ["ab", "k", ["a"], datetime(2030, 1, 1, tzinfo=UTC).timestamp(), False, False]
     assert line({**told, "expires": None})[3] is None

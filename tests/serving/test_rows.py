@@ -216,11 +216,14 @@ def test_metrics_are_counted(served: Plane) -> None:
     for _ in range(3):
         served.rows("tensors", {})
     text = served.client.get("/metrics").text
-    assert 'leptonai_inference_requests_total{model="tensors",version="1",variant="stable",code="422"} 3' in text
-    assert 'leptonai_model_load_seconds{model="people",version="1",variant="stable"} ' in text
-    assert 'leptonai_queue_depth{model="adder",version="2",variant="stable"} 0' in text
     assert (
-        'leptonai_inference_duration_seconds_bucket{model="adder",version="2",variant="stable",stage="model",le="+Inf"}'
+        'leptonai_inference_requests_total{model="tensors",version="1",variant="stable",service="tensors",code="422"} 3'
+        in text
+    )
+    assert 'leptonai_model_load_seconds{model="people",version="1",variant="stable",service="people"} ' in text
+    assert 'leptonai_queue_depth{model="adder",version="2",variant="stable",service="adder"} 0' in text
+    assert (
+        'leptonai_inference_duration_seconds_bucket{model="adder",version="2",variant="stable",service="adder",stage="model",le="+Inf"}'
         in text
     )
     assert "leptonai_batch_size_sum" in text

@@ -15,6 +15,7 @@ from tests.support.plane import Plane
 from leptonai.core.errors import Invalid
 from leptonai.serving import frames
 from leptonai.serving.table import Line
+from leptonai.serving.workers import ANSWER, slot
 
 ANY, ONE = b"lepton_any~secret", b"lepton_one~secret"
 
@@ -102,10 +103,12 @@ def test_a_key_is_taken_away_while_a_version_is_being_loaded(served: Plane, tmp_
 
     def load() -> None:
         with contextlib.suppress(Invalid):
-            served.process.load(model, {}, tmp_path / "answer.sock")
+            served.process.load(model, {}, tmp_path)
 
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "answer.sock"))
+        place = slot(tmp_path, 0)
+        place.mkdir(parents=True)
+        listener.bind(str(place / ANSWER))
         listener.listen(1)
         threads = [threading.Thread(target=do) for do in (framework, load)]
         for thread in threads:
