@@ -102,7 +102,8 @@ def test_what_was_in_memory_is_again_after_a_restart(small: Home) -> None:
             return False
 
     until(again, 30)
-    assert ask(small, url, 1).status_code == 200
+    answer = ask(small, url, 1)
+    assert answer.status_code == 200, answer.text
 
 
 def test_nothing_fails_while_models_come_and_go(small: Home) -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from leptonai.core.errors import Corrupt, Invalid
 from leptonai.serving import frames
+from leptonai.serving.arrays import pack, unpack
 from leptonai.serving.plane import body
-from leptonai.serving.plane.native import pack_arrays, unpack_arrays
 from leptonai.serving.plane.values import DATATYPES, Misfit, array, flat
 
 ANY = st.recursive(
@@ -44,7 +44,15 @@ def test_json_is_read_as_it_was_written(value: Any, ascii_only: bool) -> None:
             body.load(text)
         return
     assert body.load(text) == expected
-    assert body._depth(body._skeleton(text) or b" ") == depth(value)
+    assert body._too_deep(body._skeleton(text)) == (depth(value) > body.DEPTH_LIMIT)
+
+
+@given(ANY, st.integers(0, 2 * body.DEPTH_LIMIT), st.integers(0, 3))
+def test_depth_is_seen_whatever_stands_around(value: Any, levels: int, wide: int) -> None:
+    for _ in range(levels):
+        value = [*[{}] * wide, value]
+    text = json.dumps(value).encode()
+    assert body._too_deep(body._skeleton(text)) == (depth(value) > body.DEPTH_LIMIT)
 
 
 @given(st.binary(max_size=200))
@@ -113,8 +121,8 @@ def test_ragged_lists_are_refused(data: Any) -> None:
     )
 )
 def test_arrays_survive_the_way_between_processes(arrays: dict[str, Any]) -> None:
-    header, parts = pack_arrays(arrays)
-    found = unpack_arrays(frames.Frame(json.loads(json.dumps(header)), [bytes(part) for part in parts]))
+    header, parts = pack(arrays)
+    found = unpack(frames.Frame(json.loads(json.dumps(header)), [bytes(part) for part in parts]))
     assert found.keys() == arrays.keys()
     for name, value in arrays.items():
         assert found[name].dtype == value.dtype

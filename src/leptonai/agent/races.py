@@ -130,6 +130,8 @@ class Races:
                 stderr=output,
             )
             theirs.close()
+            if self._closed:  # while it was being started
+                self._process.kill()
             try:
                 ours.settimeout(PATIENCE + 8 * self._seconds)
                 header = {

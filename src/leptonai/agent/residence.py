@@ -31,6 +31,8 @@ from leptonai.core.ports import Executor, Store
 from leptonai.serving.table import COLD, Line
 
 CRASHES = 2  # of the plane, while it loads one version: then that version is at fault
+PATIENCE = 20.0  # seconds for planes to be started again, while callers wait for a version
+PAUSE = 0.05  # between two looks
 TRIES = 3  # to bring a model while planes come and go
 
 _ONNX = "model.onnx"
@@ -220,7 +222,7 @@ class Residence:
                 return
         try:
             for model in models:
-                self.bring(model)
+                self._bring_patiently(model)
         except LeptonError as error:
             _log.warning("service %s: %s", service, error.message)
             with self._lock:
@@ -230,6 +232,16 @@ class Residence:
             return
         with self._lock:
             self._table.push({user for model in models for user in self._table.users.get(model.id, ())} | {service})
+
+    def _bring_patiently(self, model: Model) -> None:
+        """Bring a version that callers wait for, also while a plane is being started again."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self.bring(model)
+            except Unavailable:
+                if time.monotonic() > until or self._stopping.wait(PAUSE):
+                    raise
 
     def touch(self, ids: Iterable[str]) -> None:
         """Note which models were used just now."""
