@@ -10,6 +10,7 @@ import pytest
 from tests.support import bundles
 from tests.support.bundles import Bundle
 from tests.support.plane import Plane
+from tests.support.site import until
 
 from leptonai.serving.plane.split import Split
 from leptonai.serving.table import Line, Share
@@ -199,8 +200,11 @@ def test_shares_change_under_load_and_nothing_fails(plane: Plane) -> None:
     for thread in threads:
         thread.start()
     for step, percent in enumerate((1, 50, 100, 25, 0, 75)):
-        time.sleep(0.05)
+        before = seen.total()
+        until(lambda b=before: wrong or seen.total() > b + 20)  # type: ignore[misc]
         routed(plane, one, two, "canary", percent, step=step, compare=20.0)
+    before = seen.total()
+    until(lambda: wrong or seen.total() > before + 20)
     stop.set()
     for thread in threads:
         thread.join()
