@@ -33,10 +33,28 @@ def test_a_site_is_told_of_the_keys_that_may_call(place: Place) -> None:
     place.key("*", name="expired", expires=utcnow() - timedelta(seconds=1))
     keys = {key.pop("name"): key for key in told(place)["keys"]}
     assert keys == {
-        "local": {"check": sha(place.context.local_token), "services": ["*"], "expires": None, "metrics": True},
-        "any": {"check": sha(made["any"]), "services": ["*"], "expires": None, "metrics": False},
-        "two": {"check": sha(made["two"]), "services": ["a", "b"], "expires": ends.isoformat(), "metrics": False},
-        "deployer": {"check": sha(made["deployer"]), "services": ["*"], "expires": None, "metrics": False},
+        "local": {
+            "check": sha(place.context.local_token),
+            "services": ["*"],
+            "expires": None,
+            "metrics": True,
+            "manages": True,
+        },
+        "any": {"check": sha(made["any"]), "services": ["*"], "expires": None, "metrics": False, "manages": False},
+        "two": {
+            "check": sha(made["two"]),
+            "services": ["a", "b"],
+            "expires": ends.isoformat(),
+            "metrics": False,
+            "manages": False,
+        },
+        "deployer": {
+            "check": sha(made["deployer"]),
+            "services": ["*"],
+            "expires": None,
+            "metrics": False,
+            "manages": True,
+        },
     }
     text = place.ask("GET", "/sites/home/keys", "agent").text
     for key in place.context.catalog.find(Key):
