@@ -9,12 +9,14 @@ import time
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.imports import Importer
 
 from leptonai.core.errors import Invalid, TooLarge
+from leptonai.core.nouns import FeatureType
 from leptonai.data import csv_table, tables
 from leptonai.data.csv_table import NULLS, read_csv
 
@@ -112,8 +114,8 @@ def test_what_the_user_says_of_a_column_holds(files: Importer) -> None:
         ("e.csv", "", {}, ["e.csv", "empty"]),
         ("e.csv", "\n \n", {}, ["e.csv"]),
         ("e.csv.gz", gzip.compress(b""), {}, ["e.csv.gz", "empty"]),
-        ("e.csv.gz", gzip.compress(GOOD.encode())[:-20], {}, ["e.csv.gz", "gzip"]),
-        ("e.csv.gz", b"not gzip", {}, ["e.csv.gz", "gzip"]),
+        ("e.csv.gz", gzip.compress(GOOD.encode())[:-20], {}, ["e.csv.gz", "not a compressed file"]),
+        ("e.csv.gz", b"not gzip", {}, ["e.csv.gz", "not a compressed file"]),
         ("h.csv", "a,b\n", {}, ["h.csv", "header", "no rows"]),
         ("h.csv", "a,b\n\n\n", {}, ["h.csv", "no rows"]),
         ("n.csv", "a,,c\n1,2,3\n", {}, ["n.csv", "column 2", "no name", "index=False"]),
@@ -188,7 +190,7 @@ def test_a_word_for_missing_that_comes_late_is_no_change_of_type(
 
 
 def test_a_value_longer_than_a_block(files: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csv_table, "_BLOCK", 1 << 16)
+    monkeypatch.setattr(csv_table, "_ARROW_BLOCK", 1 << 16)
     long = "x" * (1 << 18)
     for quote in ("", '"'):
         rows = files.read({"t.csv": f"a,b,y\n1,{quote}{long}{quote},1.5\n2,short,2\n"}, name=f"long{len(quote)}")
@@ -257,7 +259,7 @@ def test_what_a_csv_writer_writes_is_read_as_it_was(data: Any, quoting: int, wid
     writer = csv.writer(out, quoting=quoting)
     writer.writerow([f"c{i}" for i in range(width)])
     writer.writerows(table)
-    found = read_csv("t.csv", out.getvalue().encode(), {})
+    found = pa.concat_tables(read_csv("t.csv", io.BytesIO(out.getvalue().encode()), {}))
     assert found.num_rows == height
     for at in range(width):
         for wrote, read in zip((row[at] for row in table), found[at].to_pylist(), strict=True):
@@ -267,3 +269,46 @@ def test_what_a_csv_writer_writes_is_read_as_it_was(data: Any, quoting: int, wid
                 assert read == wrote
             else:
                 assert float(wrote) == float(read)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    table=st.lists(st.tuples(cells, cells), min_size=1, max_size=60),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    size=st.integers(100, 500),
+    encoding=st.sampled_from(["utf-8", "utf-16"]),
+)
+def test_a_file_is_the_same_in_blocks(table: list[tuple[str, str]], quoting: int, size: int, encoding: str) -> None:
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, quoting=quoting)
+    writer.writerow(["a", "b"])
+    writer.writerows(table)
+    data = out.getvalue().encode(encoding)
+    types = {"a": FeatureType.TEXT, "b": FeatureType.TEXT}
+    whole = pa.concat_tables(read_csv("t.csv", io.BytesIO(data), types)).to_pylist()
+    parts = list(read_csv("t.csv", io.BytesIO(data), types, block=size))
+    assert pa.concat_tables(parts, promote_options="permissive").to_pylist() == whole
+
+
+def test_a_lone_quote_in_a_value_does_not_hold_up_a_long_file() -> None:
+    lines = ["n,what", *(f"{i}," + ('a 5" pipe' if i == 3 else "b") for i in range(5000))]
+    tables = list(read_csv("t.csv", io.BytesIO("\n".join(lines).encode()), {}, block=4096))
+    assert len(tables) > 5
+    assert pa.concat_tables(tables)["n"].to_pylist() == list(range(5000))
+
+
+@pytest.mark.parametrize(
+    ("late", "words"),
+    [
+        ("x,1", ["row 3,001", "'a'", "'x'", "whole number"]),
+        ("1,2,3", ["row 3,001", "3 values"]),
+        ("1,caf\udce9", ["row 3,001 (line 3,002)", "UTF-8"]),
+        ('1,"open', ["row 3,0", "never closed"]),
+    ],
+)
+def test_a_fault_in_a_later_block_is_named_by_its_row_in_the_file(late: str, words: list[str]) -> None:
+    lines = ["a,b", *(f"{i},{i}" for i in range(3000)), late, *(f"{i},{i}" for i in range(10))]
+    data = "\n".join(lines).encode("utf-8", "surrogateescape")
+    with pytest.raises(Invalid) as caught:
+        list(read_csv("t.csv", io.BytesIO(data), {}, block=1024))
+    assert [word for word in words if word not in caught.value.message] == [], caught.value.message

@@ -11,7 +11,7 @@ from tests.support.imports import Importer, npz
 
 from leptonai.core.errors import Invalid
 from leptonai.core.nouns import Blob, FeatureType
-from leptonai.data import columns, verbs
+from leptonai.data import columns, describe, verbs
 from leptonai.data.spec import Import
 
 
@@ -49,9 +49,9 @@ def test_text_and_categories(files: Importer) -> None:
 
 
 def test_too_many_categories(files: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columns, "MAX_CATEGORIES", 30)
+    monkeypatch.setattr(describe, "MAX_DISTINCT", 30)
     text = "a,y\n" + "".join(f"w{i},{i}\n" for i in range(31))
-    with pytest.raises(Invalid, match=r"'a' has 31 different values.*types=\{'a': 'text'\}"):
+    with pytest.raises(Invalid, match=r"'a' has more than 30 different values.*types=\{'a': 'text'\}"):
         files.result({"t.csv": text}, types={"a": "category"})
 
 

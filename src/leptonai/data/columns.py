@@ -11,6 +11,7 @@ Rules, in this order
   up to 10,000; so are whole numbers that number classes: all of 0 to k-1, or of 1 to k, k at most 20, or -1 and 1.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,17 +22,16 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import FeatureType
 from leptonai.data.csv_table import SCHEMA_ROWS
 from leptonai.data.misfit import first_misfit, fits
-from leptonai.data.tables import Origin
+from leptonai.data.origin import Origin
 
 TARGET_NAMES = ("label", "target", "y")
-MAX_CATEGORIES = 100_000
 MAX_CLASSES = 10_000  # of a target that is text
 _NUMBERED = 20  # classes that are numbers
 
 _TEXT = pa.large_string()
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?(Z|[+-][0-9]{2}:?[0-9]{2})?)?$"
 _ZONE = r"[0-9](Z|[+-][0-9]{2}:?[0-9]{2})$"
-_PLAIN_WHOLE = r"^(0|-?[1-9][0-9]{0,17})$"
+CODE = re.compile(r"(0|-?[1-9][0-9]{0,17})")  # a plain whole number
 _TRUE, _FALSE = ("true", "yes", "t", "y", "1"), ("false", "no", "f", "n", "0")
 
 
@@ -51,38 +51,37 @@ def choose_target(names: Sequence[str], wanted: str | None) -> str | None:
     return next((by_name[name] for name in TARGET_NAMES if name in by_name), names[-1] if len(names) > 1 else None)
 
 
-def feature_type(values: pa.ChunkedArray, *, is_target: bool) -> FeatureType:
-    """Return what a column of single values means, told from its values."""
+def provisional(values: pa.ChunkedArray, *, is_target: bool) -> FeatureType:
+    """Return what a column of single values means, told from its first rows.
+
+    Text may turn out to be a category, and whole numbers that are a target may turn out to number classes, once all are seen.
+    """
     kind = values.type
     if pa.types.is_boolean(kind):
         return FeatureType.BOOLEAN
     if pa.types.is_temporal(kind):
         return FeatureType.DATETIME
     if pa.types.is_integer(kind):
-        return FeatureType.CATEGORY if is_target and _numbers_classes(values) else FeatureType.INTEGER
+        return FeatureType.INTEGER
     if pa.types.is_floating(kind) or pa.types.is_null(kind):
         return FeatureType.NUMBER
-    return _text_type(values, is_target=is_target)
-
-
-def _text_type(values: pa.ChunkedArray, *, is_target: bool) -> FeatureType:
     head = values.slice(0, SCHEMA_ROWS).drop_null()
     if len(head):
         if pc.all(pc.is_in(pc.utf8_lower(head), pa.array(["true", "false"], _TEXT))).as_py():
             return FeatureType.BOOLEAN
         if not is_target and pc.all(pc.match_substring_regex(head, _DATE)).as_py():
             return FeatureType.DATETIME
-    distinct = pc.count_distinct(values).as_py()
-    few = MAX_CLASSES if is_target else max(20, int(len(values) ** 0.5))
-    return FeatureType.CATEGORY if distinct <= few else FeatureType.TEXT
+    return FeatureType.TEXT
 
 
-def _numbers_classes(values: pa.ChunkedArray) -> bool:
-    bounds = pc.min_max(values).as_py()
-    low, high = bounds["min"], bounds["max"]
-    if low is None or not ((low in (0, 1) and low < high < low + _NUMBERED) or (low, high) == (-1, 1)):
+def is_numbered(tally: Mapping[Any, int] | None) -> bool:
+    """Whether whole numbers number classes: all of 0 to k-1, or of 1 to k, k at most 20, or -1 and 1."""
+    if not tally or len(tally) > _NUMBERED:
         return False
-    return bool(pc.count_distinct(values, mode="only_valid").as_py() == (2 if low == -1 else high - low + 1))
+    low, high = min(tally), max(tally)
+    if not ((low in (0, 1) and low < high < low + _NUMBERED) or (low, high) == (-1, 1)):
+        return False
+    return len(tally) == (2 if low == -1 else high - low + 1)
 
 
 _ARROW: Mapping[FeatureType, pa.DataType] = {
@@ -103,10 +102,10 @@ _WORDS: Mapping[FeatureType, str] = {
 def cast(name: str, values: pa.ChunkedArray, kind: FeatureType, origin: Origin) -> pa.ChunkedArray:
     """Return the column in the one form that its type is stored in: float64, int64, bool, timestamp in microseconds, text.
 
-    Categories are int64 where all of them are whole numbers (and not text in a format that knows types), else text. Raises `Invalid` naming the first row that does not fit.
+    Categories are int64 where they are whole numbers, else text. Raises `Invalid` naming the first row that does not fit.
     """
     if kind is FeatureType.CATEGORY:
-        return _categories(name, _coded(values) if origin.wrote_text else values)
+        return _categories(values)
     if kind not in _ARROW:
         raise Invalid(
             f"column {name!r} holds single values, which cannot be {kind} values: leave out types={{{name!r}: {kind.value!r}}}",
@@ -127,16 +126,7 @@ def cast(name: str, values: pa.ChunkedArray, kind: FeatureType, origin: Origin) 
         ) from error
 
 
-def _coded(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return text that is plain whole numbers as numbers; codes such as 007 stay as they are written."""
-    if not pa.types.is_large_string(values.type):
-        return values
-    known = pc.unique(values).drop_null()
-    whole = len(known) and pc.all(pc.match_substring_regex(known, _PLAIN_WHOLE)).as_py()
-    return pc.cast(values, pa.int64()) if whole else values
-
-
-def _categories(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
+def _categories(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_floating(values.type):
         known = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)
         try:
@@ -145,15 +135,7 @@ def _categories(name: str, values: pa.ChunkedArray) -> pa.ChunkedArray:
             values = known
     if pa.types.is_boolean(values.type):
         values = pc.if_else(values, pa.scalar("true", _TEXT), pa.scalar("false", _TEXT))
-    found = pc.cast(values, pa.int64() if pa.types.is_integer(values.type) else _TEXT)
-    distinct = pc.count_distinct(found).as_py()
-    if distinct > MAX_CATEGORIES:
-        raise Invalid(
-            f"column {name!r} has {distinct:,} different values, and a category has at most {MAX_CATEGORIES:,}: import it as text "
-            f"(types={{{name!r}: 'text'}})",
-            errors=[FieldError(f"types.{name}", f"at most {MAX_CATEGORIES:,} categories")],
-        )
-    return found
+    return pc.cast(values, pa.int64() if pa.types.is_integer(values.type) else _TEXT)
 
 
 def _cast(values: pa.ChunkedArray, to: pa.DataType) -> pa.ChunkedArray:

@@ -1,10 +1,11 @@
-"""A CSV file as a table: types are told from the first rows, and then hold for all of them.
+"""A CSV file as tables, block by block: types are told from the first rows, and then hold for all of them.
 
 Read by polars where the text is plain, which is fast, else (quotes, blank lines, blanks around numbers) by Arrow, which is
 exact about them. Both read the same values: whole numbers, numbers or text; what text means is decided in `columns`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import BinaryIO
 
 import polars as pl
 import pyarrow as pa
@@ -13,7 +14,8 @@ import pyarrow.csv as pacsv
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import FeatureType
-from leptonai.data.csv_text import Text, ragged, read_text, rows, say_row, unclosed
+from leptonai.data.csv_cut import blocks
+from leptonai.data.csv_text import Text, more, ragged, read_text, rows, say_row, unclosed
 from leptonai.data.misfit import first_misfit, fits
 
 SCHEMA_ROWS = 100_000
@@ -24,30 +26,61 @@ _DIGITS = r"^\s*-?[0-9]{19,}\s*$"  # more than 64 bits hold: a number that long 
 _TEXT = pa.large_string()
 _POLARS = {pa.int64(): pl.Int64, pa.float64(): pl.Float64, _TEXT: pl.String}
 _WORDS = {pa.int64(): "a whole number", pa.float64(): "a number"}
-_BLOCK = 8 << 20
+BLOCK = 32 << 20  # of text that is one table
+_ARROW_BLOCK = 8 << 20
 
 
-def read_csv(name: str, data: bytes, types: Mapping[str, FeatureType], *, tabs: bool = False) -> pa.Table:
-    """Return the table. `types` are what the user says of columns. Raises `Invalid` naming row, column and the way out."""
-    text = read_text(name, data, tabs=tabs)
-    if len(set(text.header)) < len(text.header):
-        twice = next(column for column in text.header if text.header.count(column) > 1)
+def read_csv(
+    name: str, file: BinaryIO, types: Mapping[str, FeatureType], *, tabs: bool = False, block: int = BLOCK
+) -> Iterator[pa.Table]:
+    """Yield the rows, about `block` bytes of text at a time.
+
+    `types` are what the user says of columns. Raises `Invalid` naming row, column and the way out.
+    """
+    text: Text | None = None
+    kinds: dict[str, pa.DataType] = {}
+    for data, lines in blocks(name, file, block):
+        if text is None:
+            text = read_text(name, data, tabs=tabs)
+            _check_twice(name, text.header)
+        else:
+            text = more(text, data, text.rows, lines)
+        table = _checked(text, types, kinds)
+        text = text._replace(rows=text.rows + table.num_rows)
+        if table.num_rows:
+            yield table
+
+
+def _check_twice(name: str, header: Sequence[str]) -> None:
+    if len(set(header)) < len(header):
+        twice = next(column for column in header if header.count(column) > 1)
         raise Invalid(f"{name} has two columns named {twice!r}: rename one", errors=[FieldError(twice, "twice")])
+
+
+def _checked(text: Text, types: Mapping[str, FeatureType], kinds: dict[str, pa.DataType]) -> pa.Table:
+    """Return a block as a table; what its columns are is kept in `kinds`, and holds for the next blocks."""
     if text.quoted and text.data.count(b'"') % 2 and (problem := unclosed(text)):
         raise problem
     try:
-        return _table(text, types, _BLOCK)
+        return _table(text, types, kinds, _ARROW_BLOCK)
     except pa.ArrowInvalid as error:
         if "straddling" not in str(error):  # a value longer than what is read at once is no fault of the file
-            raise ragged(text) or Invalid(f"{name} is not a CSV file that can be read: {error}") from error
-    return _table(text, types, len(text.data))
+            raise ragged(text) or Invalid(f"{text.name} is not a CSV file that can be read: {error}") from error
+    return _table(text, types, kinds, len(text.data))
 
 
-def _table(text: Text, types: Mapping[str, FeatureType], block: int) -> pa.Table:
-    head = _head(text, block)
-    kinds = {column: _kind(head[column], types.get(column)) for column in text.header}
-    table = _parse(text, kinds, block)
-    return pa.table({column: _decided(table[column], head.num_rows) for column in text.header})
+def _table(text: Text, types: Mapping[str, FeatureType], kinds: dict[str, pa.DataType], block: int) -> pa.Table:
+    unknown = [column for column in text.header if column not in kinds]
+    head = _head(text, block) if unknown else None
+    told = {column: _kind(head[column], types.get(column)) for column in unknown} if head is not None else {}
+    table = _parse(text, {column: kinds.get(column) or told[column] for column in text.header}, block)
+    found = {
+        column: _decided(table[column], head.num_rows if head is not None and column in told else 0)
+        for column in text.header
+    }
+    # A column that has no value yet is told by the next block.
+    kinds |= {column: found[column].type for column in unknown if found[column].type != pa.null()}
+    return pa.table(found)
 
 
 def _head(text: Text, block: int) -> pa.Table:
@@ -94,9 +127,12 @@ def _any(values: pa.ChunkedArray, pattern: str) -> bool:
 
 
 def _parse(text: Text, kinds: Mapping[str, pa.DataType], block: int) -> pa.Table:
-    if not text.quoted and len(kinds) > 1 and _even(text):
+    if not text.quoted and len(kinds) > 1:
         try:
-            return _polars(text, kinds, None)
+            table = _polars(text, kinds, None)
+            # Polars sees a row with too many values, not one with too few: there the last one is missing.
+            if not table[table.num_columns - 1].null_count or _even(text):
+                return table
         except pl.exceptions.PolarsError:
             pass  # a word for "missing", blanks around a number, or a fault: Arrow knows the first two
     try:
@@ -116,7 +152,7 @@ def _polars(text: Text, kinds: Mapping[str, pa.DataType], rows: int | None) -> p
 
 
 def _even(text: Text) -> bool:
-    """Whether each row can have as many values as the header: polars sees one with more, not one with fewer."""
+    """Whether each row can have as many values as the header."""
     lines = text.data.count(b"\n", text.body) + (not text.data.endswith(b"\n"))
     return text.data.count(text.delimiter.encode(), text.body) == lines * (len(text.header) - 1)
 
@@ -146,8 +182,8 @@ def _arrow(
 
 
 def _decided(values: pa.ChunkedArray, seen: int) -> pa.ChunkedArray:
-    """Return a column whose first rows are all empty as what the rest of it is; other columns as they are."""
-    if values.type != _TEXT or values.slice(0, seen).null_count < min(seen, len(values)):
+    """Return a column whose `seen` first rows are all empty as what the rest of it is; other columns as they are."""
+    if not seen or values.type != _TEXT or values.slice(0, seen).null_count < min(seen, len(values)):
         return values
     if values.null_count == len(values):
         return pa.chunked_array([pa.nulls(len(values))])
@@ -163,9 +199,11 @@ def _misfit(text: Text, kinds: Mapping[str, pa.DataType], block: int) -> Invalid
     if not found:
         return None
     row, column = min(found)
-    value = table[column][row].as_py()
+    alone = table[column].slice(row, 1)
+    value = alone[0].as_py()
+    row += text.rows
     line = next((line for number, line, _ in rows(text) if number == row + 1), row + 2)
-    way = "number" if fits(table[column].slice(row, 1), _to(pa.float64())) else "category"
+    way = "number" if fits(alone, _to(pa.float64())) else "category"
     return Invalid(
         f"{text.name}, {say_row(row + 1, line)}: column {column!r} holds {value[:60]!r}, which is not {_WORDS[kinds[column]]} as "
         f"in the rows before: mend it, or give the column another type (types={{{column!r}: {way!r}}})",

@@ -23,6 +23,8 @@ class Text(NamedTuple):
     body: int  # where the rows begin
     delimiter: str
     quoted: bool  # whether a quote is anywhere in the rows
+    rows: int = 0  # of the file that lie before these bytes
+    lines: int = 0  # of the file that lie before these bytes
 
 
 def read_text(name: str, data: bytes, *, tabs: bool) -> Text:
@@ -45,11 +47,6 @@ def read_text(name: str, data: bytes, *, tabs: bool) -> Text:
 
 
 def _utf8(name: str, data: bytes) -> bytes:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        try:
-            data = data.decode("utf-16").encode()
-        except UnicodeDecodeError as error:
-            raise Invalid(f"{name} begins as UTF-16 text and goes on as something else: save it as UTF-8") from error
     data = data.removeprefix(codecs.BOM_UTF8)
     if b"\0" in data:
         raise Invalid(f"{name} is not a text file: it holds binary data", errors=[FieldError(name, "UTF-8 text")])
@@ -58,7 +55,8 @@ def _utf8(name: str, data: bytes) -> bytes:
     return data
 
 
-def _check_utf8(name: str, data: bytes) -> None:
+def _check_utf8(name: str, data: bytes, before: int = 0) -> None:
+    """Raise `Invalid` that names the line, of which `before` lie before these bytes."""
     at = 0
     while at < len(data):
         end = data.rfind(b"\n", at, at + _CHUNK) + 1 or min(at + _CHUNK, len(data))
@@ -68,7 +66,7 @@ def _check_utf8(name: str, data: bytes) -> None:
             data[at:end].decode()
         except UnicodeDecodeError as error:
             place = at + error.start
-            line = data.count(b"\n", 0, place) + 1
+            line = before + data.count(b"\n", 0, place) + 1
             where = "its header" if line == 1 else f"row {line - 1:,} (line {line:,})"
             piece = data[max(data.rfind(b"\n", 0, place) + 1, place - 20) : place + 20].decode("utf-8", "replace")
             raise Invalid(
@@ -79,13 +77,24 @@ def _check_utf8(name: str, data: bytes) -> None:
 
 
 @contextmanager
-def _long_values() -> Iterator[None]:
+def long_values() -> Iterator[None]:
     """Let the csv module read values of any length, as the other readers do."""
     before = csv.field_size_limit(sys.maxsize)
     try:
         yield
     finally:
         csv.field_size_limit(before)
+
+
+def more(text: Text, data: bytes, rows: int, lines: int) -> Text:
+    """Return the bytes that follow in the file as text of the same columns. Raises `Invalid`."""
+    if b"\0" in data:
+        raise Invalid(
+            f"{text.name} is not a text file: it holds binary data", errors=[FieldError(text.name, "UTF-8 text")]
+        )
+    if not data.isascii():
+        _check_utf8(text.name, data, lines)
+    return text._replace(data=data, body=0, quoted=b'"' in data, rows=rows, lines=lines)
 
 
 def _header(name: str, data: bytes, delimiter: str) -> tuple[list[str], int]:
@@ -99,7 +108,7 @@ def _header(name: str, data: bytes, delimiter: str) -> tuple[list[str], int]:
             yield line.decode()
 
     try:
-        with _long_values():
+        with long_values():
             return next(csv.reader(lines(), delimiter=delimiter)), at
     except StopIteration:
         raise Invalid(f"{name} is empty: there is no data in it", errors=[FieldError(name, "is empty")]) from None
@@ -122,11 +131,11 @@ def rows(text: Text, *, strict: bool = False) -> Iterator[tuple[int, int, list[s
 
     Slow and exact: for messages. Raises `csv.Error`.
     """
-    with _long_values():
-        first = text.data.count(b"\n", 0, text.body)
+    with long_values():
+        first = text.lines + text.data.count(b"\n", 0, text.body)
         lines = io.TextIOWrapper(io.BytesIO(memoryview(text.data)[text.body :]), "utf-8", newline="")
         reader = csv.reader(lines, delimiter=text.delimiter, strict=strict)
-        number, line = 0, first + 1
+        number, line = text.rows, first + 1
         for values in reader:
             if values:
                 number += 1
@@ -158,7 +167,7 @@ def ragged(text: Text) -> Invalid | None:
 
 def unclosed(text: Text) -> Invalid | None:
     """Return what is wrong when a quote is opened and never closed, so that the rest of the file became one value."""
-    number, line = 0, 2
+    number, line = text.rows, text.lines + 2
     try:
         for number, line, _ in rows(text, strict=True):  # noqa: B007  (where it stopped is what we want)
             pass

@@ -1,8 +1,13 @@
-"""A folder of images by class, as one table: the image and the name of its folder."""
+"""A folder of images by class, as tables: the image and the name of its folder."""
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,56 +20,90 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 64_000_000  # of one image
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 _GREY = {"1", "L", "LA", "I;16"}
+_BYTES = 16 << 20  # of the images of one table
+_AT_ONCE = 2  # images that are decoded at the same time; Pillow does that outside the interpreter's lock
+
+Files = Callable[[], Iterator[tuple[str, str, bytes]]]
 
 
-def read_images(files: Iterator[tuple[str, str, bytes]], size: tuple[int, int] | None) -> pa.Table:
-    """Return a table (image, label) of (file, label, bytes).
+class _Size(NamedTuple):
+    """What all images have in common."""
+
+    height: int
+    width: int
+    colour: bool
+    first: str  # the file that says so
+
+
+def read_images(files: Files, size: tuple[int, int] | None) -> Iterator[pa.Table]:
+    """Yield tables (image, label) of what `files` gives: (file, label, bytes). It is gone through twice.
 
     Grey images stay grey when all are; else all are RGB. All must have one size, unless `size` (height, width) says to which
-    they are resized (bilinear). Raises `Invalid` naming the file.
+    they are resized (bilinear). First all headers are read, so that a wrong size is told before anything is done. Raises
+    `Invalid` naming the file.
     """
-    names: list[str] = []
-    labels: list[str] = []
-    arrays: list[np.ndarray] = []
-    for name, label, data in files:
-        array = _decode(name, data, size)
-        if arrays and array.shape[:2] != arrays[0].shape[:2]:
-            raise _other_size(name, array, names[0], arrays[0])
-        names.append(name)
-        labels.append(label)
-        arrays.append(array)
-    stacked = _stack(arrays)
-    return table([block("image", stacked), (pa.field("label", pa.large_string()), pa.array(labels, pa.large_string()))])
+    with _quiet():
+        common = _common(files(), size)
+    channels = 3 if common.colour else 1
+    each = max(1, _BYTES // (common.height * common.width * channels))
+    found = files()
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        while some := list(islice(found, each)):
+            stacked = np.empty((len(some), common.height, common.width, channels), np.uint8)
+            with _quiet():
+                list(pool.map(partial(_fill, stacked, common), range(len(some)), some))
+            labels = pa.array([label for _, label, _ in some], pa.large_string())
+            yield table([block("image", stacked), (pa.field("label", pa.large_string()), labels)])
 
 
-def _stack(arrays: list[np.ndarray]) -> np.ndarray:
-    """Return (rows, height, width, channels), freeing each array as it is copied."""
-    height, width = arrays[0].shape[:2]
-    colour = any(array.ndim == 3 for array in arrays)
-    stacked = np.empty((len(arrays), height, width, 3 if colour else 1), np.uint8)
-    for row in range(len(arrays)):
-        array, arrays[row] = arrays[row], arrays[0][:0]
-        stacked[row] = array if array.ndim == 3 else array[..., None]
-    return stacked
+def _common(files: Iterator[tuple[str, str, bytes]], size: tuple[int, int] | None) -> _Size:
+    found: _Size | None = None
+    for name, _, data in files:
+        with _opened(name, data) as image:
+            colour = image.mode not in _GREY
+            height, width = size or (image.height, image.width)
+        found = found or _Size(height, width, colour, name)
+        if (height, width) != (found.height, found.width):
+            raise _other_size(name, (height, width), found)
+        if colour and not found.colour:
+            found = found._replace(colour=True)
+    if found is None:
+        raise Invalid("there is no image: name at least one", errors=[FieldError("files", "at least one image")])
+    return found
 
 
-def _decode(name: str, data: bytes, size: tuple[int, int] | None) -> np.ndarray:
-    """Return (height, width) of a grey image, (height, width, 3) of any other; of several frames the first."""
+def _fill(stacked: np.ndarray, common: _Size, row: int, file: tuple[str, str, bytes]) -> None:
+    """Decode one image into its row; of several frames the first."""
+    name, _, data = file
+    with _opened(name, data) as image:
+        image.load()
+        found = image.convert("RGB" if common.colour and image.mode not in _GREY else "L")
+        if (found.height, found.width) != (common.height, common.width):
+            found = found.resize((common.width, common.height), Image.Resampling.BILINEAR)
+        pixels = np.asarray(found, np.uint8)
+        stacked[row] = pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Ignore warnings about odd metadata: what matters is checked here."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _opened(name: str, data: bytes) -> Iterator[Image.Image]:
+    """Open an image; whatever is wrong with it, now or while it is used, is told as `Invalid`."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd metadata; what matters is checked here
-            with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise TooLarge(
-                        f"{name} has {image.width:,} x {image.height:,} pixels, and at most {MAX_PIXELS:,} are unpacked: make "
-                        "it smaller",
-                        errors=[FieldError(name, f"at most {MAX_PIXELS:,} pixels")],
-                    )
-                image.load()
-                found = image.convert("L" if image.mode in _GREY else "RGB")
-                if size is not None and (found.height, found.width) != size:
-                    found = found.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-                return np.asarray(found, dtype=np.uint8)
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise TooLarge(
+                    f"{name} has {image.width:,} x {image.height:,} pixels, and at most {MAX_PIXELS:,} are unpacked: make "
+                    "it smaller",
+                    errors=[FieldError(name, f"at most {MAX_PIXELS:,} pixels")],
+                )
+            yield image
     except (
         UnidentifiedImageError, OSError, ValueError, SyntaxError, EOFError, OverflowError, Image.DecompressionBombError,
     ) as error:  # fmt: skip
@@ -74,10 +113,10 @@ def _decode(name: str, data: bytes, size: tuple[int, int] | None) -> np.ndarray:
         ) from error
 
 
-def _other_size(name: str, array: np.ndarray, first: str, like: np.ndarray) -> Invalid:
-    height, width = like.shape[:2]
+def _other_size(name: str, size: tuple[int, int], common: _Size) -> Invalid:
+    height, width = common.height, common.width
     return Invalid(
-        f"{name} has {array.shape[1]} x {array.shape[0]} pixels, and {first} has {width} x {height}: make them the same, or give "
+        f"{name} has {size[1]} x {size[0]} pixels, and {common.first} has {width} x {height}: make them the same, or give "
         f"image_size=({height}, {width}) to resize all",
         errors=[FieldError(name, f"{width} x {height} pixels")],
     )

@@ -1,4 +1,7 @@
-"""A Parquet file as a table."""
+"""A Parquet file as tables, some rows at a time."""
+
+from collections.abc import Iterator
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -9,24 +12,26 @@ from leptonai.core.errors import FieldError, Invalid, TooLarge
 from leptonai.data.blocks import array_column, table
 
 MAX_CELLS = 4_000_000_000  # rows times columns: a few bytes can claim any number
+_CELLS = 4_000_000  # of one table
 
 
-def read_parquet(name: str, data: bytes) -> pa.Table:
-    """Return the table; lists of numbers, all of one length, become tensors. Raises `Invalid` naming the column."""
+def read_parquet(name: str, file: BinaryIO) -> Iterator[pa.Table]:
+    """Yield the rows; lists of numbers, all of one length, become tensors. Raises `Invalid` naming the column."""
     try:
-        with pq.ParquetFile(pa.BufferReader(data)) as file:
-            cells = file.metadata.num_rows * max(1, file.metadata.num_columns)
+        with pq.ParquetFile(file) as found:
+            columns = found.metadata.num_columns
+            cells = found.metadata.num_rows * max(1, columns)
             if cells > MAX_CELLS:
                 raise TooLarge(f"{name} claims {cells:,} values, and at most {MAX_CELLS:,} are read: split the file")
-            found = file.read()
+            if not found.schema_arrow.names:
+                raise Invalid(f"{name} has no columns: there is no data in it", errors=[FieldError(name, "no columns")])
+            for batch in found.iter_batches(max(1024, _CELLS // max(1, columns))):
+                yield table(_plain(name, field, pa.chunked_array([batch[at]])) for at, field in enumerate(batch.schema))
     except (pa.ArrowException, OSError) as error:
         raise Invalid(
             f"{name} is not a Parquet file that can be read: {str(error).splitlines()[0]}",
             errors=[FieldError(name, "a Parquet file")],
         ) from error
-    if not found.num_columns:
-        raise Invalid(f"{name} has no columns: there is no data in it", errors=[FieldError(name, "no columns")])
-    return table(_plain(name, field, found[at]) for at, field in enumerate(found.schema))
 
 
 def _plain(file: str, field: pa.Field, values: pa.ChunkedArray) -> tuple[pa.Field, pa.ChunkedArray | pa.Array]:

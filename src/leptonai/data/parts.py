@@ -1,6 +1,8 @@
 """The uploaded parts of files, put together again."""
 
-from collections.abc import Callable, Iterator, Sequence
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -9,6 +11,7 @@ from leptonai.core.ports import Store
 from leptonai.data.spec import Import, SourceFile
 
 _FILES = TypeAdapter(tuple[SourceFile, ...])
+_KEPT = 2  # parts of one file that are held at once: a reader that jumps between two places reads each part once
 
 
 def listed(spec: Import, blobs: Store) -> tuple[SourceFile, ...]:
@@ -26,17 +29,88 @@ def listed(spec: Import, blobs: Store) -> tuple[SourceFile, ...]:
     return files
 
 
-def contents(
-    files: Sequence[SourceFile], blobs: Store, told: Callable[[int], None]
-) -> Iterator[tuple[SourceFile, bytes]]:
-    """Yield each file with its bytes. Many small files share a part: the last one read is kept. `told` hears the files done."""
+class PartsFile(io.RawIOBase):
+    """The bytes of one uploaded file, read part by part: never more than two parts are in memory.
+
+    Raises `Corrupt` when its parts are shorter than the file is said to be.
+    """
+
+    def __init__(self, file: SourceFile, blobs: Store):
+        self._file = file
+        self._blobs = blobs
+        self._at = 0
+        self._length = 0  # of each part but the last, once one was opened
+        self._kept: dict[int, bytes] = {}
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Say that a reader may jump."""
+        return True
+
+    def tell(self) -> int:
+        """Return the place of the next byte."""
+        return self._at
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
+        self._at = max(0, offset + (0, self._at, self._file.size)[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill `buffer` as far as the part at hand goes; 0 at the end."""
+        if self._at >= self._file.size or not len(buffer):
+            return 0
+        data, start = self._part(self._at)
+        inside = self._at - start
+        taken = min(len(buffer), len(data) - inside, self._file.size - self._at)
+        memoryview(buffer).cast("B")[:taken] = memoryview(data)[inside : inside + taken]
+        self._at += taken
+        return taken
+
+    def _part(self, place: int) -> tuple[memoryview | bytes, int]:
+        """Return the part that holds a byte, and where in the file it begins."""
+        file = self._file
+        if len(file.parts) == 1:
+            return memoryview(self._open(0))[file.offset : file.offset + file.size], 0
+        self._length = self._length or len(self._open(0))
+        number = place // max(1, self._length)
+        if number >= len(file.parts) or place - number * self._length >= len(data := self._open(number)):
+            raise self._short()
+        return data, number * self._length
+
+    def _open(self, number: int) -> bytes:
+        if number not in self._kept:
+            with self._blobs.open(self._file.parts[number]) as opened:
+                data = opened.read()
+            if number == 0 and len(self._file.parts) == 1 and len(data) < self._file.offset + self._file.size:
+                raise self._short(len(data) - self._file.offset)
+            while len(self._kept) >= _KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[number] = data
+        return self._kept[number]
+
+    def _short(self, length: int | None = None) -> Corrupt:
+        found = f"{max(0, length):,} of its {self._file.size:,} bytes" if length is not None else "not all of its bytes"
+        return Corrupt(f"{self._file.name}: {found} were uploaded: upload it again")
+
+
+def opened(file: SourceFile, blobs: Store) -> io.BufferedReader:
+    """Open an uploaded file, as one that can be read and jumped in."""
+    return io.BufferedReader(PartsFile(file, blobs), 1 << 20)
+
+
+def contents(files: Sequence[SourceFile], blobs: Store) -> Iterator[tuple[SourceFile, bytes]]:
+    """Yield each small file with its bytes. Many share a part: the last one read is kept."""
     kept, data = "", b""
-    for number, file in enumerate(files, start=1):
+    for file in files:
         pieces = []
         for part in file.parts:
             if part != kept:
-                with blobs.open(part) as opened:
-                    kept, data = part, opened.read()
+                with blobs.open(part) as found:
+                    kept, data = part, found.read()
             pieces.append(data)
         whole = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
@@ -45,5 +119,3 @@ def contents(
         if len(whole) != file.size:
             raise Corrupt(f"{file.name}: {len(whole):,} of its {file.size:,} bytes were uploaded: upload it again")
         yield file, whole
-        if number % 200 == 0 or number == len(files):
-            told(number)

@@ -6,9 +6,10 @@ the key can read them. A key is made for one shard and used once; wrapping it is
 
 import base64
 import hashlib
-import io
 import secrets
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Collection, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,52 +19,104 @@ import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pqe
 
 from leptonai.core.errors import Corrupt
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import FeatureType
 from leptonai.core.ports import Store
 from leptonai.data.blocks import as_array
 
 BLOCKS = (FeatureType.IMAGE, FeatureType.TENSOR)
 _BLOCK_BYTES = 16 << 20  # a shard of images holds about this much
+_AHEAD = 2  # shards that wait to be written
 
 
-def write_shards(
-    table: pa.Table, columns: Sequence[Column], rows: int, store: Store, told: Callable[[int], None]
-) -> list[dict[str, Any]]:
-    """Write a table as shards of at most `rows` rows; return what the manifest says of each. `told` hears the rows done."""
-    width = sum(int(np.dtype(c.dtype).itemsize * np.prod(c.shape)) for c in columns if c.type in BLOCKS)
-    if width:
-        rows = max(1, min(rows, _BLOCK_BYTES // width))
-    shards = []
-    for start in range(0, table.num_rows, rows):
-        part = table.slice(start, rows)
+class ShardWriter:
+    """Writes tables that come one after the other as shards of `rows` rows, or less where rows are wide.
+
+    Encoding, encryption and the disk work in a thread of their own, beside whoever makes the next table; at most two shards
+    wait for it. Shards in `known`, those of an earlier attempt, are not written again when their rows are the same.
+    """
+
+    def __init__(self, store: Store, rows: int, known: Sequence[dict[str, Any]] = ()):
+        self._store = store
+        self._rows = rows
+        self._known = list(known)
+        self._held: list[pa.Table] = []
+        self._waiting = 0
+        self._pool = ThreadPoolExecutor(1)
+        self._pending: deque[Future[dict[str, Any]]] = deque()
+        self.shards: list[dict[str, Any]] = []  # what the manifest says of those that are written
+
+    def add(self, table: pa.Table, words: Collection[str] = ()) -> None:
+        """Add rows. Columns in `words` have few different values: they are stored as a dictionary and indices."""
+        self._held.append(table)
+        self._waiting += table.num_rows
+        width = sum(field.type.byte_width for field in table.schema if pa.types.is_fixed_size_binary(field.type))
+        each = max(1, min(self._rows, _BLOCK_BYTES // width)) if width else self._rows
+        while self._waiting >= each:
+            self._write(each, words)
+
+    def finish(self, words: Collection[str] = ()) -> list[dict[str, Any]]:
+        """Write what is left, and return all shards."""
+        if self._waiting:
+            self._write(self._waiting, words)
+        while self._pending:
+            self.shards.append(self._pending.popleft().result())
+        self.close()
+        return self.shards
+
+    def close(self) -> None:
+        """End the thread. What is not written yet is forgotten."""
+        self._pool.shutdown(cancel_futures=True)
+
+    def _write(self, count: int, words: Collection[str]) -> None:
+        taken, left = [], count
+        while left:
+            table = self._held[0]
+            taken.append(table.slice(0, left))
+            if table.num_rows <= left:
+                self._held.pop(0)
+            else:
+                self._held[0] = table.slice(left)
+            left -= taken[-1].num_rows
+        self._waiting -= count
+        while len(self._pending) >= _AHEAD:
+            self.shards.append(self._pending.popleft().result())
+        number = len(self.shards) + len(self._pending)
+        self._pending.append(self._pool.submit(self._shard, number, _one(taken), frozenset(words)))
+
+    def _shard(self, number: int, part: pa.Table, words: Collection[str]) -> dict[str, Any]:
+        content = digest(part)
+        if number < len(self._known) and self._known[number]["digest"] == content:
+            return self._known[number]
         key = secrets.token_bytes(32)
-        stored = store.write([_encrypted(part, columns, key)])
-        shards.append(
-            {
-                "blob": stored.id,
-                "rows": part.num_rows,
-                "bytes": stored.size,
-                "digest": digest(part),
-                "key": base64.b64encode(key).decode(),
-            }
-        )
-        told(start + part.num_rows)
-    return shards
+        stored = self._store.write([_encrypted(part, words, key)])
+        return {
+            "blob": stored.id,
+            "rows": part.num_rows,
+            "bytes": stored.size,
+            "digest": content,
+            "key": base64.b64encode(key).decode(),
+        }
 
 
-def _encrypted(part: pa.Table, columns: Sequence[Column], key: bytes) -> pa.Buffer:
-    wide = {c.name for c in columns if c.type in BLOCKS}
-    out = io.BytesIO()
+def _one(tables: list[pa.Table]) -> pa.Table:
+    """Return tables as one; numbers among whole numbers make all of them numbers, and nothing else changes."""
+    return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
+
+
+def _encrypted(part: pa.Table, words: Collection[str], key: bytes) -> pa.Buffer:
+    out = pa.BufferOutputStream()
     pq.write_table(
         part,
         out,
         # Pixels are stored as they are: reading them at full speed is worth more than their size.
-        compression={c.name: "NONE" if c.name in wide else "LZ4" for c in columns},
-        use_dictionary=[c.name for c in columns if c.type is FeatureType.CATEGORY and c.dtype == "str"],
+        compression={
+            field.name: "NONE" if pa.types.is_fixed_size_binary(field.type) else "LZ4" for field in part.schema
+        },
+        use_dictionary=[name for name in part.column_names if name in words],
         write_statistics=False,  # nobody asks a shard for some of its rows
         encryption_properties=pqe.create_encryption_properties(key),
     )
-    return out.getbuffer()
+    return out.getvalue()
 
 
 def read_shard(shard: dict[str, Any], store: Store, columns: Sequence[str], words: Sequence[str] = ()) -> pa.Table:
@@ -91,8 +144,10 @@ def digest(table: pa.Table) -> str:
             _feed(found, as_array(values, "uint8", (values.type.byte_width,)))
             continue
         _feed(found, np.packbits(pc.is_null(values).to_numpy()))
-        if pa.types.is_large_string(values.type):
-            filled = pc.fill_null(values, "")
+        if pa.types.is_null(values.type):
+            continue
+        if pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type):
+            filled = pc.fill_null(values, "" if pa.types.is_large_string(values.type) else b"")
             _feed(found, pc.binary_length(filled).to_numpy())
             for chunk in filled.chunks:
                 _, offsets, data = chunk.buffers()

@@ -117,10 +117,11 @@ def to_numpy(values: pa.ChunkedArray, column: Column) -> np.ndarray:
     """Return a column as `core.stages.Reader` promises it; what it is depends on the column alone, not on these values."""
     if column.type in BLOCKS:
         return as_array(values, column.dtype, column.shape)
+    values = conform(values, column)
     if column.type is FeatureType.DATETIME:
         return np.asarray(pc.fill_null(pc.cast(values, pa.int64()), NO_TIME).to_numpy(), np.int64)
     if column.dtype == "float64":
-        return np.asarray(pc.cast(values, pa.float64()).to_numpy(), np.float64)
+        return np.asarray(pc.cast(values, pa.float64(), safe=False).to_numpy(), np.float64)
     if _is_words(column):
         return _words(values)
     if column.nullable or column.dtype == "str":
@@ -130,9 +131,37 @@ def to_numpy(values: pa.ChunkedArray, column: Column) -> np.ndarray:
     return np.asarray(values.to_numpy(), column.dtype)
 
 
+def conform(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
+    """Return a column of one shard in the type that it has in the whole version.
+
+    A shard is written before the rest is seen: there, whole numbers may have been all there was, or nothing, or text that
+    turned out to be whole numbers everywhere.
+    """
+    wanted = _ARROW.get((column.type, column.dtype)) or _ARROW.get((column.type, ""))
+    kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
+    if wanted is None or kind == wanted:
+        return values
+    if kind != values.type:
+        values = pc.cast(values, kind)
+    return pc.cast(values, wanted, safe=not pa.types.is_integer(kind))  # beyond 2**53 numbers are rounded
+
+
+_ARROW = {
+    (FeatureType.NUMBER, ""): pa.float64(),
+    (FeatureType.INTEGER, ""): pa.int64(),
+    (FeatureType.BOOLEAN, ""): pa.bool_(),
+    (FeatureType.DATETIME, ""): pa.timestamp("us"),
+    (FeatureType.TEXT, ""): pa.large_string(),
+    (FeatureType.CATEGORY, "str"): pa.large_string(),
+    (FeatureType.CATEGORY, "int64"): pa.int64(),
+}
+
+
 def _words(values: pa.ChunkedArray) -> np.ndarray:
     """Return text of few different values as objects, each value made once."""
     parts = []
+    if not pa.types.is_dictionary(values.type):
+        values = values.dictionary_encode()
     for chunk in values.chunks:
         known = np.array([*chunk.dictionary.to_pylist(), None], object)
         parts.append(known[pc.fill_null(chunk.indices, len(known) - 1).to_numpy()])

@@ -1,77 +1,112 @@
-"""Tables from files of any kind, and several of them as one. What cannot be read is named: file, row, column, the way out."""
+"""Tables from files of any kind, piece by piece, and several of them as one.
 
+What cannot be read is named: file, row, column, the way out.
+"""
+
+import bz2
 import gzip
-import io
+import lzma
 import zlib
-from bisect import bisect_right
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import BufferedReader, RawIOBase
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
 from leptonai.core.errors import FieldError, Invalid, TooLarge
 from leptonai.core.nouns import FeatureType
+from leptonai.core.ports import Store
 from leptonai.data.blocks import layout
 from leptonai.data.csv_table import read_csv
 from leptonai.data.npz_file import read_npz
+from leptonai.data.origin import Origin
 from leptonai.data.parquet_file import read_parquet
+from leptonai.data.parts import opened
+from leptonai.data.spec import SourceFile
 
 MAX_RATIO = 200  # of a compressed file, and at least...
 MAX_SMALL = 256 << 20  # ...this much is allowed whatever the ratio
-ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".npz")
-_TEXTS = (".csv", ".csv.gz", ".tsv", ".tsv.gz")
+PACKED: Mapping[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_TEXTS = (".csv", ".tsv")
+ENDINGS = (*_TEXTS, *(text + packed for text in _TEXTS for packed in PACKED), ".parquet", ".npz")
 _ALIKE = "files of one dataset need the same columns"
 
 
-class Origin(NamedTuple):
-    """Which file each row came from, so that a message can say so."""
-
-    files: tuple[str, ...]
-    rows: tuple[int, ...]  # of each file
-
-    @property
-    def wrote_text(self) -> bool:
-        """Whether a file writes all values as text, so that text need not have been meant."""
-        return any(name.lower().endswith(_TEXTS) for name in self.files)
-
-    def place(self, row: int) -> str:
-        """Return file and number, from 1, of a row that is counted from 0 over all files."""
-        ends = list(accumulate(self.rows))
-        at = min(bisect_right(ends, row), len(ends) - 1)
-        return f"{self.files[at]}, row {row - (ends[at] - self.rows[at]) + 1:,}"
-
-
-def read_table(name: str, data: bytes, types: Mapping[str, FeatureType]) -> pa.Table:
-    """Return the table in a file; its ending tells what it is. `types`: what the user says of columns. Raises `Invalid`."""
-    if not data:
-        raise Invalid(f"{name} is empty: there is no data in it", errors=[FieldError(name, "is empty")])
+def wrote_text(name: str) -> bool:
+    """Whether a file of this name writes all values as text."""
     low = name.lower()
+    return any(low.endswith((text, *(text + packed for packed in PACKED))) for text in _TEXTS)
+
+
+def read_tables(file: SourceFile, blobs: Store, types: Mapping[str, FeatureType]) -> Iterator[tuple[pa.Table, int]]:
+    """Yield the rows of a file as tables, each with the bytes read so far; its ending tells what it is.
+
+    `types`: what the user says of columns. Raises `Invalid`.
+    """
+    name, low = file.name, file.name.lower()
+    if not file.size:
+        raise Invalid(f"{name} is empty: there is no data in it", errors=[FieldError(name, "is empty")])
     if not low.endswith(ENDINGS):
         right = f"{', '.join(ENDINGS)}, or a folder of images by class"
         raise Invalid(f"{name} is not a kind of file that is known: use {right}", errors=[FieldError(name, right)])
-    if low.endswith(".gz"):
-        data, low = _gunzip(name, data), low.removesuffix(".gz")
-    if low.endswith(".parquet"):
-        table = read_parquet(name, data)
-    elif low.endswith(".npz"):
-        table = read_npz(name, data)
-    else:
-        table = read_csv(name, data, types, tabs=low.endswith(".tsv"))
-    if table.num_rows == 0:
+    rows = 0
+    with opened(file, blobs) as source:
+        for table in _tables(file, low, source, types):
+            if not rows:
+                _check_header(name, table.column_names)
+            rows += table.num_rows
+            yield table, min(source.tell(), file.size)
+    if not rows:
         raise Invalid(f"{name} has columns and no rows: there is no data in it", errors=[FieldError(name, "no rows")])
-    _check_names(name, table.column_names)
-    return table
+
+
+def _tables(file: SourceFile, low: str, source: BinaryIO, types: Mapping[str, FeatureType]) -> Iterator[pa.Table]:
+    if low.endswith(".parquet"):
+        return read_parquet(file.name, source)
+    if low.endswith(".npz"):
+        return read_npz(file.name, source, file.size)
+    packed = next((ending for ending in PACKED if low.endswith(ending)), None)
+    if packed is not None:
+        source = cast(BinaryIO, BufferedReader(_Unpacked(file, PACKED[packed](source)), 1 << 20))
+        if not source.peek(1):  # type: ignore[attr-defined]  # a BufferedReader has it
+            raise Invalid(f"{file.name} is empty: there is no data in it", errors=[FieldError(file.name, "is empty")])
+        low = low.removesuffix(packed)
+    return read_csv(file.name, source, types, tabs=low.endswith(".tsv"))
+
+
+class _Unpacked(RawIOBase):
+    """What is in a compressed file, as far as it does not grow beyond all reason."""
+
+    def __init__(self, file: SourceFile, source: BinaryIO):
+        self._file = file
+        self._source = source
+        self._left = max(MAX_SMALL, file.size * MAX_RATIO)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._source.read(len(buffer))
+        except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+            raise Invalid(
+                f"{self._file.name} is not a compressed file that can be read to its end: {error}",
+                errors=[FieldError(self._file.name, "a compressed file")],
+            ) from error
+        self._left -= len(data)
+        if self._left < 0:
+            raise TooLarge(
+                f"{self._file.name} unpacks to more than {MAX_RATIO} times its size: unpack it yourself if that is right"
+            )
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def join(origin: Origin, tables: Sequence[pa.Table]) -> pa.Table:
     """Return one table of several, in their order. Raises `Invalid` naming the file and the column that differ."""
     first, one = tables[0], origin.files[0]
     for name, table in zip(origin.files[1:], tables[1:], strict=True):
-        if missing := [c for c in first.column_names if c not in table.column_names]:
-            raise Invalid(f"{name} lacks the column {missing[0]!r}, which {one} has: {_ALIKE}")
-        if extra := [c for c in table.column_names if c not in first.column_names]:
-            raise Invalid(f"{name} has a column {extra[0]!r}, which {one} lacks: {_ALIKE}")
+        check_names(name, table.column_names, one, first.column_names)
     ordered = [table.select(first.column_names) for table in tables]
     columns = [_joined(at, origin.files, ordered) for at in range(first.num_columns)]
     fields = [
@@ -81,24 +116,38 @@ def join(origin: Origin, tables: Sequence[pa.Table]) -> pa.Table:
     return pa.Table.from_arrays(columns, schema=pa.schema(fields))
 
 
+def check_names(name: str, columns: Sequence[str], one: str, wanted: Sequence[str]) -> None:
+    """Raise `Invalid` unless a file has the columns that the first one has, in any order."""
+    if missing := [column for column in wanted if column not in columns]:
+        raise Invalid(f"{name} lacks the column {missing[0]!r}, which {one} has: {_ALIKE}")
+    if extra := [column for column in columns if column not in wanted]:
+        raise Invalid(f"{name} has a column {extra[0]!r}, which {one} lacks: {_ALIKE}")
+
+
+def check_alike(name: str, field: pa.Field, one: str, known: pa.Field) -> None:
+    """Raise `Invalid` unless the values of a column in one file join those in another: whole numbers join numbers."""
+    if pa.types.is_null(field.type) or pa.types.is_null(known.type):
+        return
+    try:
+        if layout(field) != layout(known):
+            raise pa.ArrowInvalid
+        pa.unify_schemas([pa.schema([pa.field("", it.type)]) for it in (known, field)], promote_options="permissive")
+    except pa.ArrowException:
+        column = field.name
+        raise Invalid(
+            f"{name}: column {column!r} holds {_words(field)}, and in {one} it holds {_words(known)}: mend it, or give it one "
+            f"type in all files (types={{{column!r}: 'category'}})",
+            errors=[FieldError(f"{name}, {column}", _words(known))],
+        ) from None
+
+
 def _joined(at: int, names: Sequence[str], tables: Sequence[pa.Table]) -> pa.ChunkedArray:
-    """Return one column of all tables. Whole numbers join numbers; nothing else changes its type in silence."""
+    """Return one column of all tables. Nothing but whole numbers among numbers changes its type in silence."""
     fields = [table.schema.field(at) for table in tables]
-    column = fields[0].name
     known = next((n for n, field in enumerate(fields) if field.type != pa.null()), 0)
     for name, field in zip(names, fields, strict=True):
-        try:
-            if layout(field) != layout(fields[known]):
-                raise pa.ArrowInvalid
-            parts = [pa.schema([pa.field(column, f.type)]) for f in (fields[known], field)]
-            pa.unify_schemas(parts, promote_options="permissive")
-        except pa.ArrowException:
-            raise Invalid(
-                f"{name}: column {column!r} holds {_words(field)}, and in {names[known]} it holds {_words(fields[known])}: mend "
-                f"it, or give it one type in all files (types={{{column!r}: 'category'}})",
-                errors=[FieldError(f"{name}, {column}", _words(fields[known]))],
-            ) from None
-    alone = [pa.table({column: table.column(at)}) for table in tables]
+        check_alike(name, field, names[known], fields[known])
+    alone = [pa.table({fields[0].name: table.column(at)}) for table in tables]
     return pa.concat_tables(alone, promote_options="permissive").column(0)
 
 
@@ -119,7 +168,7 @@ def _words(field: pa.Field) -> str:
     return f"{kind} values"
 
 
-def _check_names(name: str, columns: Sequence[str]) -> None:
+def _check_header(name: str, columns: Sequence[str]) -> None:
     seen: set[str] = set()
     for column in columns:
         if column in seen:
@@ -127,23 +176,3 @@ def _check_names(name: str, columns: Sequence[str]) -> None:
         if not column.strip():
             raise Invalid(f"{name} has a column without a name: give it one", errors=[FieldError(name, "a name")])
         seen.add(column)
-
-
-def _gunzip(name: str, data: bytes) -> bytes:
-    limit = max(MAX_SMALL, len(data) * MAX_RATIO)
-    out = io.BytesIO()
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-            while chunk := file.read(1 << 20):
-                out.write(chunk)
-                if out.tell() > limit:
-                    raise TooLarge(
-                        f"{name} unpacks to more than {MAX_RATIO} times its size: unpack it yourself if that is right"
-                    )
-    except (OSError, EOFError, zlib.error) as error:
-        raise Invalid(
-            f"{name} is not a gzip file that can be read to its end: {error}", errors=[FieldError(name, "a gzip file")]
-        ) from error
-    if not out.tell():
-        raise Invalid(f"{name} is empty: there is no data in it", errors=[FieldError(name, "is empty")])
-    return out.getvalue()

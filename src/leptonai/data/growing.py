@@ -1,0 +1,185 @@
+"""A column that grows while rows come in: what it means is decided by its first rows, what is known of it by all of them.
+
+Rows are stored in the form that is right when they come; where later ones change it (whole numbers that become numbers), it is
+the reader that makes one type of all shards, see `stored.to_numpy`.
+"""
+
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.nouns import Column, FeatureType
+from leptonai.data import describe
+from leptonai.data.blocks import as_array, block, is_image, layout
+from leptonai.data.columns import CODE, MAX_CLASSES, cast, is_numbered, provisional
+from leptonai.data.describe import Moments, Numbers, Words, block_sample, describe_block
+from leptonai.data.origin import Origin
+
+_NUMERIC = (FeatureType.NUMBER, FeatureType.INTEGER)
+_DTYPES = {FeatureType.NUMBER: "float64", FeatureType.BOOLEAN: "bool", FeatureType.DATETIME: "int64"}
+
+
+class GrowingColumn:
+    """A column of single values."""
+
+    def __init__(self, name: str, given: FeatureType | None, *, is_target: bool):
+        self.name = name
+        self._given = given
+        self._is_target = is_target
+        self._kind = given
+        self._rows = self._missing = 0
+        self.first_missing: str | None = None  # where a value is missing for the first time
+        self._numbers, self._words, self._moments = Numbers(), Words(), Moments()
+
+    def take(self, values: pa.ChunkedArray, origin: Origin, taken: Any, kept: Any) -> pa.ChunkedArray:
+        """Return more rows in the form in which they are stored. Raises `Invalid` that names file and row."""
+        if self._kind is None and values.type != pa.null():
+            self._kind = provisional(values, is_target=self._is_target)
+        if self._kind is FeatureType.INTEGER and self._given is None and pa.types.is_floating(values.type):
+            self._kind = FeatureType.NUMBER
+        if self._kind is not None:
+            values = cast(self.name, values, self._kind, origin)
+        self._count(values, origin, taken, kept)
+        return values
+
+    @property
+    def missing(self) -> int:
+        """How many values are missing."""
+        return self._missing
+
+    @property
+    def has_few(self) -> bool:
+        """Whether it holds words, of which there are few so far."""
+        return (
+            self._kind in (FeatureType.CATEGORY, FeatureType.TEXT)
+            and self._words.tally is not None
+            and (
+                self._given is FeatureType.CATEGORY
+                or len(self._words.tally) <= _few(self._rows, is_target=self._is_target)
+            )
+        )
+
+    def _count(self, values: pa.ChunkedArray, origin: Origin, taken: Any, kept: Any) -> None:
+        nan = self._kind is FeatureType.NUMBER
+        missing = pc.is_null(values, nan_is_null=nan and values.type != pa.null())
+        if (count := pc.sum(missing).as_py() or 0) and self.first_missing is None:
+            self.first_missing = origin.place(pc.index(missing, True).as_py())
+        self._missing += count
+        self._rows += len(values)
+        if self._kind in _NUMERIC or self._kind is None:
+            self._numbers.add(values, taken, kept)
+        if self._kind is FeatureType.DATETIME:
+            self._moments.add(values)
+        elif values.type != pa.null() and (
+            self._kind not in _NUMERIC or (self._kind is FeatureType.INTEGER and self._is_target)
+        ):
+            self._words.add(values)
+            if self._given is FeatureType.CATEGORY and self._words.tally is None:
+                raise Invalid(
+                    f"column {self.name!r} has more than {describe.MAX_DISTINCT:,} different values, which is the most that a "
+                    f"category has: import it as text (types={{{self.name!r}: 'text'}})",
+                    errors=[FieldError(f"types.{self.name}", f"at most {describe.MAX_DISTINCT:,} categories")],
+                )
+
+    def done(self, wrote_text: bool) -> Column:
+        """Return what the column became."""
+        kind = self._kind or FeatureType.NUMBER
+        tally = self._words.tally
+        if self._given is None and kind is FeatureType.TEXT:
+            few = tally is not None and len(tally) <= _few(self._rows, is_target=self._is_target)
+            kind = FeatureType.CATEGORY if few else FeatureType.TEXT
+        if self._given is None and kind is FeatureType.INTEGER and self._is_target and is_numbered(tally):
+            kind = FeatureType.CATEGORY
+        stats: dict[str, Any] = {"count": self._rows, "missing": self._missing}
+        categories: tuple[str | int, ...] = ()
+        dtype = _DTYPES.get(kind, "str")
+        if kind in _NUMERIC:
+            stats |= self._numbers.told()
+            if kind is FeatureType.INTEGER:
+                dtype = "float64" if self._missing else "int64"  # NumPy's whole numbers know no missing one
+        elif kind is FeatureType.DATETIME:
+            stats |= self._moments.told()
+        elif kind is FeatureType.TEXT:
+            stats |= self._words.lengths()
+        else:
+            self._words.tally = tally = self._coded(kind, wrote_text=wrote_text)
+            stats |= self._words.told(is_target=self._is_target)
+            categories = tuple(sorted(int(value) if isinstance(value, bool) else value for value in tally))
+            if kind is FeatureType.CATEGORY and tally and not any(isinstance(value, str) for value in tally):
+                dtype = "int64"
+        return Column(
+            name=self.name,
+            type=kind,
+            dtype=dtype,
+            nullable=stats["missing"] > 0,
+            categories=categories,
+            stats=stats,
+        )
+
+    def _coded(self, kind: FeatureType, *, wrote_text: bool) -> dict[Any, int]:
+        """Return the counts of a category by values of one type: plain whole numbers that a text file holds are numbers."""
+        tally = self._words.tally or {}
+        if kind is not FeatureType.CATEGORY:
+            return tally
+        words = [value for value in tally if isinstance(value, str)]
+        if self._given is FeatureType.CATEGORY and wrote_text and words and all(CODE.fullmatch(word) for word in words):
+            return {int(value): count for value, count in tally.items()}
+        if len(words) == len(tally):
+            return tally
+        found: dict[Any, int] = {}
+        for value, count in tally.items():
+            key = str(value) if words else value
+            found[key] = found.get(key, 0) + count
+        return found
+
+
+class GrowingBlock:
+    """A column of images or tensors, all of one shape."""
+
+    def __init__(self, name: str, given: FeatureType | None, dtype: str, shape: tuple[int, ...]):
+        self.name = name
+        self.missing = 0
+        self.first_missing = None
+        self.has_few = False
+        self._dtype, self._shape = dtype, shape
+        natural = FeatureType.IMAGE if is_image(dtype, shape) else FeatureType.TENSOR
+        if given not in (None, natural, FeatureType.TENSOR):
+            raise Invalid(
+                f"column {name!r} holds arrays of shape {'x'.join(map(str, shape))}, which cannot be {given} values: leave out "
+                f"types={{{name!r}: {given!r}}}",
+                errors=[FieldError(f"types.{name}", str(natural))],
+            )
+        self._kind = given or natural
+        self._floats = self._kind is FeatureType.TENSOR and natural is FeatureType.IMAGE
+        self._rows = 0
+        self._sample: Any = None
+
+    def take(self, values: pa.ChunkedArray, _origin: Origin, _taken: Any, _kept: Any) -> pa.ChunkedArray:
+        """Return more rows in the form in which they are stored."""
+        if self._floats:
+            field, array = block(self.name, as_array(values, self._dtype, self._shape).astype("float32"))
+            values = pa.chunked_array([array], field.type)
+        self._rows += len(values)
+        if self._sample is None:
+            self._sample = block_sample(values, "float32" if self._floats else self._dtype, self._shape)
+        return values
+
+    def done(self, _wrote_text: bool) -> Column:
+        """Return what the column became."""
+        dtype = "float32" if self._floats else self._dtype
+        return describe_block(self.name, self._rows, self._sample, dtype, self._shape, self._kind)
+
+
+def growing(field: pa.Field, given: FeatureType | None, *, is_target: bool) -> GrowingColumn | GrowingBlock:
+    """Return what gathers a column of this kind. Raises `Invalid` when it cannot be what the user says it is."""
+    found = layout(field)
+    if found is None:
+        return GrowingColumn(field.name, given, is_target=is_target)
+    return GrowingBlock(field.name, given, *found)
+
+
+def _few(rows: int, *, is_target: bool) -> int:
+    """Return how many different words make a category, and not text."""
+    return MAX_CLASSES if is_target else max(20, int(rows**0.5))
