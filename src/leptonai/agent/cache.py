@@ -8,8 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from leptonai.core.errors import Invalid
-
-GUESS = 1.5  # bytes in memory for each of a model's file, until it was measured
+from leptonai.serving.pinning import GUESS
 
 
 class Full(Invalid):

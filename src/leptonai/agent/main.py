@@ -28,6 +28,7 @@ from leptonai.agent import keyring
 from leptonai.agent.keys import line
 from leptonai.agent.plane import Services
 from leptonai.agent.predictions import PredictionLogs
+from leptonai.agent.resident_file import room
 from leptonai.agent.watch import Watch
 from leptonai.agent.worker import Holdings, Worker, give_back
 from leptonai.core import plugins, settings
@@ -130,21 +131,24 @@ class Agent:
     def _beat(self) -> None:
         facts: dict[str, Any] | None = facts_of_this_machine()
         grpc: str | None = None
+        told = -1  # what the server heard last of models that are not in memory
         while not self._stopping.is_set():
             held = self._holdings.all()
             if self._services.grpc != grpc:
                 grpc = self._services.grpc
                 facts = facts_of_this_machine()
+            absent = self._services.absent
             runs = [{"id": one.run.id, "epoch": one.run.epoch} for one in held]
             body = {
                 "agent": self.name,
                 "runs": runs,
                 "plane": self._services.url,
+                **({} if absent is None or absent[0] == told else {"absent": absent[1]}),
                 **({"facts": facts | ({"grpc": grpc} if grpc else {})} if facts else {}),
             }
             try:
                 answer = self._http.call("POST", f"/sites/{self._site}/heartbeat", json=body, timeout=10.0)
-                facts = None
+                facts, told = None, told if absent is None else absent[0]
                 for one in held:
                     said = answer["runs"].get(one.run.id)
                     if said == "stop":
@@ -239,6 +243,7 @@ def facts_of_this_machine() -> dict[str, Any]:
         "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
         "python": sys.version.partition(" ")[0],
         "libraries": found,
+        **room().facts(),
     }
 
 

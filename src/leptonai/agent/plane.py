@@ -93,6 +93,11 @@ class Services:
         """The planes that run now."""
         return self._residence.alive
 
+    @property
+    def absent(self) -> tuple[int, dict[str, str]] | None:
+        """Which services' models are not in memory, see `Residence.absent`."""
+        return self._residence.absent
+
     def hear(self, answer: Mapping[str, Any]) -> None:
         """Take what the server says the Services are meant to be."""
         with self._change:

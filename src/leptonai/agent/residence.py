@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from leptonai.core import settings
 from leptonai.core.errors import Invalid, LeptonError, Unavailable
 from leptonai.core.nouns import Model
 from leptonai.core.ports import Executor, Store
-from leptonai.serving.table import COLD, Line
+from leptonai.serving.table import Line
 
 CRASHES = 2  # of the plane, while it loads one version: then that version is at fault
 PATIENCE = 20.0  # seconds for planes to be started again, while callers wait for a version
@@ -111,6 +111,14 @@ class Residence:
         return [] if self._planes is None else self._planes.notes()
 
     @property
+    def absent(self) -> tuple[int, dict[str, str]] | None:
+        """Which services' models are not in memory, and why, with a number that is another one when that changed; None while
+        there are no planes.
+        """
+        with self._lock:
+            return None if self._planes is None else self._table.away()
+
+    @property
     def deaths(self) -> int:
         """How many planes died since the agent began."""
         return self._deaths.count
@@ -166,35 +174,20 @@ class Residence:
                 if all(model.id in plane.models for plane in planes.alive):
                     if model.id not in self._cache:
                         self._cache.add(model.id, time.monotonic(), max(grown, model.bytes * many))
+                        self._table.idle -= self._table.users.get(model.id, set())
                         with contextlib.suppress(Full):  # it took more than was guessed
                             self._evict(self._cache.room(0, 0, self._table.kept() | {model.id}))
                     return
         raise Unavailable("serving planes are being started again: try again", retry_after=1.0)
 
-    def publish(self, lines: Sequence[Line], pinned: Collection[str] = ()) -> None:
-        """Have requests go as the table says; only what is new in it is sent. The planes free what is in it no more.
-
-        `pinned`: the names of services whose models stay in memory.
-        """
+    def publish(self, lines: Sequence[Line]) -> None:
+        """Have requests go as the table says; only what is new in it is sent. The planes free what is in it no more."""
         with self._lock:
-            self._table.pinned = pinned
-            table = {line.service: line for line in lines}
-            if table == self._table.lines:
+            changed, gone, left = self._table.take(lines)
+            if not changed and not gone:
                 return
-            changed = [line for line in lines if self._table.lines.get(line.service) != line]
-            gone = self._table.lines.keys() - table.keys()
-            for service in (*gone, *(line.service for line in changed)):
-                for id in self._table.lines[service].models if service in self._table.lines else ():
-                    self._table.users[id].discard(service)
-            self._table.lines = table
-            self._table.unloaded -= gone
-            for line in changed:
-                for id in line.models:
-                    self._table.users.setdefault(id, set()).add(line.service)
-            for id in [id for id, users in self._table.users.items() if not users]:
-                del self._table.users[id]
+            for id in left:
                 self._cache.drop(id)
-                self._table.models.pop(id, None)
                 for plane in self.alive:
                     plane.models.discard(id)
             self._natives.only(self._table.users)
@@ -202,20 +195,20 @@ class Residence:
                 self._choose()
             else:
                 self._table.push((line.service for line in changed), gone)
-                for line in changed:  # a version cannot be tried beside one that is not there
-                    if len(line.variants) > 1 and self._table.flagged(line).absent == COLD:
+                for line in changed:  # what is pinned is to be there; and nothing can be tried beside what is not
+                    if (line.pinned or len(line.variants) > 1) and self._table.flagged(line).absent:
                         self._demand.ask("want", line.service)
 
     def want(self, op: str, service: str) -> None:
         """Do what a plane asks for: load the model of a service that is called, or what a caller wants of it. By `Demand`."""
         with self._lock:
-            if op == "unload":
+            line = self._table.lines.get(service)
+            if op == "unload" and not (line is not None and line.pinned):
                 self._table.unloaded.add(service)
                 ids = self._table.lines[service].models if service in self._table.lines else ()
                 self._evict([id for id in ids if id in self._cache and self._table.users[id] <= self._table.unloaded])
             elif op == "load":
                 self._table.unloaded.discard(service)
-            line = self._table.lines.get(service)
             models = [] if line is None else [self._table.models[id] for id in line.models if id not in self._cache]
             if line is None or not models or service in self._table.unloaded:
                 self._table.push([service], force=True)
@@ -411,7 +404,7 @@ class Residence:
         with self._lock:
             left = [line.without(id) for line in self._table.lines.values()]
             self._cache.drop(id)
-            self.publish([line for line in left if line is not None], self._table.pinned)
+            self.publish([line for line in left if line is not None])
         self._lost(id, why)
 
     def _give(self, model: Model, each: Callable[[Callable[[PlaneProcess], None]], None]) -> list[int]:

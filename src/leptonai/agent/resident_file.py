@@ -10,6 +10,7 @@ from pathlib import Path
 from leptonai.agent.cache import Budget
 from leptonai.core import settings
 from leptonai.core.errors import Invalid
+from leptonai.serving.pinning import Room
 
 KEEP_SECONDS = 5.0  # how often it is written at most
 
@@ -66,3 +67,9 @@ def budget() -> Budget:
     except ValueError:
         raise Invalid(f"setting model_memory is {text!r}: use MiB such as '4096', or a share such as '50%'") from None
     return Budget(most, int(settings.number("models_resident")) or None)
+
+
+def room() -> Room:
+    """Return the same for the facts of the Site, by which the server says what may be pinned. Raises `Invalid`."""
+    most = budget()
+    return Room(most.bytes, most.models, int(settings.number("planes")))

@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import quote
 
+from leptonai.core import settings
 from leptonai.core.errors import Busy, Conflict, LeptonError, NotFound, Unavailable
 from leptonai.core.nouns import Model, Rollout, Service, utcnow
 from leptonai.core.states import RolloutPhase
@@ -103,6 +104,7 @@ class Rollouts:
         self._traffic = Traffic()
         self._looked = 0.0
         self._tallies = Tallies()
+        self._idle = settings.number("idle_seconds")  # of services that do not say
 
     def newest(self, service: Service) -> Service:
         """Return a service as far as it is known here: what the server answered may be newer than what it told."""
@@ -115,7 +117,12 @@ class Rollouts:
     def line(self, service: Service, live: Model) -> Line:
         """Return the line of the table of routes for a service that a model answers for."""
         rollout, held = service.rollout, self._held.get(service.name)
-        one = Line.one(service.name, live.id, service.public)
+        memory = service.memory
+        one = Line.one(service.name, live.id, service.public)._replace(
+            pinned=memory.pin,
+            idle=self._idle if memory.idle_seconds is None else memory.idle_seconds,
+            answers=int(memory.answers_mb * 2**20),
+        )
         if rollout is None or not rollout.going or held is None or not held.loaded or held.bad:
             return one
         if live.id != service.variants[0].model:

@@ -4,13 +4,13 @@ A service whose Model is not in memory is in the table too; its line says so, an
 """
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from leptonai.agent.cache import Cache
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.core.errors import Unavailable
 from leptonai.core.nouns import Model
-from leptonai.serving.table import COLD, UNLOADED, Line
+from leptonai.serving.table import COLD, IDLE, UNLOADED, Line
 
 
 class Told:
@@ -22,14 +22,41 @@ class Told:
         self.sent: dict[str, Line] = {}
         self.users: dict[str, set[str]] = {}  # the services of each Model
         self.models: dict[str, Model] = {}
-        self.pinned: Collection[str] = ()  # services whose Models stay in memory
         self.unloaded = set(unloaded)
+        self.idle: set[str] = set()  # services whose Models left because nobody called
+        self.news = 0  # how often what was sent changed
         self._cache = cache
         self._alive = alive
 
+    def take(self, lines: Sequence[Line]) -> tuple[list[Line], set[str], list[str]]:
+        """Take what the table is to be. Returns the lines that are new in it, the services that are in it no more, and the ids of the
+        Models that no line names any more.
+        """
+        table = {line.service: line for line in lines}
+        changed = [line for line in lines if self.lines.get(line.service) != line]
+        gone = self.lines.keys() - table.keys()
+        for service in (*gone, *(line.service for line in changed)):
+            for id in self.lines[service].models if service in self.lines else ():
+                self.users[id].discard(service)
+        self.lines = table
+        self.unloaded -= {*gone, *(line.service for line in changed if line.pinned)}
+        self.idle -= gone
+        for line in changed:
+            for id in line.models:
+                self.users.setdefault(id, set()).add(line.service)
+        left = [id for id, users in self.users.items() if not users] if changed or gone else []
+        for id in left:
+            del self.users[id]
+            self.models.pop(id, None)
+        return changed, gone, left
+
+    def away(self) -> tuple[int, dict[str, str]]:
+        """Return how often what was sent changed, and why the Models of services are not in memory."""
+        return self.news, {line.service: line.absent for line in self.sent.values() if line.absent}
+
     def kept(self) -> set[str]:
         """Return the models that must stay: pinned ones, those of rollouts, and those that nothing leads to yet."""
-        kept = {id for service in self.pinned if service in self.lines for id in self.lines[service].models}
+        kept = {id for line in self.lines.values() if line.pinned for id in line.models}
         several = {id for line in self.lines.values() if len(line.variants) > 1 for id in line.models}
         return kept | several | {id for id in self._cache.ids if id not in self.users}
 
@@ -38,7 +65,7 @@ class Told:
         if line.service in self.unloaded:
             return line._replace(absent=UNLOADED)
         away = any(id not in self._cache for id in line.models)
-        return line._replace(absent=COLD) if away else line
+        return line._replace(absent=IDLE if line.service in self.idle else COLD) if away else line
 
     def push(self, services: Iterable[str], drop: Iterable[str] = (), *, force: bool = False) -> None:
         """Send the lines of some services to the planes, as far as they are others now."""
@@ -48,6 +75,7 @@ class Told:
         for service in (gone := [service for service in drop if service in self.sent]):
             del self.sent[service]
         if news or gone:
+            self.news += 1
             self.tell(news, gone)
 
     def tell(self, lines: Sequence[Line] = (), drop: Sequence[str] = (), free: Sequence[str] = ()) -> None:

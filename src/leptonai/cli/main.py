@@ -19,6 +19,7 @@ from leptonai.cli import (
     service,
     service_bench,
     service_logs,
+    service_memory,
     service_predictions,
     service_rollout,
     service_top,
@@ -86,6 +87,7 @@ app.add_typer(model.app, rich_help_panel=BUILD)
 del (
     service_bench,
     service_logs,
+    service_memory,
     service_predictions,
     service_rollout,
     service_top,

@@ -18,6 +18,12 @@ Public = Annotated[
     bool | None,
     typer.Option("--public/--no-public", help="Whether anybody may call it without a key; default: as it is, else no."),
 ]
+Pin = Annotated[
+    bool | None,
+    typer.Option(
+        "--pin/--no-pin", help="Whether its model stays in memory whatever is called; default: as it is, else no."
+    ),
+]
 ModelRef = Annotated[str | None, typer.Option(metavar="MODEL", help="models:/name@alias, models:/name/3, or name.")]
 
 COLUMNS: output.Columns = {
@@ -27,6 +33,7 @@ COLUMNS: output.Columns = {
     "model": lambda s: s["variants"][0]["model"],
     "site": lambda s: s["site"],
     "public": lambda s: "yes" if s.get("public") else "",
+    "memory": lambda s: " ".join(filter(None, (s["status"].get("memory"), "pinned" if s["memory"]["pin"] else ""))),
     "message": lambda s: s["status"]["message"],
 }
 
@@ -34,7 +41,7 @@ COLUMNS: output.Columns = {
 def spec_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what deploys this service again."""
     found = {"name": record["name"], "model": record["variants"][0]["model"], "site": record["site"]}
-    return {**found, "public": record.get("public", False)}
+    return {**found, "public": record.get("public", False), "pin": record["memory"]["pin"]}
 
 
 @app.command("create")
@@ -45,6 +52,7 @@ def create(
     model: ModelRef = None,
     site: Annotated[str | None, typer.Option(help="Where it runs; default: home.")] = None,
     public: Public = None,
+    pin: Pin = None,
     wait: Wait = True,
     file: SpecFile = None,
     dry_run: DryRun = False,
@@ -56,7 +64,7 @@ def create(
 
     Example: lepton service create churn --model models:/churn@champion
     """
-    document = merge(file, {"name": name, "model": model, "site": site, "public": public}, spec_of)
+    document = merge(file, {"name": name, "model": model, "site": site, "public": public, "pin": pin}, spec_of)
     need(document, "name", "model")
     begin(document, wait=wait, dry_run=dry_run, as_=as_)
 
@@ -66,6 +74,7 @@ def update(
     name: ServiceName,
     model: ModelRef = None,
     public: Public = None,
+    pin: Pin = None,
     wait: Wait = True,
     file: SpecFile = None,
     dry_run: DryRun = False,
@@ -80,8 +89,9 @@ def update(
     from leptonai.sdk.services import get_service
 
     found = get_service(name)
-    now = {"site": found.record.site} if public is None else spec_of(found.record.model_dump(mode="json"))
-    document = {**now, **merge(file, {"model": model, "public": public}, spec_of), "name": name}
+    same = public is None and pin is None
+    now = {"site": found.record.site} if same else spec_of(found.record.model_dump(mode="json"))
+    document = {**now, **merge(file, {"model": model, "public": public, "pin": pin}, spec_of), "name": name}
     need(document, "model")
     begin(document, wait=wait, dry_run=dry_run, as_=as_)
 

@@ -6,7 +6,7 @@ import typer
 
 from leptonai.cli import output
 from leptonai.cli.flags import DryRun, Output, SpecFile, merge, need
-from leptonai.cli.service import Public, ServiceName, answer, app, begin, spec_of
+from leptonai.cli.service import Pin, Public, ServiceName, answer, app, begin, spec_of
 from leptonai.core.errors import FieldError, Invalid
 
 Sticky = Annotated[
@@ -41,6 +41,7 @@ def deploy(
     percent: Annotated[int | None, typer.Option(help="Of the requests that a shadow gets copies of.")] = None,
     sticky: Sticky = None,
     public: Public = None,
+    pin: Pin = None,
     wait: Wait = True,
     file: SpecFile = None,
     dry_run: DryRun = False,
@@ -53,7 +54,7 @@ def deploy(
     Example: lepton service deploy churn churn/4 --steps 5,50 --step-seconds 300 --no-wait
     """
     given = {"name": name, "model": model, "strategy": strategy, "steps": _steps(steps), "step_seconds": step_seconds}
-    given |= {"agree": agree, "percent": percent, "sticky": sticky, "public": public}
+    given |= {"agree": agree, "percent": percent, "sticky": sticky, "public": public, "pin": pin}
     document = merge(file, given, spec_of)
     need(document, "name", "model")
     begin(document, wait=wait, dry_run=dry_run, as_=as_)

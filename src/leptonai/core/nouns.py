@@ -276,6 +276,9 @@ class ServiceStatus(Frozen):
     message: str = ""
     url: str | None = None
     grpc_url: str | None = None  # host:port
+    memory: str = (
+        ""  # whether its model is "resident", or left memory: "cold", "idle" or "unloaded"; "": nothing answers
+    )
 
 
 class PredictionLog(Frozen):
@@ -286,6 +289,16 @@ class PredictionLog(Frozen):
     hash: tuple[str, ...] = ()  # inputs of which a keyed digest is kept, so that equal values stay equal
     days: int = Field(default=7, ge=1, le=3650)  # after which it is deleted
     megabytes: float = Field(default=64.0, gt=0, le=1e6)  # a day, as Parquet; what goes beyond is counted and not kept
+
+
+class Memory(Frozen):
+    """What its Site keeps in memory for a Service."""
+
+    pin: bool = False  # its model leaves memory for no other one
+    idle_seconds: float | None = Field(
+        default=None, ge=0, le=366 * 86400
+    )  # without a request, then it leaves; 0: never
+    answers_mb: float = Field(default=0.0, ge=0, le=4096)  # of answers that each serving process remembers; 0: none
 
 
 class Service(Record):
@@ -304,6 +317,7 @@ class Service(Record):
     public: bool = False  # whether anybody who reaches its Site may call it, without a key
     stopped: bool = False
     log: PredictionLog = PredictionLog()
+    memory: Memory = Memory()
     status: ServiceStatus = ServiceStatus()
 
     @property
@@ -340,6 +354,7 @@ class Site(Record):
     seen: datetime | None = None  # when its agent last asked
     plane: str | None = None  # the URL of its serving plane
     facts: dict[str, Any] = Field(default_factory=dict)  # cores, memory, frameworks installed
+    absent: dict[str, str] = Field(default_factory=dict)  # Services whose models are not in memory, and why
 
 
 # ------------------------------------------------------------------------------ what stands beside the nouns

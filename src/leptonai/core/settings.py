@@ -40,6 +40,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("address_rate", "LEPTONAI_ADDRESS_RATE", "0", "how many inference requests a second one address may send, beyond which it is told 429; 0 for any number"),
         Setting("model_memory", "LEPTONAI_MODEL_MEMORY", "50%", "how much memory the models of a Site's services may take, in MiB or as a share of the machine's such as '50%'; what was used least recently leaves first"),
         Setting("models_resident", "LEPTONAI_MODELS_RESIDENT", "0", "how many models of a Site's services may be in memory at once; 0: as many as model_memory has room for"),
+        Setting("idle_seconds", "LEPTONAI_IDLE_SECONDS", "0", "after how long without a request the model of a service leaves memory, until the next one comes; 0: never; a service may have its own"),
         Setting("warm", "LEPTONAI_WARM", "auto", "flavours whose libraries are loaded ahead: 'auto', 'none', or such as 'torch,data'"),
         Setting("providers", "LEPTONAI_PROVIDERS", "CPUExecutionProvider", "where ONNX Runtime computes, best first: such as 'TensorrtExecutionProvider,CUDAExecutionProvider'"),
         Setting("precision", "LEPTONAI_PRECISION", "fp32", "what models may be computed in: 'fp32', or 'auto': rounder where the answers stay the same"),

@@ -90,6 +90,7 @@ class ModelVersion:
         *,
         site: str = "home",
         public: bool | None = None,
+        pin: bool | None = None,
         wait: bool = True,
         timeout: float = 300.0,
         **rollout: Any,
@@ -101,10 +102,13 @@ class ModelVersion:
         `Unavailable`). `rollout`: ``strategy="now"`` or ``"shadow"``, `steps` (per cents), `step_seconds`, `agree`, `sticky`.
 
         Callers need a key with the scope ``service:predict``, unless it is `public`; without that word a service that exists
-        stays as it is. Returns when it is loaded, warmed and answers, or at once with ``wait=False``.
+        stays as it is. With `pin` its model stays in memory whatever else is called; raises `Conflict` when more would be
+        pinned than there is room for. Returns when it is loaded, warmed and answers, or at once with ``wait=False``.
         """
         from leptonai.sdk import services
 
+        if pin is not None:
+            rollout["pin"] = pin
         made = services.deploy(self._client, service, self.record.id, site, public, **rollout)
         return made.wait_ready(timeout) if wait else made
 

@@ -13,6 +13,7 @@ from leptonai.core.nouns import Service as ServiceRecord
 from leptonai.core.refs import check_name
 from leptonai.core.states import ServiceState
 from leptonai.sdk import client, rows, show, wire
+from leptonai.sdk.memory import Keeping, kept
 from leptonai.sdk.rollouts import Rolling, step_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from leptonai.sdk.predictions import When
 
 
-class Service(Rolling):
+class Service(Rolling, Keeping):
     """A name under which a model version answers, over HTTP, at its Site."""
 
     def __init__(self, record: ServiceRecord, via: "Client", since: int = 0):
@@ -207,6 +208,7 @@ class Service(Rolling):
             "rollout": step_of(self.record),
             "sticky": self.record.sticky,
             "site": self.record.site,
+            "memory": kept(self.record),
             "public": "yes: anybody may call it, without a key" if self.record.public else None,
             "message": status.message,
         }
@@ -215,7 +217,8 @@ class Service(Rolling):
     def __repr__(self) -> str:
         url = f", {self.url}" if self.record.status.url else ""
         message = f": {self.record.status.message}" if self.record.status.message else ""
-        return f"Service({self.name}, {self.record.status.state}{url}{message})"
+        word = "" if (word := kept(self.record)) == "resident" else word
+        return f"Service({self.name}, {self.record.status.state}{url}{f', {word}' if word else ''}{message})"
 
     def _repr_html_(self) -> str:
         return show.card(f"Service {self.name}", self.summary())
@@ -227,7 +230,8 @@ def deploy(
     """Make a model (a reference or an id) answer under a name, and return at once.
 
     A service that answers already moves to it step by step, unless `strategy` is "now", or "shadow"; `steps`, `step_seconds`,
-    `alpha`, `agree`, `percent` and `sticky` say how, see `leptonai.serving.spec.Deploy`.
+    `alpha`, `agree`, `percent` and `sticky` say how, see `leptonai.serving.spec.Deploy`; with ``pin=True`` its model stays in
+    memory whatever else is called.
 
     With `public` anybody who reaches its Site may call it without a key, and with ``public=False`` nobody; without, that
     stays as it is, and a new one needs a key.

@@ -26,6 +26,7 @@ class Deploy(Frozen):
     model: str  # a model reference or id
     site: str = "home"
     public: bool | None = None  # whether anybody may call it without a key; None: as it is, and a new one needs a key
+    pin: bool | None = None  # whether its model stays in memory; None: as it is, and that of a new one may leave
     strategy: Literal["guarded", "now", "shadow"] = (
         "guarded"  # shadow: it gets copies of requests, until it is promoted
     )

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-COLD, UNLOADED = "cold", "unloaded"  # why a line's models are not in memory: the next call loads them, or only `load`
+# Why a line's models are not in memory: the next call loads them, also after nobody had called; or only `load` does.
+COLD, IDLE, UNLOADED = "cold", "idle", "unloaded"
 
 
 class Share(NamedTuple):
@@ -31,7 +32,10 @@ class Line(NamedTuple):
     step: int = 0
     compare: float = 0.0
     test: bool = False
-    absent: str = ""  # "": its models are in memory; else `COLD` or `UNLOADED`
+    absent: str = ""  # "": its models are in memory; else `COLD`, `IDLE` or `UNLOADED`
+    pinned: bool = False  # its models leave memory for no other ones
+    idle: float = 0.0  # seconds without a request after which its models leave memory; 0: never
+    answers: int = 0  # bytes of answers that each process remembers
 
     @classmethod
     def one(cls, service: str, model: str, public: bool = False) -> "Line":
@@ -49,7 +53,10 @@ class Line(NamedTuple):
         stable = next((share for share in left if share.variant == "stable"), None)
         if stable is None:
             return None
-        return self if len(left) == len(self.variants) else Line.one(self.service, stable.model, self.public)
+        if len(left) == len(self.variants):
+            return self
+        alone = Line.one(self.service, stable.model, self.public)
+        return alone._replace(pinned=self.pinned, idle=self.idle, answers=self.answers)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as a message holds it; what is as usual is left out."""

@@ -8,10 +8,22 @@ from typing import Any
 
 from leptonai.core.errors import Conflict, Denied, FieldError, Invalid, NotFound, Unsupported
 from leptonai.core.ids import new_id
-from leptonai.core.nouns import Audit, Blob, Decision, Guard, Model, Rollout, Service, ServiceStatus, Site, Variant
+from leptonai.core.nouns import (
+    Audit,
+    Blob,
+    Decision,
+    Guard,
+    Memory,
+    Model,
+    Rollout,
+    Service,
+    ServiceStatus,
+    Site,
+    Variant,
+)
 from leptonai.core.stages import FLAVOURS, Changes, Desk, Plan
 from leptonai.core.states import RolloutPhase, ServiceState
-from leptonai.serving import rollout
+from leptonai.serving import pinning, rollout
 from leptonai.serving.rollout import Move
 from leptonai.serving.sealed import check_path
 from leptonai.serving.spec import CALLER, Deploy, Package, Split, Trial
@@ -33,9 +45,11 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
         raise NotFound(f"there is no site {spec.site!r}; sites are: {sites}", errors=[FieldError("site", sites)])
     found = desk.find(Service, {"name": spec.name}, limit=1)
     if not found:
-        fields = {"name": spec.name, "site": spec.site, "public": bool(spec.public), "sticky": spec.sticky or ""}
-        variants = (Variant(model=model.id),)
-        return Changes(add=(Service.new(**fields, variants=variants, status=ServiceStatus(rev=1), by=desk.by),))
+        fields: dict[str, Any] = {"name": spec.name, "site": spec.site, "public": bool(spec.public)}
+        fields |= {"sticky": spec.sticky or "", "memory": Memory(pin=bool(spec.pin)), "by": desk.by}
+        new = Service.new(**fields, variants=(Variant(model=model.id),), status=ServiceStatus(rev=1))
+        pinning.check(new, desk)
+        return Changes(add=(new,))
     service: Service = found[0]
     if service.site != spec.site:
         raise Conflict(
@@ -46,8 +60,10 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
         update={
             "public": service.public if spec.public is None else spec.public,
             "sticky": service.sticky if spec.sticky is None else spec.sticky,
+            "memory": service.memory if spec.pin is None else service.memory.model_copy(update={"pin": spec.pin}),
         }
     )
+    pinning.check(moved.model_copy(update={"variants": (Variant(model=model.id),)}), desk)
     moved = _at_rest(moved, desk)
     answers = moved.status.live[:1] if not service.stopped else ()
     if answers:  # the last good one, where the one that was asked for last never got that far

@@ -9,9 +9,10 @@ from fastapi import Request
 from starlette.responses import Response
 
 from leptonai.core.errors import Busy, NotFound, Stale
-from leptonai.core.nouns import Audit, Record, Service, ServiceStatus
+from leptonai.core.nouns import Audit, Memory, Record, Service, ServiceStatus
 from leptonai.core.stages import Changes, load
 from leptonai.server.context import Context
+from leptonai.server.memory import shown
 from leptonai.server.receipts import Make, Receipts
 from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Once, Routes, Who, Word
 from leptonai.server.wire import Json, matched, one, page
@@ -45,6 +46,7 @@ def deploy(body: Deploy, request: Request, here: Here, desk: AtDesk, who: Who, o
     def effect(receipt: Make | None) -> Service:
         facts: dict[str, Any] = {"model": body.model, "strategy": body.strategy}
         facts |= {} if body.public is None else {"public": body.public}
+        facts |= {} if body.pin is None else {"pin": body.pin}
         audit = Audit.new(name="service.deploy", subject=body.name, by=who.name, facts=facts)
         more: tuple[Record, ...] = () if receipt is None else (receipt({"service": body.name}),)
         write(here, verb, audit, more=more, settled=lambda: receipts.known() is not None)
@@ -61,13 +63,17 @@ def list_services(
 ) -> Response:
     """List Services, newest first."""
     where = {field: value for field, value in {"site": site, "name": name}.items() if value is not None}
-    return page(partial(here.catalog.find, Service, where), limit, cursor)
+
+    def find(limit: int, after: str | None) -> list[Service]:
+        return shown(here.catalog.find(Service, where, limit=limit, after=after), here.catalog)
+
+    return page(find, limit, cursor)
 
 
 @routes.route("GET", "/services/{name}", "service:read")
 def get_service(name: str, here: Here) -> Response:
     """Return a Service, with what its Site last said of it."""
-    return one(_service(here, name))
+    return one(shown([_service(here, name)], here.catalog)[0])
 
 
 @routes.route("DELETE", "/services/{name}", "service:write")
@@ -98,6 +104,13 @@ def _changed(
     changes = write(here, checked, Audit.new(name=action, subject=name, by=by, facts=facts))
     here.wakes.notify(*(f"services:{service.site}" for service in changes.change))
     return one(_service(here, name))
+
+
+@routes.route("PUT", "/services/{name}/memory", "service:write")
+def keep(name: str, body: Memory, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
+    """Say what a Service keeps in the memory of its Site: whether its model is pinned, and when it may leave."""
+    verb = partial(load("leptonai.serving.pinning:keep"), name, body, desk)
+    return _changed(here, request, verb, "service.memory", name, who.name, **body.model_dump(mode="json"))
 
 
 @routes.route("PUT", "/services/{name}/variants", "service:write")

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from anyio.to_thread import run_sync
 from fastapi import Query, Request
@@ -13,7 +13,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from leptonai.core.errors import Conflict, NotFound
-from leptonai.core.nouns import Frozen, Model, Service, Site, utcnow
+from leptonai.core.nouns import Frozen, Model, Name, Service, Site, utcnow
 from leptonai.runs.queue import Claim
 from leptonai.server.callers import LOOK_SECONDS, TOPIC
 from leptonai.server.context import Context
@@ -23,6 +23,7 @@ from leptonai.server.wire import Json, dump, one, page
 
 routes = Routes()
 _SEEN_EVERY = timedelta(seconds=5)
+Absence = Literal["cold", "idle", "unloaded"]  # why the model of a Service is not in memory
 T = TypeVar("T", bound=Mapping[str, Any])
 
 
@@ -47,6 +48,7 @@ class Beat(Frozen):
     runs: Annotated[tuple[Held, ...], Field(max_length=1000)] = ()
     plane: Annotated[str, Field(max_length=500)] | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
+    absent: Annotated[dict[Name, Absence], Field(max_length=100_000)] | None = None  # None: as it was
 
 
 def _site(here: Context, name: str) -> Site:
@@ -98,6 +100,8 @@ def heartbeat(site: str, body: Beat, here: Here, who: Who) -> Response:
         news["plane"] = body.plane
     if body.facts and body.facts != record.facts:
         news["facts"] = body.facts
+    if body.absent is not None and body.absent != record.absent:
+        news["absent"] = body.absent
     if news or record.seen is None or now - record.seen > _SEEN_EVERY:
         with contextlib.suppress(Conflict):  # another server or agent said it just now
             here.catalog.change(record.model_copy(update={**news, "seen": now}))
@@ -124,7 +128,7 @@ def _wanted(here: Context, site: str) -> dict[str, Any]:
     # A status report is no news to the agent that made it: it leaves `status.rev` as the last deploy set it.
     print_of = ";".join(
         sorted(
-            f"{s.id}:{s.stopped}:{s.public}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}"
+            f"{s.id}:{s.stopped}:{s.public}:{s.memory}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}"
             f":{s.sticky}:{None if s.rollout is None else (s.rollout.id, s.rollout.phase, s.rollout.step)}"
             for s in services
         )

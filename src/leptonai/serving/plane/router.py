@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from leptonai.core.errors import LeptonError, NotFound
+from leptonai.core.errors import Conflict, LeptonError, NotFound
 from leptonai.core.nouns import Model
 from leptonai.core.ports import LoadedModel
 from leptonai.serving.marks import Marks
@@ -33,6 +33,7 @@ class Route(NamedTuple):
     public: bool  # whether it may be called without a key
     tap: Tap
     variant: str = "stable"
+    pinned: bool = False  # whether its model may not be unloaded
     split: Split | None = None  # where several versions answer for the service
 
     @property
@@ -144,8 +145,16 @@ class Router:
             self.waiting.resume(line.service)
 
     def manage(self, service: str, op: str) -> bool:
-        """Return whether a service is as `op` wants it: "load" in memory, "unload" out of it. Raises `NotFound`."""
-        replica = self.find(service).replica
+        """Return whether a service is as `op` wants it: "load" in memory, "unload" out of it.
+
+        Raises `NotFound`, and `Conflict` where it is pinned.
+        """
+        route = self.find(service)
+        replica = route.replica
+        if op == "unload" and route.pinned:
+            raise Conflict(
+                f"service {service} is pinned in memory: run  lepton service memory {service} --no-pin  first"
+            )
         if op == "load":
             return not isinstance(replica, Absent)
         return isinstance(replica, Absent) and replica.why == UNLOADED
@@ -261,7 +270,16 @@ class Router:
         if not line.absent:
             series.load_seconds = replica.load_seconds
         return Route(
-            line.service, replica, series, writer, head, line.public, self.watch.tap(line.service), share.variant, split
+            line.service,
+            replica,
+            series,
+            writer,
+            head,
+            line.public,
+            self.watch.tap(line.service),
+            share.variant,
+            line.pinned,
+            split,
         )
 
     def _splits(self) -> list[Split]:

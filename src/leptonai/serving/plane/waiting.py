@@ -13,7 +13,7 @@ from leptonai.core.errors import Busy, LeptonError, Unavailable
 from leptonai.core.nouns import Model
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.replica import Replica
-from leptonai.serving.table import UNLOADED
+from leptonai.serving.table import IDLE, UNLOADED
 
 HOLD_SECONDS = 30.0  # for a call to wait; the load itself goes on
 CALLS = 256  # of one service that are held in one process
@@ -56,7 +56,8 @@ class Absent(Replica):
     @property
     def reason(self) -> str:
         """Say why it is not in memory, as the index of the repository does."""
-        return "unloaded" if self.why == UNLOADED else "loaded by the next call"
+        after = "nobody called it; " if self.why == IDLE else ""
+        return "unloaded" if self.why == UNLOADED else f"{after}loaded by the next call"
 
     def hold(self) -> None:
         """Raise `Away`, or `Unavailable` when the service was unloaded on purpose."""

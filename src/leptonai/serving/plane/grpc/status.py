@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from leptonai.core.errors import (
     Busy,
+    Conflict,
     Corrupt,
     Denied,
     Invalid,
@@ -30,6 +31,7 @@ class Status(IntEnum):
     NOT_FOUND = 5
     PERMISSION_DENIED = 7
     RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
     UNIMPLEMENTED = 12
     INTERNAL = 13
     UNAVAILABLE = 14
@@ -40,13 +42,14 @@ _OF = {
     TooLarge: Status.RESOURCE_EXHAUSTED, NotFound: Status.NOT_FOUND, Unauthenticated: Status.UNAUTHENTICATED,
     Denied: Status.PERMISSION_DENIED, Busy: Status.RESOURCE_EXHAUSTED, Unavailable: Status.UNAVAILABLE,
     Unsupported: Status.UNIMPLEMENTED, Invalid: Status.INVALID_ARGUMENT, Corrupt: Status.INTERNAL,
+    Conflict: Status.FAILED_PRECONDITION,
 }  # fmt: skip
 
 # The numbers of HTTP under which answers are counted (google.rpc.Code), so that both doors count alike.
 HTTP = {
     Status.OK: 200, Status.CANCELLED: 499, Status.INVALID_ARGUMENT: 400, Status.DEADLINE_EXCEEDED: 504, Status.NOT_FOUND: 404,
     Status.PERMISSION_DENIED: 403, Status.RESOURCE_EXHAUSTED: 429, Status.UNIMPLEMENTED: 501, Status.INTERNAL: 500,
-    Status.UNAVAILABLE: 503, Status.UNAUTHENTICATED: 401,
+    Status.FAILED_PRECONDITION: 409, Status.UNAVAILABLE: 503, Status.UNAUTHENTICATED: 401,
 }  # fmt: skip
 
 OK_LINE = wire.field(b"grpc-status", b"0")
