@@ -117,6 +117,7 @@ class Bench:
         plan = Plan(self.seconds, 1.0, connections=(64,), binary=False)
         raced, _ = self.us.round(plan, self.images, self.expected, settings, 2 * number + 1)
         self.raced.append(raced)
+        self.figures["raced"] = self.us.won()
         print(f"serving: leptonai, free race: {verdict.row([raced])}", file=sys.stderr, flush=True)
 
     def limits(self) -> None:

@@ -104,6 +104,26 @@ def memory(pids: Sequence[int]) -> tuple[float, float]:
     return rss / 1e6, pss / 1e6
 
 
+QUIET = 0.05  # of one core: a server and all that came from it do nothing else than wait
+
+
+def quiet(pid: int, seconds: float) -> bool:
+    """Wait until a server has begun: it and all that came from it take hardly any processor time. False: not in that time."""
+    until = time.perf_counter() + seconds
+    before: dict[int, float] = {}
+    while time.perf_counter() < until:
+        now: dict[int, float] = {}
+        for process in _family(pid):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                now[process.pid] = times.user + times.system
+        if before and sum(value - before.get(one, 0.0) for one, value in now.items()) < QUIET:
+            return True
+        before = now
+        time.sleep(1.0)
+    return False
+
+
 def _family(pid: int) -> list[psutil.Process]:
     with contextlib.suppress(psutil.NoSuchProcess):
         process = psutil.Process(pid)

@@ -30,8 +30,8 @@ def test_a_model_is_raced_once_and_the_winner_is_remembered(home: Path) -> None:
     races = Races(home, 1)
     try:
         assert races.known(model) is None
-        races.enter(model, files)
-        races.enter(model, files)
+        races.enter(model, lambda: files["model.onnx"])
+        races.enter(model, lambda: files["model.onnx"])
         until((home / "races.json").exists, 60)
         won = races.known(model)  # None: the plain runtime
     finally:
@@ -42,7 +42,7 @@ def test_a_model_is_raced_once_and_the_winner_is_remembered(home: Path) -> None:
     assert kept["chosen"]["runtime"] in ("onnx", "openvino")
     again = Races(home, 1)
     assert again.known(model) == won
-    again.enter(model, files)  # nothing is left to find out
+    again.enter(model, lambda: files["model.onnx"])  # nothing is left to find out
     again.close()
     assert again.found.empty()
 
@@ -50,7 +50,7 @@ def test_a_model_is_raced_once_and_the_winner_is_remembered(home: Path) -> None:
 def test_another_number_of_processes_is_another_race(home: Path) -> None:
     model, files = bundles.adder(1)
     races = Races(home, 1)
-    races.enter(model, files)
+    races.enter(model, lambda: files["model.onnx"])
     until((home / "races.json").exists, 60)
     races.close()
     other = Races(home, 2)
@@ -69,9 +69,9 @@ def test_a_file_that_cannot_be_read_costs_a_race_and_nothing_else(home: Path, ke
 def test_a_model_that_cannot_be_loaded_stays_where_it_is(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, _ = bundles.adder(1)
     races = Races(home, 1)
-    races.enter(model, {"model.onnx": b"nonsense"})
+    races.enter(model, lambda: b"nonsense")
     good, files = bundles.adder(2)
-    races.enter(good, files)
+    races.enter(good, lambda: files["model.onnx"])
     until((home / "races.json").exists, 60)
     races.close()
     assert "stays with the plain runtime" in caplog.text
@@ -81,7 +81,7 @@ def test_no_race_is_held_where_the_setting_says_so(home: Path, monkeypatch: pyte
     monkeypatch.setenv("LEPTONAI_RACE_SECONDS", "0")
     model, files = bundles.adder(1)
     races = Races(home, 1)
-    races.enter(model, files)
+    races.enter(model, lambda: files["model.onnx"])
     races.close()
     assert races.found.empty()
     assert not (home / "races.json").exists()
@@ -91,7 +91,7 @@ def test_a_race_that_is_under_way_ends_with_the_agent(home: Path, monkeypatch: p
     monkeypatch.setenv("LEPTONAI_RACE_SECONDS", "60")
     model, files = bundles.adder(1)
     races = Races(home, 1)
-    races.enter(model, files)
+    races.enter(model, lambda: files["model.onnx"])
     races.close()
     assert races.found.empty()
 

@@ -307,3 +307,20 @@ def test_what_won_a_race_computes_also_after_a_restart(tmp_path: Path) -> None:
         assert json.loads(races.read_text())[key]["chosen"]["threads"] == 2
     finally:
         home.stop()
+
+
+def test_what_was_not_raced_before_is_raced_after_a_restart(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home", LEPTONAI_RACE_SECONDS="0")
+    races = home.folder / "races.json"
+    try:
+        (one,) = home.keep(bundles.adder(1))
+        home.start()
+        home.deploy("sum", one)
+        home.settled("sum", "ready", one)
+        home.stop()
+        assert not races.exists()
+        home._environment["LEPTONAI_RACE_SECONDS"] = "0.05"
+        home.start()
+        until(races.exists)
+    finally:
+        home.stop()

@@ -45,6 +45,13 @@ class TestLocalExecutor(ExecutorContract):
         assert {"numpy", "pyarrow.parquet", "polars", "leptonai.data.spec"} <= set(facts[0]["modules"])
         assert facts[0]["numpy"] != facts[1]["numpy"], "each has a seed of its own"
 
+    def test_a_job_has_its_full_priority_though_the_libraries_were_loaded_at_a_low_one(
+        self, executor: Executor, start: Callable[..., Job]
+    ) -> None:
+        job = start(jobs.note)
+        assert self.end(executor, job) == Exit(0)
+        assert self.noted(job)["nice"] == os.getpriority(os.PRIO_PROCESS, 0)
+
 
 class own_executor:  # noqa: N801  # used like a function
     """An executor for one test, whose jobs can import from `tests`."""

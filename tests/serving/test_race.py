@@ -1,6 +1,8 @@
 """The race itself with made-up models whose speed is known, then with real ones."""
 
 import io
+import threading
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -127,6 +129,35 @@ def test_all_are_closed_when_it_is_interrupted(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(KeyboardInterrupt):
         run(models)
     assert [model.closed for model in models.values()] == [1, 1]
+
+
+class Wide:
+    """Takes what its neighbours take too, such as the memory's bandwidth: quicker alone than `Made`, and not in company."""
+
+    bandwidth = threading.Lock()
+
+    def predict(self, inputs: Mapping[str, Any], outputs: Sequence[str] = ()) -> dict[str, Any]:
+        with self.bandwidth:
+            time.sleep(0.002)
+        return {"prediction": inputs["x"].astype(np.float32)}
+
+    def close(self) -> None:
+        pass
+
+
+class Narrow(Wide):
+    def predict(self, inputs: Mapping[str, Any], outputs: Sequence[str] = ()) -> dict[str, Any]:
+        time.sleep(0.003)
+        return {"prediction": inputs["x"].astype(np.float32)}
+
+
+@pytest.mark.parametrize(("processes", "winner"), [(1, QUICK), (2, REFERENCE)])
+def test_what_is_quicker_alone_must_be_so_when_all_processes_compute(processes: int, winner: Variant) -> None:
+    made = {REFERENCE: Narrow, QUICK: Wide}
+    outcome = race(list(made), lambda variant: made[variant](), SIGNATURE, seconds=0.2, processes=processes)
+    assert outcome.chosen == winner
+    assert outcome.table[1].throughput > outcome.table[0].throughput
+    assert ("2 at once" in outcome.table[1].refused) == (processes == 2)
 
 
 def test_it_ends_in_time_whatever_the_models_cost(clock: None) -> None:

@@ -168,6 +168,7 @@ class Services:
             trouble = self._residence.trouble(id)  # no worker of it runs
             state = (ServiceState.STARTING, trouble) if trouble else rollout.state_of(desired.service)
             self._report(desired, *state)
+            self._residence.race(live)  # also what an agent found there that began with other settings or libraries
             return
         failure = self._failed.get(name)
         if failure is not None and (failure.model, failure.rev) == (id, desired.service.status.rev):

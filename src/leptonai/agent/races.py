@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from leptonai.core import settings
-from leptonai.core.errors import Corrupt
+from leptonai.core.errors import LeptonError
 from leptonai.core.nouns import Model
 from leptonai.core.ports import Variant
 from leptonai.serving import frames
@@ -55,7 +55,7 @@ class Races:
         self._precision = settings.get("precision") or "fp32"
         self._kept = _read(self._file)
         self._asked: set[str] = set()
-        self._queue: SimpleQueue[tuple[Model, Mapping[str, bytes]] | None] = SimpleQueue()
+        self._queue: SimpleQueue[tuple[Model, Callable[[], bytes]] | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = False
@@ -65,17 +65,17 @@ class Races:
         kept = self._kept.get(self._key(model))
         return None if kept is None else _unless_plain(Variant(**kept["chosen"]))
 
-    def wants(self, model: Model) -> bool:
-        """Say whether a model was not raced yet."""
-        return self._seconds > 0 and model.id not in self._asked and self._key(model) not in self._kept
+    def enter(self, model: Model, read: Callable[[], bytes]) -> None:
+        """Have a model raced, unless that was done or is not worth it. Returns at once, and costs little when called again.
 
-    def enter(self, model: Model, files: Mapping[str, bytes]) -> None:
-        """Have a model raced, unless that was done or is not worth it. `files`: its bundle; returns at once."""
-        data = files.get(_ONNX)
-        if data is None or len(data) > LARGEST or self._closed or not self.wants(model):
+        `read` gives its ONNX file when its turn comes; what it raises leaves the model with the plain runtime.
+        """
+        if self._seconds <= 0 or model.id in self._asked or _ONNX not in model.files or self._closed:
             return
         self._asked.add(model.id)
-        self._queue.put((model, files))
+        if self._key(model) in self._kept:
+            return
+        self._queue.put((model, read))
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="races", daemon=True)
             self._thread.start()
@@ -98,11 +98,14 @@ class Races:
 
     def _work(self) -> None:
         while (asked := self._queue.get()) is not None and not self._closed:
-            model, files = asked
-            del asked
+            model, read = asked
             try:
-                answer = self._race(model, files)
-            except (OSError, Corrupt) as error:
+                data = read()
+                if len(data) > LARGEST:
+                    continue
+                answer = self._race(model, {_ONNX: data})
+                del data
+            except (OSError, LeptonError) as error:
                 answer = {"op": "failed", "message": f"the race ended early: {error}"}
             if self._closed:
                 return

@@ -270,9 +270,9 @@ class Residence:
         return planes
 
     def race(self, model: Model) -> None:
-        """Find out, beside what goes on, what computes a version best."""
-        if _ONNX in model.files and self._races.wants(model):
-            self._races.enter(model, {_ONNX: self._blob(model.files[_ONNX])})
+        """Find out, beside what goes on, what computes a version best, when it is in memory and that is not known yet."""
+        if _ONNX in model.files and model.id in self._cache:
+            self._races.enter(model, lambda: self._blob(model.files[_ONNX]))
 
     def keep_up(self) -> None:
         """See to the processes of native models, take what won a race, and write down what is in memory."""

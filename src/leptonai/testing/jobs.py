@@ -22,6 +22,7 @@ def note(payload: dict[str, Any]) -> None:
         "folder": str(Path.cwd()),
         "payload": payload,
         "environment": {name: settings.variable(name) for name in payload.get("ask", ())},
+        "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "random": random.random(),  # noqa: S311  # to be compared, not to be secret
         "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
         "term": signal.getsignal(signal.SIGTERM) == signal.SIG_DFL,

@@ -3,7 +3,7 @@
     python -P -m leptonai.adapters.executors.forkserver SOCKET FLAVOUR
 
 It only imports, it never computes: a child forked from a process that has used torch, JAX or polars hangs on their locks and
-lost threads, one forked after mere imports works. It has one thread, and no work that a fork could interrupt. JSON lines go
+lost threads, one forked after mere imports works. When it forks it has one thread, and no work that a fork could interrupt. JSON lines go
 both ways over SOCKET, the number of an inherited descriptor; when the other end closes, however its process ended,
 every job is killed and the server ends.
 
@@ -20,10 +20,12 @@ import select
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +37,7 @@ from leptonai.core.nouns import Limits
 LOG = "output.log"
 _WATCH = 0.25  # seconds between two looks at jobs with a limit on memory or processor time
 _GLANCE = 2.0  # and at the others, to know who belongs to whom
+_NICE = 10  # while it loads: some seconds of one core, after each start of an agent
 _ENTRY = "leptonai.agent.once:main"  # what an agent starts: loaded ahead like the libraries
 
 
@@ -290,11 +293,23 @@ def _limit(job: Started, code: int, cpu_seconds: float) -> str | None:
     return None
 
 
+def _give_way() -> None:
+    """Have this thread take only the processor time that callers of Services leave. The jobs are forked from another one, which
+    keeps its priority: a thread, once it gave way, may not come back.
+    """
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
+def _load(flavour: str) -> None:
+    preload([*stages.FLAVOURS[flavour][0], *ours()])
+    plugins.load_ahead()
+
+
 def main(sock_number: int, flavour: str) -> None:
     """Load what the flavour needs, then serve."""
     gc.disable()
-    preload([*stages.FLAVOURS[flavour][0], *ours()])
-    plugins.load_ahead()
+    with ThreadPoolExecutor(1, "loading", initializer=_give_way) as pool:  # it is gone before anything is forked
+        pool.submit(_load, flavour).result()
     gc.collect()
     gc.freeze()  # or the first collection in a child would touch, and so copy, every page
     child.adopt_orphans()

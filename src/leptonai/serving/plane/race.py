@@ -1,7 +1,8 @@
 """Which runtime, precision and number of threads computes a model best here: measured when it is loaded, for a second.
 
 The reference is ONNX Runtime in fp32 with one thread. Whatever does not answer as it does takes no part; among the rest
-throughput in batches decides, as long as a single row does not wait for it.
+throughput in batches decides, as long as a single row does not wait for it; and what is quicker alone must be so too when all
+serving processes compute at once (`crowd`).
 """
 
 import math
@@ -18,6 +19,7 @@ from leptonai.core import plugins
 from leptonai.core.errors import Invalid, LeptonError, MissingExtra
 from leptonai.core.nouns import Signature
 from leptonai.core.ports import LoadedModel, Variant
+from leptonai.serving.plane import crowd
 from leptonai.serving.plane.agreement import Agreement, Tolerance
 from leptonai.serving.plane.samples import Sample, odd, plain, usual
 
@@ -27,6 +29,7 @@ BATCHES = 4
 LATENCY = 1.5  # times the best latency of a single row that the winner may have
 GAIN = 1.1  # times the throughput of the reference that another must reach: less is noise
 LATEST = 4.0  # times `seconds` after which no further entrant is tried
+COPIES = 512 * 2**20  # bytes that the copies of a model may have with which it is tried in company
 _BURST = 0.002  # seconds of calls between two looks at the clock
 
 Load = Callable[[Variant], LoadedModel]
@@ -38,6 +41,7 @@ class Entrant:
 
     variant: Variant
     seconds: dict[int, float] = field(default_factory=dict)  # of one call, by rows in the batch
+    company: float | None = None  # times the rows a second of the reference, when all processes compute at once
     difference: float = 0.0  # the largest to the reference, in any number of the outputs
     refused: str = ""
 
@@ -57,6 +61,7 @@ class Entrant:
             "name": self.variant.name,
             "ms_of_one_row": round(self.latency * 1e3, 4) if self.seconds else None,
             "rows_per_second": {rows: round(rows / seconds) for rows, seconds in self.seconds.items()},
+            "in_company": None if self.company is None else round(self.company, 2),
             "difference": self.difference if math.isfinite(self.difference) else None,
             "refused": self.refused or None,
         }
@@ -87,7 +92,10 @@ def pick(
         return runtime.load(files, variant.threads, precision=variant.precision, device=variant.device)
 
     variants = offered(signature, cores=cores, processes=processes, precision=precision)
-    return race(variants, load, signature, seconds=seconds, tolerance=Tolerance(reduced=precision == "auto"))
+    size = max(1, sum(map(len, files.values())))
+    together = max(1, min(processes, cores, COPIES // size))
+    tolerance = Tolerance(reduced=precision == "auto")
+    return race(variants, load, signature, seconds=seconds, tolerance=tolerance, processes=together)
 
 
 def offered(signature: Signature, *, cores: int, processes: int = 1, precision: str = "fp32") -> list[Variant]:
@@ -117,10 +125,11 @@ def race(
     *,
     seconds: float = 1.0,
     tolerance: Tolerance | None = None,
+    processes: int = 1,
 ) -> Outcome:
     """Load all variants, check the answers of each against the first one's, time those that agree, and keep the best.
 
-    Blocks; timing takes `seconds` (a model whose one round takes longer gets that round), and what is not checked
+    `processes`: how many compute at once. Blocks; timing takes `seconds` (a model whose one round takes longer gets that round), and what is not checked
     after four times as long takes no part. Raises what the first raises when it cannot be loaded or cannot compute.
     """
     tolerance = tolerance or Tolerance()
@@ -140,7 +149,7 @@ def race(
         running = [entrant for entrant in table if not entrant.refused]
         if len(running) > 1:
             _time([(entrant, models[entrant.variant]) for entrant in running], rule.usual, seconds)
-        chosen = choose(running).variant
+        chosen = _in_company(running, models, load, rule.usual, seconds, processes).variant
     except BaseException:
         _close(models)
         raise
@@ -243,6 +252,37 @@ def _time(running: Sequence[tuple[Entrant, LoadedModel]], sample: Sample, second
         turn += 1
     for (rows, who), times in found.items():
         running[who][0].seconds[rows] = sorted(times)[len(times) // 4]
+
+
+def _in_company(
+    running: list[Entrant],
+    models: Mapping[Variant, LoadedModel],
+    load: Load,
+    sample: Sample,
+    seconds: float,
+    processes: int,
+) -> Entrant:
+    """Return the best that is quicker than the reference also when so many compute at once; else the reference."""
+    reference = running[0]
+    while (best := choose(running)) is not reference and processes > 1:
+        copies: list[tuple[LoadedModel, LoadedModel]] = []
+        try:
+            for _ in range(processes - 1):
+                copies.append((load(reference.variant), load(best.variant)))
+            batches = {rows: _rows(sample, rows).inputs for rows in best.seconds if rows > 1}
+            plain = [models[reference.variant], *(copy for copy, _ in copies)]
+            other = [models[best.variant], *(copy for _, copy in copies)]
+            best.company = crowd.gain(plain, other, batches, seconds / 2)
+        finally:
+            for copy in (model for pair in copies for model in pair):
+                copy.close()
+        if best.company >= GAIN:
+            return best
+        best.refused = (
+            f"{processes} at once are {best.company:.2f} times as quick as the reference, which is not enough"
+        )
+        running.remove(best)
+    return best
 
 
 def _burst(model: LoadedModel, batch: Mapping[str, Any], calls: int) -> float:
