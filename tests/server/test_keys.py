@@ -17,7 +17,8 @@ from leptonai.core.errors import Conflict, Corrupt, Invalid, NotFound, Unauthent
 from leptonai.core.ids import new_id
 from leptonai.core.nouns import Blob
 from leptonai.core.ports import Catalog, DataKey
-from leptonai.server.keys import CatalogKeyring, KeyFile, new_token, parse_token
+from leptonai.server.keyfile import KeyFile
+from leptonai.server.keys import CatalogKeyring, new_token, parse_token
 
 KEYFILE = KeyFile(bytes(32))
 KEY = DataKey("uid_1", bytes(range(32)))
@@ -87,12 +88,14 @@ def test_a_wrapped_key_is_bound_to_its_identity_and_key_file() -> None:
     wrapped = KEYFILE.wrap(KEY)
     assert wrapped != KEYFILE.wrap(KEY)
     assert KEYFILE.unwrap("uid_1", wrapped) == KEY
-    raw = bytearray(base64.b64decode(wrapped))
+    name, _, body = wrapped.rpartition(".")
+    raw = bytearray(base64.b64decode(body))
     raw[20] ^= 1
     for keyfile, uid, text in (
         (KEYFILE, "uid_2", wrapped),
         (KeyFile(b"x" * 32), "uid_1", wrapped),
-        (KEYFILE, "uid_1", base64.b64encode(raw).decode()),
+        (KEYFILE, "uid_1", f"{name}.{base64.b64encode(raw).decode()}"),
+        (KEYFILE, "uid_1", f"k000000000000.{body}"),
         (KEYFILE, "uid_1", wrapped[:8]),
         (KEYFILE, "uid_1", "not base64!"),
         (KEYFILE, "uid_1", ""),

@@ -87,3 +87,28 @@ def delete(
         return
     client.current().http.call("DELETE", f"/keys/{name}")
     show.note(f"key {name} is revoked")
+
+
+@app.command("rotate")
+def rotate(dry_run: DryRun = False, as_: Output = "table") -> None:
+    """Make a new key-encryption key, and wrap every data key with it. No data is written again, and all of it stays readable.
+
+    Back up the key file of the server's home folder afterwards: the one before opens nothing any more.
+    """
+    if dry_run:
+        output.would(as_, "make a new key-encryption key and wrap every data key with it")
+        return
+    import time
+
+    from leptonai.sdk import client, show
+
+    http, begin, renewed = client.current().http, True, 0
+    while True:
+        found = http.call("POST", "/keys/rotation", json={"begin": begin})
+        begin, renewed = False, renewed + found["renewed"]
+        if found["done"]:
+            break
+        time.sleep(0.2)
+    facts = {"key": found["key"], "renewed": renewed}
+    output.emit(as_, facts, lambda: show.facts_table({"key": found["key"]}, title="Rotated"))
+    show.note("the old key is forgotten: back up kek.key of the server's home folder, apart from the blobs")

@@ -7,7 +7,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 from leptonai.core.errors import MissingExtra, Unsupported
-from leptonai.core.ports import Catalog, Executor, Framework, Keyring, Runtime, Store, TextRuntime
+from leptonai.core.ports import Catalog, Executor, Framework, KeyLock, Keyring, Runtime, Store, TextRuntime
 
 _EXTRA = {
     "s3": "s3",
@@ -63,6 +63,12 @@ def store(url: str) -> Store:
 def sealed(inner: Store, keyring: Keyring) -> Store:
     """Wrap a store so that everything is encrypted before it leaves this process."""
     return cast(Store, _load("stores", "sealed")(inner, keyring))
+
+
+def lock(given: str) -> KeyLock:
+    """Make what locks the key file: its name, and what it needs after a colon, such as ``passphrase:/run/secrets/lepton``."""
+    name, _, rest = given.partition(":")
+    return cast(KeyLock, _load("locks", name)(rest))
 
 
 def executor(name: str = "local") -> Executor:

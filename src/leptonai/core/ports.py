@@ -115,6 +115,20 @@ class Keyring(Protocol):
         """Return the key of a blob. Raises `NotFound` or `Denied`."""
 
 
+class KeyLock(Protocol):
+    """What a server's key file is locked with: a passphrase, or a key-management service that never shows its own key.
+
+    Made with what follows its name in the setting `key_lock`, such as ``projects/x/keys/y`` of ``mykms:projects/x/keys/y``, or
+    with "" where only the file says what it is locked with.
+    """
+
+    def lock(self, secret: bytes) -> dict[str, Any]:
+        """Return small JSON facts from which `open` makes the secret again, and nobody else. Raises `Invalid`, `Unavailable`."""
+
+    def open(self, locked: Mapping[str, Any]) -> bytes:
+        """Return the secret. Raises `Denied`, `Invalid`, `Unavailable`."""
+
+
 @dataclass(frozen=True)
 class Job:
     """What an Executor starts: `entry` ("module:function") is called with `payload` in a process of its own."""

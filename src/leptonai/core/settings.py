@@ -30,6 +30,8 @@ SETTINGS: dict[str, Setting] = {
         Setting("home", "LEPTONAI_HOME", "~/.leptonai", "folder of the server on this machine: records, blobs, keys, logs"),
         Setting("database_url", "LEPTONAI_DATABASE_URL", None, "where records are kept; default: SQLite in the home folder"),
         Setting("store_url", "LEPTONAI_STORE_URL", None, "where blobs are kept (folder, s3://bucket/prefix); default: in the home folder"),
+        Setting("key_lock", "LEPTONAI_KEY_LOCK", None, "what the server's key file is locked with: 'passphrase:FILE', a plug-in's name such as 'mykms:KEY', or 'none'; default: as it is"),
+        Setting("passphrase", "LEPTONAI_PASSPHRASE", None, "passphrase of the key file, where no file holds it"),
         Setting("workers", "LEPTONAI_WORKERS", "2", "how many Runs an agent works on at once"),
         Setting("lease_seconds", "LEPTONAI_LEASE_SECONDS", "30", "how long a Run stays with an agent that is not heard of"),
         Setting("planes", "LEPTONAI_PLANES", str(min(8, len(os.sched_getaffinity(0)))), "how many serving processes answer on the one port of a Site; each holds all models"),

@@ -27,6 +27,7 @@ from leptonai.server.scopes import PUBLIC
 
 _EXPIRE_SECONDS = 1.0
 _FORGET_TURNS = 3600
+_ROTATE_SECONDS = 0.5  # of each turn, while a rotation is under way
 _THREADS = 24  # for catalog and store calls; as many as the catalog has connections
 
 
@@ -78,12 +79,13 @@ def make_app(context: Context, routes: Sequence[Route] | None = None) -> ASGIApp
 
 
 async def _tidy(context: Context) -> None:
-    """End, once a second, the Runs that nobody else will end; now and then, forget receipts that nobody asks for again."""
+    """End, once a second, the Runs that nobody else will end; go on with a rotation of keys; now and then, sweep."""
     turn = 0
     while not context.wakes.closed:
         try:
             for id in await run_sync(context.queue.expire):
                 context.wakes.notify(f"run:{id}")
+            await run_sync(context.rotator.go_on, _ROTATE_SECONDS)
             if turn % _FORGET_TURNS == 60:
                 await run_sync(forget_old, context.catalog)
                 await run_sync(sweep, context)

@@ -4,14 +4,16 @@ import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leptonai.core import plugins
-from leptonai.core.errors import Conflict
+from leptonai.core import plugins, settings
+from leptonai.core.errors import Conflict, NotFound
 from leptonai.core.nouns import Blob, Service, ServiceStatus, Site
 from leptonai.core.ports import Catalog, Store
 from leptonai.core.states import ServiceState
 from leptonai.runs.queue import Queue
+from leptonai.server import rotation
 from leptonai.server.callers import Callers
-from leptonai.server.keys import CatalogKeyring, KeyFile, new_token
+from leptonai.server.keyfile import KeyFile
+from leptonai.server.keys import CatalogKeyring, new_token
 from leptonai.server.stream import Wakes
 from leptonai.server.uploads import Uploads
 
@@ -31,9 +33,11 @@ class Context:
     agent_token: str = field(default_factory=lambda: new_token("agent").text)  # of the agent of Site home
     hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
     callers: Callers = field(init=False)
+    rotator: rotation.Rotator = field(init=False)
 
     def __post_init__(self) -> None:
         self.callers = Callers(self.catalog, self.wakes, self.local_token)
+        self.rotator = rotation.Rotator(self.catalog, self.keyfile)
 
     def sealed(self, owner: str) -> Store:
         """Return the store as `owner` uses it: everything encrypted, keys kept in the catalog."""
@@ -66,9 +70,12 @@ def open_context(home: Path, database_url: str | None, store_url: str | None, le
         catalog=catalog,
         raw=plugins.store(url),
         store_url=url,
-        keyfile=KeyFile.open(home / "kek.key", create=not used),
+        keyfile=KeyFile.open(home / "kek.key", create=not used, lock=settings.get("key_lock") or ""),
         queue=Queue(catalog, lease_seconds=lease_seconds),
     )
+    if not rotation.follow(catalog, context.keyfile):
+        context.close()
+        raise NotFound(rotation.behind(context.keyfile))
     if not catalog.find(Site, {"name": "home"}, limit=1):
         with contextlib.suppress(Conflict):  # another server on the same database was faster
             catalog.add(Site.new(name="home"))

@@ -13,6 +13,7 @@ from leptonai.core.errors import Conflict, Denied, FieldError, Invalid, NotFound
 from leptonai.core.nouns import Audit, Frozen, Key, Name, Record, utcnow
 from leptonai.core.ports import DataKey
 from leptonai.core.stages import Changes
+from leptonai.server import rotation
 from leptonai.server.auth import Caller, make_key
 from leptonai.server.context import Context
 from leptonai.server.receipts import Make, Receipts
@@ -22,6 +23,7 @@ from leptonai.server.wire import Json, dump, encode, matched, page
 from leptonai.server.writing import write
 
 routes = Routes()
+_ROTATE_SECONDS = 2.0  # of one call
 _TAKEN = re.compile(r"local|[a-z]+_[0-9a-z]{26}")  # who else owns blobs: this machine's programs, and Runs by their ids
 
 
@@ -31,6 +33,12 @@ class NewKey(Frozen):
     name: Name
     scopes: Annotated[tuple[str, ...], Field(min_length=1, max_length=50)]
     expires: datetime | None = None
+
+
+class Rotation(Frozen):
+    """A rotation that is asked for."""
+
+    begin: bool = True
 
 
 @routes.route("POST", "/keys", "key:write")
@@ -107,6 +115,15 @@ def revoke_key(name: str, request: Request, here: Here, who: Who) -> Response:
     write(here, verb, Audit.new(name="key.revoke", subject=name, by=who.name))
     here.callers.changed()
     return Response(status_code=204)
+
+
+@routes.route("POST", "/keys/rotation", "key:write")
+def rotate(body: Rotation, here: Here, who: Who) -> Response:
+    """Rotate the key-encryption key: begin, or go on; again with begin = false, until it is done."""
+    if body.begin:
+        rotation.begin(here.catalog, here.keyfile, who.name)
+    found = here.rotator.go_on(_ROTATE_SECONDS)
+    return Json({"key": found.key, "renewed": found.renewed, "done": found.done})
 
 
 @routes.route("GET", "/audit", "audit:read")

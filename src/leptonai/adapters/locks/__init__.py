@@ -1,0 +1,1 @@
+"""What a server's key file can be locked with (`core.ports.KeyLock`)."""
