@@ -23,7 +23,7 @@ PLACES = {
     "sqlite3": (),
     "psycopg": ("adapters/catalog/",),
     "obstore": ("adapters/stores/",),
-    "cryptography": ("adapters/stores/", "server/keys.py"),
+    "cryptography": ("adapters/stores/", "adapters/locks/", "server/keyfile.py", "server/shredding.py"),
     "torch": ("adapters/frameworks/", "training/defaults.py", "cli/demo.py"),
     "keras": ("adapters/frameworks/", "sdk/layers.py"),
     "tensorflow": ("adapters/frameworks/",),
