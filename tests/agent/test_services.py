@@ -15,6 +15,9 @@ from tests.support.site import Home, alive, until
 
 from leptonai.core import settings
 from leptonai.core.nouns import Model
+from leptonai.core.nouns import Service as Record
+from leptonai.sdk.client import Client
+from leptonai.sdk.services import Service
 
 
 def predict(home: Home, name: str, *rows: dict[str, Any]) -> httpx.Response:
@@ -170,6 +173,29 @@ def test_a_restart_while_the_wanted_version_is_bad(home: Home) -> None:
     home.start()
     until(lambda: _version(home, url) == 1 or _version(home, home.status("sum")["url"] or url) == 1)
     home.settled("sum", "failed", one)
+
+
+def test_a_version_that_was_turned_back_leaves_no_trace_when_the_good_one_is_deployed_again(home: Home) -> None:
+    good, bad = home.keep(bundles.adder(1), bundles.broken(2, "cut"))
+    home.start()
+    home.deploy("sum", good)
+    home.settled("sum", "ready", good)
+    home.deploy("sum", bad)
+    assert "model.onnx cannot be loaded" in home.settled("sum", "failed", good)["message"]
+    home.stop(kill=True)
+    home.start()
+    home.settled("sum", "failed", good)  # still true, and still it answers; who waits for it does not wait longer
+    with Client(home.http.base_url, home.bearer["authorization"].split()[1]) as client:
+        record = Record.model_validate(client.http.call("GET", "/services/sum"))
+        Service(record, client).wait_ready(5.0)
+    assert predict(home, "sum", {"x": 1}).json()["version"] == 1
+    home.deploy("sum", good, strategy="now")
+    assert home.settled("sum", "ready", good)["message"] == ""
+    story = home.http.call("GET", "/services/sum")["rollout"]["story"]
+    assert story[-1]["text"].endswith("deployed adder/1, which answers already")
+    home.stop(kill=True)
+    home.start()
+    home.settled("sum", "ready", good)
 
 
 def test_nothing_of_a_model_is_in_a_file_or_an_environment(home: Home) -> None:

@@ -222,6 +222,41 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     await batcher.close()
 
 
+async def test_what_a_few_rows_cost_turns_nobody_away_who_comes_behind_many() -> None:
+    """After a start eight rows were seen, which took long since the machine was busy; a hundred thousand rows take 50 ms."""
+
+    def quick(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        time.sleep(0.5e-6 * len(inputs["x"]))
+        return {"y": inputs["x"]}
+
+    batcher = Batcher("m", quick, cost=Cost(8, 0.002))
+    many = put(batcher, {"x": np.zeros(100_000)}, 100_000)
+    few = [put(batcher, x(float(i)), 1) for i in range(10)]
+    await asyncio.gather(many.future, *(item.future for item in few))
+    for _ in range(60):  # the large one is forgotten
+        await put(batcher, x(1.0), 1).future
+    many = put(batcher, {"x": np.zeros(100_000)}, 100_000)
+    few = [put(batcher, x(float(i)), 1) for i in range(10)]
+    await asyncio.gather(many.future, *(item.future for item in few))
+    await batcher.close()
+
+
+async def test_what_was_learnt_while_the_machine_paused_does_not_turn_callers_away_for_ever() -> None:
+    batcher = Batcher("m", Model(), cost=Cost(1, 30.0))
+    assert (await put(batcher, x(1.0), 1, seconds=1.0).future)["y"].tolist() == [2.0]
+    for _ in range(3):  # what was computed is remembered, and the next ones are let in at once
+        assert (await put(batcher, x(1.0), 1, seconds=29.0).future)["y"].tolist() == [2.0]
+    await batcher.close()
+
+
+def test_a_line_through_a_few_rows_is_not_believed_far_beyond_them() -> None:
+    cost = Cost(8, 0.01)
+    assert cost.at_least(100) == cost.of(100)
+    assert cost.at_least(100_000) < 0.5 < cost.of(100_000)
+    cost.learn(100_000, 3.0)
+    assert cost.at_least(100_000) == cost.of(100_000) == pytest.approx(3.0, rel=0.1)
+
+
 async def test_who_set_no_deadline_does_not_wait_long_behind_others() -> None:
     model = Model()
     model.gate.clear()

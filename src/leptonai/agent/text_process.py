@@ -18,8 +18,8 @@ from leptonai.core import settings
 from leptonai.core.errors import Corrupt, Invalid, LeptonError, from_dict
 from leptonai.core.nouns import Model
 from leptonai.core.ports import Executor, Job, Store
-from leptonai.serving import frames
-from leptonai.serving.text.sockets import connect
+from leptonai.serving import frames, pulse
+from leptonai.serving.sockets import connect
 from leptonai.serving.text.worker import ANSWER, LOAD
 
 START_SECONDS = 300.0
@@ -39,6 +39,8 @@ class TextProcess:
         self._executor = executor
         self._folder = folder
         self._job = ""
+        self._ended = ""  # the job that was ended because it hung
+        self._silence = settings.number("text_silence")
         self._failures = 0
         self._retry_at = 0.0
         self._files: dict[str, int] = {}
@@ -52,7 +54,7 @@ class TextProcess:
     def start(self) -> None:
         """Start it and return when the model is loaded. Raises `Invalid` with the reason why it cannot be."""
         self._folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        for name in (LOAD, ANSWER):
+        for name in (LOAD, ANSWER, pulse.NAME):
             (self._folder / name).unlink(missing_ok=True)
         self._job = f"text-{self.model.id}-{next(_number)}"
         self._executor.start(Job(self._job, "leptonai.serving.text.worker:main", {}, self._folder))
@@ -87,8 +89,11 @@ class TextProcess:
         return "the process of the model died; it is being started again"
 
     def keep_up(self) -> None:
-        """Start another process when the last one died; one that cannot be started is tried again ever more slowly."""
-        if self._executor.poll(self._job) is None or time.monotonic() < self._retry_at:
+        """Start another process when the last one died, or hangs; one that cannot be started is tried again ever more slowly."""
+        if self._executor.poll(self._job) is None:
+            self._end_if_silent()
+            return
+        if time.monotonic() < self._retry_at:
             return
         _log.warning("the process of model %s died; it is started again", self.model.id)
         try:
@@ -98,6 +103,17 @@ class TextProcess:
             self._failures += 1
             self._retry_at = time.monotonic() + min(2.0**self._failures, 60.0)
             _log.error("model %s: %s", self.model.id, error.message)
+
+    def _end_if_silent(self) -> None:
+        """End a process that computes requests and gives nothing of any of them: it hangs inside a library."""
+        found = pulse.read(self._folder)
+        if not self._silence or found is None or not found.since or self._job == self._ended:
+            return
+        if time.monotonic() - found.since > self._silence:
+            said = "nothing came from the process of model %s for %g s, with %d requests under way: it is ended"
+            _log.error(said, self.model.id, self._silence, found.waiting)
+            self._ended = self._job
+            self._executor.stop(self._job, 0.0)
 
     def close(self) -> None:
         """End it, free its files and remove its folder."""

@@ -49,6 +49,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("race_seconds", "LEPTONAI_RACE_SECONDS", "1", "how long runtimes race for a new model, in the background; 0: the plain one computes"),
         Setting("origins", "LEPTONAI_ORIGINS", None, "origins of web pages that may call Services, such as 'https://ward.example', with commas between; default: none"),
         Setting("chats", "LEPTONAI_CHATS", "8", "how many chats a model of text goes on with at once; four times as many wait"),
+        Setting("text_silence", "LEPTONAI_TEXT_SILENCE", "120", "seconds without a token of any chat that is being answered, after which the process of a model of text is replaced; 0: never"),
         Setting("context", "LEPTONAI_CONTEXT", "2048", "tokens that one chat may have, prompt and answer, where the model can; each takes memory"),
     )
 }  # fmt: skip

@@ -147,10 +147,10 @@ class Service(Rolling, Keeping):
         with show.Progress(f"deploy {self.name}") as bar:
             while True:
                 status = self.status
-                if status.state is ServiceState.READY and wanted in status.live:
+                # One that failed, and has what is asked for, answers with it: a newer version was turned back before.
+                if status.state in (ServiceState.READY, ServiceState.FAILED) and wanted in status.live:
                     return self
-                failed = status.state is ServiceState.FAILED and wanted not in status.live
-                if failed and status.rev >= self._since:
+                if status.state is ServiceState.FAILED and status.rev >= self._since:
                     raise Unavailable(f"service {self.name}: {status.message or 'the model could not be loaded'}")
                 if time.monotonic() > until:
                     raise Busy(f"service {self.name} was not ready after {show.span(timeout)}: {self._why()}")

@@ -107,9 +107,14 @@ def settled(service: Service, move: Move, now: datetime | None = None) -> Servic
     if move.text:
         words = {"promote": "promoted", "rollback": "rolled back"}
         decision = Decision(time=now, what=words.get(move.what, move.what), text=move.text, figures=move.figures)
-        story = (*rollout.story, decision)
-        change["story"] = story if len(story) <= FIRST + LAST else (*story[:FIRST], *story[-LAST:])
+        change["story"] = told(rollout.story, decision)
     return service.model_copy(update={"variants": variants, "rollout": rollout.model_copy(update=change), **more})
+
+
+def told(story: tuple[Decision, ...], decision: Decision) -> tuple[Decision, ...]:
+    """Return a story with one more decision; of a long one the middle is left out."""
+    longer = (*story, decision)
+    return longer if len(longer) <= FIRST + LAST else (*longer[:FIRST], *longer[-LAST:])
 
 
 def remembered(service: Service, before: str | None) -> tuple[str, ...]:

@@ -254,4 +254,8 @@ def _now(service: Service, model: Model, desk: Desk, word: str = "deployed") -> 
             by=desk.by,
             story=(Decision(what="began", text=text),),
         )
+    elif service.rollout is not None:  # what became of the last one is over: what is asked for now is what answers
+        text = f"{desk.by} {word} {_say(model)}, which answers already"
+        told = Decision(what="deployed", text=text, figures={"by": desk.by})
+        fields["rollout"] = service.rollout.model_copy(update={"story": rollout.told(service.rollout.story, told)})
     return service.model_copy(update=fields)

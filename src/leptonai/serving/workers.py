@@ -11,10 +11,7 @@
 """
 
 import contextlib
-import os
-import socket
 from pathlib import Path
-from typing import Any
 
 from pydantic import Field
 
@@ -55,36 +52,3 @@ def why(folder: Path) -> str:
     with contextlib.suppress(OSError, UnicodeDecodeError):
         return (folder / WHY).read_text("utf-8")[:500]
     return ""
-
-
-def connect(path: Path, *, blocking: bool = True) -> socket.socket:
-    """Connect to a Unix socket whose path may be longer than the 107 bytes that an address holds. Raises `OSError`."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.setblocking(blocking)
-            connection.connect(f"/proc/self/fd/{folder}/{path.name}")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-    finally:
-        os.close(folder)
-
-
-@contextlib.contextmanager
-def listening(name: str) -> Any:
-    """Listen on a socket in the working folder; its short relative name fits an address wherever the folder is."""
-    Path(name).unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
-        mask = os.umask(0o177)
-        try:
-            made.bind(name)
-        finally:
-            os.umask(mask)
-        made.listen(64)
-        try:
-            yield made
-        finally:
-            Path(name).unlink(missing_ok=True)

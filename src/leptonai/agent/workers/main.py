@@ -20,7 +20,8 @@ from leptonai.core.errors import Corrupt, LeptonError
 from leptonai.core.nouns import Model
 from leptonai.serving import arrays, frames, sealed
 from leptonai.serving.pulse import Pulse
-from leptonai.serving.workers import ANSWER, LOAD, STREAM, Work, listening
+from leptonai.serving.sockets import listening
+from leptonai.serving.workers import ANSWER, LOAD, STREAM, Work
 
 BEAT_SECONDS = 1.0
 PEER_SECONDS = 30.0  # for a plane to go on in the middle of a message

@@ -13,7 +13,8 @@ from leptonai.core.errors import Invalid, LeptonError, Unavailable, from_dict
 from leptonai.core.nouns import Limits, Model
 from leptonai.core.ports import Executor, Exit, Job
 from leptonai.serving import frames, pulse
-from leptonai.serving.workers import ANSWER, LOAD, STREAM, Work, connect
+from leptonai.serving.sockets import connect
+from leptonai.serving.workers import ANSWER, LOAD, STREAM, Work
 
 LOOK_SECONDS = 0.25
 END_SECONDS = 3.0  # for the executor to say how a worker ended

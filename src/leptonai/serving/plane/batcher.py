@@ -8,6 +8,7 @@ was learnt, is turned away at once.
 """
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,9 @@ from leptonai.serving.plane.outputs import Batch, Part
 HOLD_SECONDS = 0.004  # what a batch may take on the event loop, where it holds up reading and writing
 WAIT_SECONDS = 2.0  # that a request without a deadline of its own may take with what waits before it …
 WAIT_TIMES = 4  # … or so many times what it takes alone, whichever is more
+TRY_SECONDS = 1.0  # between two requests that are let in although what was learnt says that they will be late
 _MEMORY = 0.9  # the share of what was learnt that stays when a batch more is seen
+_FAR = 16  # times the rows of the batches of late (root of their mean square): what was learnt of them is good so far
 _SWEEPS = 20  # how often deadlines are looked at, within the time that a request has by default
 
 Compute = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -42,6 +45,14 @@ class Cost:
     def of(self, rows: int) -> float:
         """Return the seconds that a batch of so many rows takes."""
         return self.fixed + self.each * rows
+
+    def at_least(self, rows: int) -> float:
+        """Return the seconds that so many rows take by what was seen: rows far beyond all batches of late cost nothing here.
+
+        A line through batches of a few rows says little of a hundred thousand: what it said would turn callers away.
+        """
+        w, _, _, squares, _ = self._sums
+        return self.of(min(rows, round(_FAR * math.sqrt(squares / w))))
 
     def rows_within(self, seconds: float) -> int:
         """Return how many rows can be computed in that time; at least one."""
@@ -105,6 +116,7 @@ class Batcher:
         self._arrived: list[Item] = []  # in this turn of the loop
         self._threaded = 0  # items that the thread has
         self._rows = 0  # of all that is at hand
+        self._tried = -TRY_SECONDS
         self._pending: set[Item] = set()
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
         self._loop = asyncio.get_running_loop()
@@ -131,11 +143,11 @@ class Batcher:
             )
         allowed = self._seconds if seconds is None else min(seconds, self._seconds)
         if self._cost is not None:
-            ahead = self._cost.each * (self._rows + rows) + self._cost.fixed
+            ahead = self._cost.at_least(self._rows + rows)
             most = allowed
             if seconds is None and ahead > WAIT_SECONDS:  # who set no deadline does not want to wait for ever either
                 most = min(allowed, max(WAIT_SECONDS, WAIT_TIMES * self._cost.of(rows)))
-            if ahead > most:
+            if ahead > most and not self._tries():
                 raise Busy(
                     f"{self._name} needs about {ahead:.3g} s for what waits before this request, which has {most:g} s: "
                     "try again",
@@ -152,6 +164,15 @@ class Batcher:
             self._loop.call_soon(self._dispatch)
         self._arrived.append(item)
         return item
+
+    def _tries(self) -> bool:
+        """Whether a request is let in that seems to be late: one a second while nothing is at hand. What was learnt may have been
+        seen on a machine that paused, and only what is computed teaches better.
+        """
+        if self.depth or (now := time.perf_counter()) < self._tried + TRY_SECONDS:
+            return False
+        self._tried = now
+        return True
 
     def _dispatch(self) -> None:
         """Compute what arrived in this turn here, as long as that is quick; give the rest to the thread."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from leptonai.core.errors import Corrupt
 from leptonai.serving import frames
-from leptonai.serving.workers import connect
+from leptonai.serving.sockets import connect
 
 MOST_BYTES = 512 * 2**20  # of one message of a worker
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.25  # before it is tried again to connect

@@ -10,7 +10,8 @@ from leptonai.serving import arrays, frames
 from leptonai.serving.plane.batcher import Cost
 from leptonai.serving.plane.pieces import Piecework
 from leptonai.serving.plane.workers import Workers
-from leptonai.serving.workers import ANSWER, Work, connect, slot
+from leptonai.serving.sockets import connect
+from leptonai.serving.workers import ANSWER, Work, slot
 
 FIRST_SECONDS = 120.0  # for a batch while it is warmed
 

@@ -18,7 +18,7 @@ from leptonai.core.nouns import Model
 from leptonai.serving import frames
 from leptonai.serving.plane.batcher import Cost
 from leptonai.serving.plane.replica import Replica
-from leptonai.serving.text.sockets import connect
+from leptonai.serving.sockets import connect
 
 WAIT_SECONDS = 20.0  # for a process to take the place of one that died
 TRIES = 3

@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,10 @@ from leptonai.core import plugins
 from leptonai.core.errors import Busy, Corrupt, Invalid, LeptonError, Unavailable
 from leptonai.core.ports import LoadedText
 from leptonai.serving import frames
+from leptonai.serving.pulse import Pulse
+from leptonai.serving.sockets import listening
+from leptonai.serving.text.beat import Beat
 from leptonai.serving.text.kinds import RUNTIMES
-from leptonai.serving.text.sockets import listening
 
 LOAD = "load.sock"
 ANSWER = "answer.sock"
@@ -45,7 +47,7 @@ def main(payload: dict[str, Any]) -> None:  # noqa: ARG001 - what an executor gi
             return
         with listening(ANSWER) as second:
             frames.send(giver, {"op": "loaded", "facts": dict(loaded.facts)})
-            desk = Desk(loaded, int(frame.header["waiting"]))
+            desk = Desk(loaded, int(frame.header["waiting"]), Beat(Pulse(Path())))
             while True:
                 threading.Thread(target=Line(second.accept()[0], desk).run, daemon=True).start()
 
@@ -77,13 +79,22 @@ class Asking:
         """Whether its time is over."""
         return time.monotonic() > self.until
 
-    def answer(self, loaded: LoadedText) -> None:
-        """Compute it, and say how that ended."""
+    def answer(self, loaded: LoadedText, came: Callable[[], None]) -> None:
+        """Compute it, and say how that ended; `came` is called at each piece."""
         if self.cancelled:
             return
+
+        def piece(said: Mapping[str, Any], data: bytes) -> bool:
+            came()
+            return (
+                not self.cancelled
+                and not self.late
+                and self.line.send({"op": "piece", "id": self.id, "said": said}, data)
+            )
+
         try:
             if not self.late:
-                loaded.answer(self.asked, self._piece)
+                loaded.answer(self.asked, piece)
             if self.late:
                 raise Unavailable(f"the request took longer than its {self.seconds:g} s", limit="deadline")
             self.line.send({"op": "done", "id": self.id})
@@ -92,17 +103,13 @@ class Asking:
                 traceback.print_exc()
             self.line.send({"op": "failed", "id": self.id, "error": told(error)})
 
-    def _piece(self, said: Mapping[str, Any], data: bytes) -> bool:
-        if self.cancelled or self.late:
-            return False
-        return self.line.send({"op": "piece", "id": self.id, "said": said}, data)
-
 
 class Desk:
     """Where requests of all planes wait for one of the model's slots."""
 
-    def __init__(self, loaded: LoadedText, waiting: int):
+    def __init__(self, loaded: LoadedText, waiting: int, beat: Beat):
         self._loaded = loaded
+        self._beat = beat
         self._most = loaded.slots + waiting
         self._inside = 0
         self._lock = threading.Lock()
@@ -121,9 +128,11 @@ class Desk:
     def _run(self) -> None:
         while True:
             asking = self._queue.get()
+            self._beat.begins()
             try:
-                asking.answer(self._loaded)
+                asking.answer(self._loaded, self._beat.came)
             finally:
+                self._beat.ends()
                 with self._lock:
                     self._inside -= 1
 
