@@ -12,8 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.support.predictors import Pool, Shop, Teller, packed, shop
+from tests.support.predictors import Mute, Pool, Shop, Teller, packed, shop
 from tests.support.site import until
+
+from leptonai.serving.table import Line, Share
 
 
 @pytest.fixture
@@ -137,3 +139,26 @@ def test_a_generator_waits_for_a_client_who_reads_slowly(telling: tuple[Shop, Po
         while b"event: end" not in data[-100:]:
             data = data[-100:] + client.recv(1 << 20)
     until(lambda: notes.read_text() == "closed\n")
+
+
+def test_a_canary_is_judged_by_its_pieces_and_what_it_cannot_begin_the_stable_version_tells(
+    telling: tuple[Shop, Pool, Path],
+) -> None:
+    made, pool, _ = telling
+    other = made.serve(packed(Mute, "mute"))
+    shares = (Share("stable", pool.model.id, 50), Share("canary", other.model.id, 50))
+    made.plane.process.route([Line("tale", shares, public=True, salt="r")])
+    for _ in range(20):
+        status, found, whole = events(made, "once more")
+        assert (status, whole, [data.get("word") for _, data in found[:-1]]) == (200, True, ["<once", "<more"])
+    broken = [events(made, "too late") for _ in range(20)]  # it began, so nobody else can go on
+    assert {whole for _, _, whole in broken} == {True, False}
+
+    def counted() -> bool:
+        seen: dict[str, int] = {}
+        for line in made.plane.client.get("/metrics").text.splitlines():
+            if line.startswith("leptonai_inference_requests_total") and 'variant="canary"' in line:
+                seen[line.partition('code="')[2][:3]] = int(line.split()[-1])
+        return sum(seen.values()) >= 4 and not seen.get("200")
+
+    until(counted)

@@ -75,6 +75,17 @@ class Teller(Predictor):
                 file.write("closed\n")
 
 
+class Mute(Predictor):
+    """Would tell a story too, and cannot."""
+
+    inputs: ClassVar = {"text": str, "pause": float}
+
+    def stream(self, row: dict[str, Any]) -> Iterator[Any]:
+        if "late" in row["text"]:
+            yield {"word": "mute"}
+        raise ValueError("a secret in the words of the error")
+
+
 def packed(made: object, name: str, files: dict[str, bytes] | None = None, **work: Any) -> Bundle:
     """Return a version of a class, as publishing makes it."""
     options = work.pop("options", {})

@@ -22,6 +22,7 @@ from leptonai.serving.plane.pieces import Ticket
 from leptonai.serving.plane.problems import failed
 from leptonai.serving.plane.readers import rows
 from leptonai.serving.plane.router import Route
+from leptonai.serving.plane.split import Taker
 from leptonai.serving.plane.stream import Stream
 from leptonai.serving.plane.waiting import Absent
 
@@ -34,7 +35,8 @@ HEAD = b"content-type: text/event-stream\r\ncache-control: no-store\r\nx-accel-b
 class Events:
     """One answer on its way from a worker to a client, at the pace of the client."""
 
-    def __init__(self, call: Call, route: Route, access: "AccessLog | None"):
+    def __init__(self, call: Call, route: Route, front: Taker, access: "AccessLog | None"):
+        self._front = front
         self._access = access
         self._call = call
         self._route = route
@@ -72,6 +74,10 @@ class Events:
         stream = self._stream
         if error is not None and stream is None:
             answer = failed(self._call, error, self._route.head)
+            split = self._route.split
+            if split is not None and split.take(self._front, self._call, self._route, answer):
+                self._route.replica.release()  # another version answers
+                return
             self._call.answer(answer)
             self._over(answer.status)
             return
@@ -84,7 +90,10 @@ class Events:
         else:
             stream.write(b"event: error\ndata: %s\n\n" % orjson.dumps({"error": error.message, "code": error.code}))
             stream.cut()
-        self._over(200 if error is None else 500)
+        status = 200 if error is None else 500
+        if self._route.split is not None:
+            self._route.split.ended(self._call, self._route, status)
+        self._over(status)
 
     def _over(self, status: int) -> None:
         self._route.replica.release()
@@ -96,17 +105,29 @@ class Events:
             self._access.turned_away(asked, route.service, call.start)
 
 
-def begin(call: Call, route: Route, access: "AccessLog | None" = None) -> None:
-    """Begin the answer to one row; it is in the access log when it ends. Raises what the caller is to be told instead."""
+def begin(call: Call, route: Route, front: Taker, access: "AccessLog | None" = None) -> None:
+    """Begin the answer to one row; it is in the access log when it ends. What a canary cannot begin the stable version does.
+
+    Raises what the caller is to be told instead.
+    """
     if isinstance(route.replica, Absent):
         route.replica.hold()  # which raises
+    try:
+        _begin(call, route, front, access)
+    except LeptonError as error:
+        split = route.split
+        if split is None or not split.take(front, call, route, failed(call, error, route.head)):
+            raise
+
+
+def _begin(call: Call, route: Route, front: Taker, access: "AccessLog | None") -> None:
     work = route.replica.piecework
     if work is None:
         raise Unsupported(
             f"service {route.service} gives whole answers only: post to /services/{route.service}/predict"
         )
     read = rows(call, route)
-    events = Events(call, route, access)
+    events = Events(call, route, front, access)
     route.replica.hold()
     try:
         events.ticket = work.begin(read.inputs, events.took, events.ended)

@@ -165,7 +165,7 @@ class Front:
                 return feedback.take(call, self._find(call, name))
             case ("services", name, "stream"):
                 _allow(call, b"POST")
-                events.begin(call, self._find(call, name), self._router.watch.access)
+                events.begin(call, self._find(call, name), self, self._router.watch.access)
                 return None
             case ("v1", "chat", "completions") | ("v1", "completions" | "embeddings"):
                 self._text(call)

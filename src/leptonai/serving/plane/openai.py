@@ -228,6 +228,8 @@ class Streamed(Written):
 
     def _count(self, status: int) -> None:
         self.route.series.refused(status, time.perf_counter() - self.call.start)
+        if self.route.split is not None:
+            self.route.split.ended(self.call, self.route, status)
 
 
 def _document(body: bytes) -> dict[str, Any]:

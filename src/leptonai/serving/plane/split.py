@@ -131,19 +131,23 @@ class Split:
 
     def take(self, front: Taker, call: Asker, route: "Route", answer: Said) -> bool:
         """Count an answer; return whether it is not to be sent, as the stable version is asked for another one."""
-        seconds = time.perf_counter() - call.start
-        if call.pinned is not None:  # this is that other one: what the caller did wrong, no version is blamed for
-            if answer.status < 400 or answer.status >= 500:
-                self._count(call.pinned, seconds, failed=True)
-            return False
-        if route.variant == "canary" and answer.status >= 400:
+        if call.pinned is None and route.variant == "canary" and answer.status >= 400:
             route.series.count(answer.status)
             call.pinned = route.variant
             front.handle(call)
             return True
-        if answer.status < 400 or answer.status >= 500:
-            self._count(route.variant, seconds, failed=answer.status >= 500)
+        self.ended(call, route, answer.status)
         return False
+
+    def ended(self, call: Asker, route: "Route", status: int) -> None:
+        """Count an answer that was sent, or one in pieces that came to its end: once it was begun no other version can give it."""
+        if 400 <= status < 500:  # what the caller did wrong, or that he hung up, no version is blamed for
+            return
+        seconds = time.perf_counter() - call.start
+        if call.pinned is not None:  # the stable version answered where that one failed
+            self._count(call.pinned, seconds, failed=True)
+        else:
+            self._count(route.variant, seconds, failed=status >= 500)
 
     def _count(self, variant: str, seconds: float, *, failed: bool) -> None:
         tally = self.tallies.get(variant)
