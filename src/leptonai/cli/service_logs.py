@@ -2,9 +2,9 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,9 +12,15 @@ from leptonai.cli import output
 from leptonai.cli.flags import Output
 from leptonai.cli.service import app
 from leptonai.core import settings
-from leptonai.core.errors import NotFound
+from leptonai.core.errors import FieldError, Invalid, NotFound
+from leptonai.core.refs import check_name
+
+if TYPE_CHECKING:
+    from leptonai.sdk.http import Http
 
 LOOK_SECONDS = 0.3
+REMOTE_SECONDS = 1.0  # between two questions to the server of another machine
+MOST = 1000  # lines of one answer
 
 
 @app.command("logs")
@@ -24,7 +30,7 @@ def logs(
     limit: Annotated[int, typer.Option(min=0, max=100_000, help="Begin with at most so many lines.")] = 50,
     as_: Output = "table",
 ) -> None:
-    """Show the access log of the services on this machine, one line for each request that was logged.
+    """Show the access log of a service, or of all services on this machine, one line for each request that was logged.
 
     The setting access_log (LEPTONAI_ACCESS_LOG) says which are: errors, on, off, or a share.
 
@@ -32,18 +38,47 @@ def logs(
     """
     from leptonai.sdk import client
 
-    folder = Path(client.current().home) / "logs"
+    via = client.current()
+    if via.host is not None:
+        _show(name, _remote(via.http, name, limit, follow=follow), as_)
+        return
+    folder = Path(via.home) / "logs"
     files = sorted(folder.glob("access-*.jsonl*"))
     if not files and not follow:
         kept = settings.get("access_log")
-        raise NotFound(f"there is no access log in {folder}: access_log is {kept!r}, and a log is where the plane runs")
+        raise NotFound(f"there is no access log in {folder}: access_log is {kept!r}, and nothing was logged there yet")
     lines = sorted((line for path in files for line in _lines(path.read_bytes())), key=lambda line: line["time"])
-    for line in [line for line in lines if name in (None, line["service"])][-limit or len(lines) :]:
-        _say(line, as_)
+    _show(name, [line for line in lines if name in (None, line["service"])][-limit or len(lines) :], as_)
     if follow:
-        for line in _following(folder):
-            if name in (None, line["service"]):
-                _say(line, as_)
+        _show(name, _following(folder), as_)
+
+
+def _show(name: str | None, lines: Iterable[dict[str, Any]], as_: str) -> None:
+    for line in lines:
+        if name in (None, line["service"]):
+            _say(line, as_)
+
+
+def _remote(http: "Http", name: str | None, limit: int, *, follow: bool) -> Iterator[dict[str, Any]]:
+    """Yield what the server of another machine has; it is asked once a second when more is wanted."""
+    if name is None:
+        right = "name the service: lepton service logs NAME"
+        raise Invalid(f"a server gives the log of one service at a time: {right}", errors=[FieldError("name", right)])
+    path, after, shown = f"/services/{check_name(name, 'service')}/access-log", "", set[str]()
+    most = min(limit, MOST) or MOST
+    while True:
+        found = http.call("GET", path, params={"limit": most, "after": after})["items"]
+        new = [line for line in found if line["time"] > after or line["id"] not in shown]
+        yield from new
+        if not follow:
+            return
+        if new:
+            shown = {line["id"] for line in found if line["time"] == new[-1]["time"]} | (
+                shown if new[-1]["time"] == after else set()
+            )
+            after = new[-1]["time"]
+        most = MOST
+        time.sleep(REMOTE_SECONDS)
 
 
 def _following(folder: Path) -> Iterator[dict[str, Any]]:

@@ -32,6 +32,7 @@ class Context:
     local_token: str = field(default_factory=lambda: new_token("local").text)  # all rights, on this machine
     agent_token: str = field(default_factory=lambda: new_token("agent").text)  # of the agent of Site home
     hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost", "::1"})
+    home: Path | None = None
     callers: Callers = field(init=False)
     rotator: rotation.Rotator = field(init=False)
 
@@ -72,6 +73,7 @@ def open_context(home: Path, database_url: str | None, store_url: str | None, le
         store_url=url,
         keyfile=KeyFile.open(home / "kek.key", create=not used, lock=settings.get("key_lock") or ""),
         queue=Queue(catalog, lease_seconds=lease_seconds),
+        home=home,
     )
     if not rotation.follow(catalog, context.keyfile):
         context.close()

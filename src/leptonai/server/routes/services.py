@@ -8,9 +8,10 @@ from typing import Any
 from fastapi import Request
 from starlette.responses import Response
 
-from leptonai.core.errors import Busy, NotFound, Stale
+from leptonai.core.errors import Busy, NotFound, Stale, Unsupported
 from leptonai.core.nouns import Audit, Memory, Record, Service, ServiceStatus
 from leptonai.core.stages import Changes, load
+from leptonai.server import access_log
 from leptonai.server.context import Context
 from leptonai.server.memory import shown
 from leptonai.server.receipts import Make, Receipts
@@ -104,6 +105,17 @@ def _changed(
     changes = write(here, checked, Audit.new(name=action, subject=name, by=by, facts=facts))
     here.wakes.notify(*(f"services:{service.site}" for service in changes.change))
     return one(_service(here, name))
+
+
+@routes.route("GET", "/services/{name}/access-log", "service:read")
+def read_access_log(name: str, here: Here, after: Word = None, limit: Limit = 50) -> Response:
+    """Return the last lines of a Service's access log, oldest first; `after`: those of that time and later."""
+    service = _service(here, name)
+    if service.site != "home" or here.home is None:
+        raise Unsupported(
+            f"service {name} is at site {service.site}: its access log lies there, in logs/access-N.jsonl"
+        )
+    return Json({"items": access_log.lines(here.home, name, after or "", limit)})
 
 
 @routes.route("PUT", "/services/{name}/memory", "service:write")
