@@ -14,7 +14,8 @@ from tests.support.imports import Importer, npz
 from leptonai.core.errors import Corrupt, Invalid
 from leptonai.core.nouns import Dataset, Limits
 from leptonai.core.refs import Split
-from leptonai.data.reader import DatasetReader, open_dataset
+from leptonai.core.stages import Shuffle
+from leptonai.data.reader import open_dataset
 from leptonai.data.shards import read_shard
 
 ROWS = 1000
@@ -70,11 +71,16 @@ def test_what_is_beyond_memory_is_the_same(made: tuple[Importer, Dataset, Datase
             rich, poor = files.open(dataset, *splits), files.open(dataset, *splits, memory=0)
             assert rich.rows == poor.rows
             same(rich.read(), poor.read())
-            order = np.random.default_rng(1).permutation(rich.rows)[: rich.rows // 2]
-            for given_order, start in ((None, 0), (None, 77), (order, 0), (order, 33)):
-                left = list(rich.batches(64, order=given_order, start=start))
-                right = list(poor.batches(64, order=given_order, start=start))
-                assert len(left) == len(right) == -(-((rich.rows if given_order is None else len(order)) - start) // 64)
+            for shuffle, start in (
+                (None, 0),
+                (None, 77),
+                (Shuffle(3), 0),
+                (Shuffle(3, 200), 0),
+                (Shuffle(3, 200), 133),
+            ):
+                left = list(rich.batches(64, shuffle=shuffle, epoch=1, start=start))
+                right = list(poor.batches(64, shuffle=shuffle, epoch=1, start=start))
+                assert len(left) == len(right) == -(-(rich.rows - start) // 64)
                 for one, other in zip(left, right, strict=True):
                     same(one, other)
 
@@ -86,13 +92,13 @@ def test_batches_are_rows_of_the_whole(made: tuple[Importer, Dataset, Dataset], 
     names = tuple(data.draw(st.lists(st.sampled_from([c.name for c in table.columns]), min_size=1, unique=True)))
     memory = data.draw(st.sampled_from([0, 20_000, 1 << 30]))
     size = data.draw(st.integers(1, 1500))
-    order = data.draw(
-        st.none() | st.lists(st.integers(0, ROWS - 1), max_size=50).map(lambda found: np.array(found, np.int64))
-    )
-    start = data.draw(st.integers(0, ROWS if order is None else len(order)))
+    window = data.draw(st.sampled_from([0, 1, 128, 300, 5000]))
+    shuffle = data.draw(st.none() | st.builds(Shuffle, seed=st.integers(0, 9), window=st.just(window)))
+    start = data.draw(st.integers(0, ROWS))
     whole = files.open(table).read(names)
-    found = list(files.open(table, memory=memory).batches(size, columns=names, order=order, start=start))
-    expected = np.arange(ROWS)[start:] if order is None else order[start:]
+    reader = files.open(table, memory=memory)
+    found = list(reader.batches(size, columns=names, shuffle=shuffle, epoch=2, start=start))
+    expected = (np.arange(ROWS) if shuffle is None else reader.order(shuffle, 2))[start:]
     assert sum(len(batch[names[0]]) for batch in found) == len(expected)
     assert all(len(batch[names[0]]) == size for batch in found[:-1])
     for name in names:
@@ -135,7 +141,7 @@ def test_only_asked_for_columns_are_decoded(
 def test_memory_follows_the_limit_of_the_run(made: tuple[Importer, Dataset, Dataset]) -> None:
     files, table, _ = made
     files.handle.run = files.handle.run.model_copy(update={"limits": Limits(memory_mb=10)})
-    assert open_dataset(table, (), files.handle)._memory == 5 << 20
+    assert open_dataset(table, (), files.handle).memory == 5 << 20
 
 
 def test_shards_are_encrypted_and_notice_every_change(made: tuple[Importer, Dataset, Dataset]) -> None:
@@ -173,4 +179,4 @@ def test_a_shard_that_is_gone_or_rotten(made: tuple[Importer, Dataset, Dataset],
     path = next(files.folder_of(other.shards[0]))
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(Corrupt):
-        DatasetReader(other, (), files.handle, 1 << 20).read()
+        files.open(other).read()

@@ -15,7 +15,7 @@ from leptonai.adapters.stores.sealed import SealedStore
 from leptonai.core.errors import NotFound
 from leptonai.core.nouns import Column, Dataset, FeatureType, Run
 from leptonai.core.ports import DataKey
-from leptonai.core.stages import PREDICTOR, load
+from leptonai.core.stages import PREDICTOR, Shuffle, load
 from leptonai.core.states import RunState
 
 
@@ -60,12 +60,23 @@ class ArrayReader:
         return {name: self._data[name] for name in columns or self._data}
 
     def batches(
-        self, size: int, *, columns: tuple[str, ...] | None = None, order: Any = None, start: int = 0
+        self,
+        size: int,
+        *,
+        columns: tuple[str, ...] | None = None,
+        shuffle: Shuffle | None = None,
+        epoch: int = 0,
+        start: int = 0,
     ) -> Iterator[dict[str, Any]]:
-        count = self.rows if order is None else len(order)
-        for at in range(start, count, size):
-            rows = slice(at, min(at + size, count)) if order is None else order[at : at + size]
-            yield {name: self._data[name][rows] for name in columns or self._data}
+        order = np.arange(self.rows) if shuffle is None else self.order(shuffle, epoch)
+        for at in range(start, self.rows, size):
+            yield {name: self._data[name][order[at : at + size]] for name in columns or self._data}
+
+    def window(self, columns: tuple[str, ...] | None = None) -> int:
+        return 0
+
+    def order(self, shuffle: Shuffle, epoch: int) -> Any:
+        return np.random.default_rng([shuffle.seed, epoch]).permutation(self.rows)
 
 
 def reader_of(data: Mapping[str, Any], target: str | None, **types: str) -> ArrayReader:

@@ -1,6 +1,7 @@
 """Files become a dataset version and are read again: the whole data stage on real stores, without a server."""
 
 import io
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,12 @@ class Importer:
 
     def open(self, dataset: Dataset, *splits: Split, memory: int = 1 << 30) -> DatasetReader:
         """Open a version, or a part of it, with so much memory."""
-        return DatasetReader(dataset, splits, self.handle, memory)
+        return DatasetReader(dataset, splits, self.shards(dataset), self.handle.raw, memory)
+
+    def shards(self, dataset: Dataset) -> list[dict[str, Any]]:
+        """Return what the manifest of a version says of its shards."""
+        found: list[dict[str, Any]] = json.loads(self.handle.read(dataset.manifest))["shards"]
+        return found
 
     def folder_of(self, blob: str) -> Iterator[Path]:
         """Yield the files that hold a blob."""

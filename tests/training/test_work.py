@@ -13,9 +13,9 @@ from tests.support.warm import keras_here, libraries
 
 from leptonai.core import plugins
 from leptonai.core.errors import Fenced, Invalid
+from leptonai.core.stages import Shuffle
 from leptonai.training import rows as rows_module
 from leptonai.training.encoder import Options, fit
-from leptonai.training.loop import order_of
 from leptonai.training.predictor import from_files
 from leptonai.training.rows import Rows
 from leptonai.training.spec import EarlyStopping, Fitted, Predict, Train
@@ -360,9 +360,9 @@ def test_rows_that_do_not_fit_into_memory_give_the_same_batches(layout: str) -> 
     reader = reader_of(table, "y")
     encoding = fit(reader, None, None, Options(images="channels_first"))
     held, read = Rows(reader, encoding), Rows(reader, encoding, memory=0)
-    for order, start in ((None, 0), (None, 16), (order_of(50, 1, 2), 0), (order_of(50, 1, 2), 32)):
-        ours = list(held.batches(16, order, start))
-        theirs = list(read.batches(16, order, start))
+    for shuffle, start in ((None, 0), (None, 16), (Shuffle(1), 0), (Shuffle(1), 32)):
+        ours = list(held.batches(16, shuffle, 2, start))
+        theirs = list(read.batches(16, shuffle, 2, start))
         assert len(ours) == len(theirs) == -(-(50 - start) // 16)
         for (a, b), (c, d) in zip(ours, theirs, strict=True):
             assert np.array_equal(a, c)
@@ -382,12 +382,6 @@ def test_reading_ahead_hands_errors_on_and_ends_with_its_reader() -> None:
     endless = rows_module._ahead(iter(range(10**9)))
     assert next(endless) == 0
     endless.close()
-
-
-def test_the_order_of_an_epoch_follows_from_seed_and_epoch() -> None:
-    assert np.array_equal(order_of(100, 1, 3), order_of(100, 1, 3))
-    assert not np.array_equal(order_of(100, 1, 3), order_of(100, 1, 4))
-    assert sorted(order_of(100, 2, 0)) == list(range(100))
 
 
 def test_a_rule_that_watches_accuracy_wants_more_of_it() -> None:

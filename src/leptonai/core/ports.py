@@ -73,7 +73,10 @@ class StoredBlob(NamedTuple):
 
 
 class Store(Protocol):
-    """Where bytes are kept, under the digest of what is stored. Thread-safe."""
+    """Where bytes are kept, under the digest of what is stored. Thread-safe.
+
+    One that keeps a blob as a file of this machine may say where by `path(id)`, for a reader that checks each byte by itself.
+    """
 
     def write(self, chunks: Iterable[bytes]) -> StoredBlob:
         """Store the bytes. When it returns they are on disk for good; when it raises, nothing of them is visible.

@@ -171,6 +171,13 @@ class Desk(Protocol):
         """Return the plaintext of a sealed blob."""
 
 
+class Shuffle(NamedTuple):
+    """Another order of the rows in each epoch, which follows from these two and the epoch alone."""
+
+    seed: int
+    window: int = 0  # how many rows are shuffled together, of shards that are shuffled first; 0: all of them
+
+
 class Reader(Protocol):
     """Rows of a dataset version, or of a part of it. Batches are dicts of arrays by column name.
 
@@ -188,9 +195,24 @@ class Reader(Protocol):
         """Return all rows."""
 
     def batches(
-        self, size: int, *, columns: tuple[str, ...] | None = None, order: Any = None, start: int = 0
+        self,
+        size: int,
+        *,
+        columns: tuple[str, ...] | None = None,
+        shuffle: Shuffle | None = None,
+        epoch: int = 0,
+        start: int = 0,
     ) -> Iterator[dict[str, Any]]:
-        """Yield batches, from row `start` on, in the order given (an array of row numbers), else as stored."""
+        """Yield batches, from place `start` of the epoch on, read ahead by threads; as stored unless they are to be shuffled.
+
+        Arrays may be views of what is held in memory: they are not to be changed.
+        """
+
+    def window(self, columns: tuple[str, ...] | None = None) -> int:
+        """Return how many rows can be shuffled together without reading a shard twice; 0: all of them."""
+
+    def order(self, shuffle: Shuffle, epoch: int) -> Any:
+        """Return the row numbers (int64) in the order that `batches` has them in this epoch."""
 
 
 class Predictor(Protocol):

@@ -4,79 +4,110 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import psutil
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Column, Dataset, FeatureType
+from leptonai.core.ports import Store
 from leptonai.core.refs import Split
-from leptonai.core.stages import Handle
+from leptonai.core.stages import Handle, Shuffle
+from leptonai.data.loader import Loader
+from leptonai.data.loader_order import Epoch, Numbers
 from leptonai.data.split import rows_of
-from leptonai.data.stored import Batch, StoredRows
+from leptonai.data.stored import Batch, Part, StoredRows, bytes_of
 
 _STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
-_WORD_BYTES = 80  # about what a piece of text takes in memory
 _SHARE = 0.5  # of the memory that is free, for what is kept
 
 
 def open_dataset(dataset: Dataset, splits: Sequence[Split], handle: Handle) -> "DatasetReader":
     """Open a dataset version, or a part of it."""
-    limit = handle.run.limits.memory_mb
+    with handle.blobs.open(dataset.manifest) as file:
+        shards = json.loads(file.read())["shards"]
+    return DatasetReader(dataset, splits, shards, handle.raw, share_of_memory(handle.run.limits.memory_mb))
+
+
+def share_of_memory(limit_mb: int | None = None) -> int:
+    """Return how many bytes rows may take: half of what is free, or of what a Run may use."""
     free = psutil.virtual_memory().available
-    return DatasetReader(dataset, splits, handle, int(_SHARE * min(free, limit << 20 if limit else free)))
+    return int(_SHARE * min(free, limit_mb << 20 if limit_mb else free))
 
 
 class DatasetReader:
-    """Reads columns when they are first asked for and keeps them, while they fit into `memory` bytes; else shard by shard.
+    """Reads columns when they are first asked for and keeps them, while they fit into `memory` bytes; else window by window."""
 
-    Shard by shard, an order that jumps between shards is slow, since each batch opens many of them.
-    """
-
-    def __init__(self, dataset: Dataset, splits: Sequence[Split], handle: Handle, memory: int):
+    def __init__(
+        self, dataset: Dataset, splits: Sequence[Split], shards: Sequence[dict[str, Any]], store: Store, memory: int
+    ):
         self.dataset = dataset
         self.columns: tuple[Column, ...] = dataset.columns
         self.target = dataset.target
         self._by_name = {column.name: column for column in dataset.columns}
-        with handle.blobs.open(dataset.manifest) as file:
-            shards = json.loads(file.read())["shards"]
-        self._memory = memory
-        self._stored = StoredRows(dataset.columns, shards, handle.raw, memory)
+        self.memory = memory
+        self._stored = StoredRows(dataset.columns, shards, store, memory)
         self._kept: Batch = {}
         self._rows = self._chosen(splits) if splits else None  # numbers in the version, ascending; None: all
         self.rows = dataset.rows if self._rows is None else len(self._rows)
 
-    def _chosen(self, splits: Sequence[Split]) -> np.ndarray:
+    def _chosen(self, splits: Sequence[Split]) -> Numbers:
         strata = self.target is not None and self._by_name[self.target].type in _STRATA
         if self.target is None or not strata or not any(split.stratify for split in splits):
             return rows_of(splits, self.dataset.rows, None)
-        classes = self._stored.read([self.target], None)[self.target]
-        return rows_of(splits, self.dataset.rows, classes)
+        whole = Loader(Part(self._stored, (self.target,), None), self.memory).all()
+        return rows_of(splits, self.dataset.rows, whole[self.target])
+
+    def part(self, columns: Sequence[str] | None = None) -> Part:
+        """Return the rows of these columns as a loader takes them. Raises `Invalid` for a column that is not there."""
+        return Part(self._stored, self._names(columns), self._rows)
 
     def read(self, columns: tuple[str, ...] | None = None) -> Batch:
         """Return all rows. Raises `Invalid` for a column that is not there, `Corrupt` when a shard was altered."""
         names = self._names(columns)
         if wanted := [name for name in names if name not in self._kept]:
-            self._kept |= self._stored.read(wanted, self._rows)
+            self._kept |= Loader(self.part(wanted), self.memory).all()
         found = {name: self._kept[name] for name in names}
-        if self._bytes(self._kept) > self._memory:
-            self._kept = {}
+        self._forget()
         return found
 
     def batches(
-        self, size: int, *, columns: tuple[str, ...] | None = None, order: Any = None, start: int = 0
+        self,
+        size: int,
+        *,
+        columns: tuple[str, ...] | None = None,
+        shuffle: Shuffle | None = None,
+        epoch: int = 0,
+        start: int = 0,
     ) -> Iterator[Batch]:
-        """Yield batches of `size` rows, from row `start` of the order on."""
+        """Yield batches of `size` rows, from place `start` of the epoch on."""
         names = self._names(columns)
-        whole = self.read(names) if self._bytes(names) <= self._memory else None
-        count = self.rows if order is None else len(order)
-        for at in range(start, count, size):
-            rows = slice(at, min(at + size, count)) if order is None else order[at : at + size]
-            if whole is not None:
-                yield {name: values[rows] for name, values in whole.items()}
-            else:
-                yield self._stored.gather(names, self._numbers(rows))
+        held = {name: self._kept[name] for name in names} if set(names) <= self._kept.keys() else None
+        loader = Loader(self.part(names), self.memory, held)
+        try:
+            yield from loader.batches(size, shuffle, epoch, start)
+        finally:
+            self._kept |= loader.held or {}
+            self._forget()
 
-    def _names(self, columns: tuple[str, ...] | None) -> tuple[str, ...]:
+    def window(self, columns: tuple[str, ...] | None = None) -> int:
+        """Return how many rows can be shuffled together; 0: all of them."""
+        return Loader(self.part(columns), self.memory).window
+
+    def order(self, shuffle: Shuffle, epoch: int) -> Numbers:
+        """Return the numbers of the rows in the order of an epoch."""
+        return Epoch(self.part(()).counts, shuffle, epoch).numbers()
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
+        """Yield the rows as Arrow tables, one of each shard that has some."""
+        part, names = self.part(columns), self._names(columns)
+        for piece in (piece for window in Epoch(part.counts).windows() for piece in window.pieces):
+            table, rows = self._stored.table(piece.shard, names), part.inside(piece)
+            yield table if rows is None else table.take(rows)
+
+    def _forget(self) -> None:
+        if self.rows * sum(bytes_of(self._by_name[name]) for name in self._kept) > self.memory:
+            self._kept = {}
+
+    def _names(self, columns: Sequence[str] | None) -> tuple[str, ...]:
         for name in columns or ():
             if name not in self._by_name:
                 known = ", ".join(list(self._by_name)[:30])
@@ -85,18 +116,3 @@ class DatasetReader:
                     errors=[FieldError(name, f"one of {known}")],
                 )
         return tuple(self._by_name) if columns is None else tuple(dict.fromkeys(columns))
-
-    def _bytes(self, names: Sequence[str] | Batch) -> int:
-        """Return about how much memory columns of the part take."""
-        width = 0
-        for name in names:
-            column = self._by_name[name]
-            each = _WORD_BYTES if column.dtype == "str" else np.dtype(column.dtype).itemsize
-            width += each * int(np.prod(column.shape))
-        return width * self.rows
-
-    def _numbers(self, rows: Any) -> np.ndarray:
-        """Return the numbers, in the version, of rows of the part."""
-        if self._rows is not None:
-            return np.asarray(self._rows[rows])
-        return np.arange(rows.start, rows.stop) if isinstance(rows, slice) else np.asarray(rows)

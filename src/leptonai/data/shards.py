@@ -121,17 +121,24 @@ def _encrypted(part: pa.Table, words: Collection[str], key: bytes) -> pa.Buffer:
 
 def read_shard(shard: dict[str, Any], store: Store, columns: Sequence[str], words: Sequence[str] = ()) -> pa.Table:
     """Return the named columns of a shard; those of `words` as dictionaries. Raises `Corrupt` when it is not what was written."""
-    with store.open(shard["blob"]) as file:
-        data = file.read()
+    source = _source(shard["blob"], store)
     key = base64.b64decode(shard["key"])
     try:
         opens = pqe.create_decryption_properties(key)
-        with pq.ParquetFile(pa.BufferReader(data), decryption_properties=opens, read_dictionary=list(words)) as parquet:
+        with pq.ParquetFile(source, decryption_properties=opens, read_dictionary=list(words)) as parquet:
             return parquet.read(list(columns))
     except (pa.ArrowException, OSError) as error:
         raise Corrupt(
             f"shard {shard['blob'][:12]} of the dataset cannot be decrypted: it was altered; restore it from a backup"
         ) from error
+
+
+def _source(blob: str, store: Store) -> pa.NativeFile:
+    """Open a shard. One that lies on this machine is read as it lies: the cipher checks each byte, so its digest need not."""
+    if (place := getattr(store, "path", None)) is not None:
+        return pa.OSFile(str(place(blob)))
+    with store.open(blob) as file:
+        return pa.BufferReader(file.read())
 
 
 def digest(table: pa.Table) -> str:

@@ -1,9 +1,9 @@
-"""Shards of a dataset version as NumPy arrays: all rows, chosen rows, or rows here and there."""
+"""Shards of a dataset version as NumPy arrays: all rows of a part, a piece of one shard, or rows here and there."""
 
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from itertools import accumulate
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -13,88 +13,104 @@ import pyarrow.compute as pc
 from leptonai.core.nouns import Column, FeatureType
 from leptonai.core.ports import Store
 from leptonai.data.blocks import as_array
+from leptonai.data.loader_order import Numbers, Piece
 from leptonai.data.shards import BLOCKS, read_shard
 
 Batch = dict[str, Any]
-_AT_ONCE = 2  # shards that are decoded at the same time
 NO_TIME = np.iinfo(np.int64).min  # how a missing datetime is written
+_WORD_BYTES = 80  # about what a piece of text takes in memory
 
 
 class StoredRows:
-    """The rows of a version, numbered from 0 over all shards. Keeps the shards that were used last, within `memory` bytes."""
+    """The shards of a version. Keeps those that `gather` used last, within `memory` bytes."""
 
     def __init__(self, columns: Sequence[Column], shards: Sequence[dict[str, Any]], store: Store, memory: int):
-        self._by_name = {column.name: column for column in columns}
+        self.by_name = {column.name: column for column in columns}
+        self.ends = np.array([0, *accumulate(int(shard["rows"]) for shard in shards)][1:], np.int64)
+        self.begins = np.array([0, *self.ends[:-1]], np.int64)[: len(self.ends)]
         self._shards = shards
         self._store = store
-        self._ends = list(accumulate(int(shard["rows"]) for shard in shards))
         self._memory = memory
         self._kept: OrderedDict[tuple[int, tuple[str, ...]], Batch] = OrderedDict()
         self._held = 0
+        self._lock = Lock()
 
-    def read(self, names: Sequence[str], chosen: np.ndarray | None) -> Batch:
-        """Return columns of the rows `chosen` (ascending), or of all; each shard is opened once, only chosen rows are copied."""
-        parts = list(self._parts(chosen))
-        if len(parts) == 1:
-            (_, number, rows) = parts[0]
-            return {n: v if rows is None else v[rows] for n, v in self._decode(number, names).items()}
-        count = len(chosen) if chosen is not None else self._ends[-1]
-        whole = {name: _room(count, self._by_name[name]) for name in names}
+    def table(self, number: int, names: Sequence[str]) -> pa.Table:
+        """Return columns of one shard in the types that they have in the whole version."""
+        words = [name for name in names if _is_words(self.by_name[name])]
+        found = read_shard(self._shards[number], self._store, names, words)
+        return pa.table({name: conform(found[name], self.by_name[name]) for name in names})
 
-        def fill(part: tuple[int, int, np.ndarray | None]) -> None:
-            at, number, rows = part
-            for name, values in self._decode(number, names).items():
-                found = values if rows is None else values[rows]
-                whole[name][at : at + len(found)] = found
+    def decode(self, number: int, names: Sequence[str]) -> Batch:
+        """Return columns of one shard as arrays."""
+        words = [name for name in names if _is_words(self.by_name[name])]
+        table = read_shard(self._shards[number], self._store, names, words)
+        return {name: to_numpy(table[name], self.by_name[name]) for name in names}
 
-        with ThreadPoolExecutor(
-            _AT_ONCE
-        ) as pool:  # each thread holds one shard; Arrow works outside the interpreter's lock
-            for done in [pool.submit(fill, part) for part in parts]:
-                done.result()
-        return whole
-
-    def gather(self, names: Sequence[str], rows: np.ndarray) -> Batch:
+    def gather(self, names: Sequence[str], rows: Numbers) -> Batch:
         """Return columns of rows in any order, opening the shards that hold them."""
-        places = np.searchsorted(self._ends, rows, side="right")
-        found: Batch = {}
+        places = np.searchsorted(self.ends, rows, side="right")
+        found: Batch = {name: room(len(rows), self.by_name[name]) for name in names}
         for number in np.unique(places).tolist():
             here = places == number
-            inside = rows[here] - self._first(number)
+            inside = rows[here] - self.begins[number]
             for name, values in self._open(number, tuple(names)).items():
-                if name not in found:
-                    found[name] = np.empty((len(rows), *values.shape[1:]), values.dtype)
                 found[name][here] = values[inside]
         return found
 
-    def _first(self, number: int) -> int:
-        return self._ends[number] - int(self._shards[number]["rows"])
-
-    def _parts(self, chosen: np.ndarray | None) -> Iterator[tuple[int, int, np.ndarray | None]]:
-        """Yield, for each shard that is needed, the place of its first row in what is asked for, its number, and its rows."""
-        for number, end in enumerate(self._ends):
-            if chosen is None:
-                yield self._first(number), number, None
-                continue
-            low, high = np.searchsorted(chosen, (self._first(number), end)).tolist()
-            if low < high:
-                yield low, number, chosen[low:high] - self._first(number)
-
-    def _decode(self, number: int, names: Sequence[str]) -> Batch:
-        words = [name for name in names if _is_words(self._by_name[name])]
-        table = read_shard(self._shards[number], self._store, names, words)
-        return {name: to_numpy(table[name], self._by_name[name]) for name in names}
-
     def _open(self, number: int, names: tuple[str, ...]) -> Batch:
         key = (number, names)
-        if key not in self._kept:
-            shard = self._decode(number, names)
-            self._held += _size(shard)
-            while self._kept and self._held > self._memory:
-                self._held -= _size(self._kept.popitem(last=False)[1])
-            self._kept[key] = shard
-        self._kept.move_to_end(key)
-        return self._kept[key]
+        with self._lock:
+            if key not in self._kept:
+                shard = self.decode(number, names)
+                self._held += _size(shard)
+                while self._kept and self._held > self._memory:
+                    self._held -= _size(self._kept.popitem(last=False)[1])
+                self._kept[key] = shard
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+
+class Part:
+    """Columns of the rows `chosen` (numbers in the version, ascending), or of all: a `loader.Source`."""
+
+    def __init__(self, stored: StoredRows, names: Sequence[str], chosen: Numbers | None):
+        self._stored = stored
+        self._names = tuple(names)
+        self._chosen = chosen
+        self._columns = [stored.by_name[name] for name in names]
+        ends = stored.ends if chosen is None else np.searchsorted(chosen, stored.ends)
+        self._begins = np.array([0, *ends[:-1]], np.int64)[: len(ends)]
+        self.counts: Sequence[int] = (ends - self._begins).tolist()
+        self.width = sum(map(bytes_of, self._columns))
+
+    def load(self, piece: Piece) -> Batch:
+        """Return the rows of a piece: of a whole shard just as they were decoded."""
+        found = self._stored.decode(piece.shard, self._names)
+        rows = self.inside(piece)
+        return found if rows is None else {name: values[rows] for name, values in found.items()}
+
+    def inside(self, piece: Piece) -> Numbers | slice | None:
+        """Return which rows of its shard a piece means; None: all of them."""
+        if self._chosen is None:
+            count = self.counts[piece.shard]
+            return None if (piece.low, piece.high) == (0, count) else slice(piece.low, piece.high)
+        first = self._begins[piece.shard]
+        return np.asarray(self._chosen[first + piece.low : first + piece.high] - self._stored.begins[piece.shard])
+
+    def room(self, rows: int) -> Batch:
+        """Return arrays for so many rows."""
+        return {column.name: room(rows, column) for column in self._columns}
+
+    def gather(self, numbers: Numbers) -> Batch:
+        """Return rows by their numbers in the part."""
+        return self._stored.gather(self._names, numbers if self._chosen is None else self._chosen[numbers])
+
+
+def bytes_of(column: Column) -> int:
+    """Return about how much memory a value takes."""
+    each = _WORD_BYTES if column.dtype == "str" else np.dtype(column.dtype).itemsize
+    return each * int(np.prod(column.shape))
 
 
 def _size(batch: Batch) -> int:
@@ -105,7 +121,7 @@ def _is_words(column: Column) -> bool:
     return column.type is FeatureType.CATEGORY and column.dtype == "str"
 
 
-def _room(rows: int, column: Column) -> np.ndarray:
+def room(rows: int, column: Column) -> np.ndarray:
     """Return an empty array of the type that `to_numpy` gives."""
     plain = column.type in BLOCKS or column.type is FeatureType.DATETIME or column.dtype == "float64"
     return np.empty(
@@ -125,7 +141,7 @@ def to_numpy(values: pa.ChunkedArray, column: Column) -> np.ndarray:
     if _is_words(column):
         return _words(values)
     if column.nullable or column.dtype == "str":
-        objects = _room(len(values), column)
+        objects = room(len(values), column)
         objects[:] = values.to_pylist() if column.dtype != "str" else values.to_numpy()
         return objects
     return np.asarray(values.to_numpy(), column.dtype)

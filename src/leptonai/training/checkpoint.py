@@ -20,10 +20,13 @@ _FORMAT = 1
 
 @dataclass
 class Course:
-    """How far a training has come, and what it has measured. The order of an epoch follows from seed and epoch alone."""
+    """How far a training has come, and what it has measured. The order of an epoch follows from seed, epoch and window alone."""
 
     epoch: int = 0  # the one at work, from 0
     batch: int = 0  # batches of it that are done
+    window: int = (
+        0  # rows that are shuffled together; 0: all. As the first attempt had it, whatever memory this one has
+    )
     history: dict[str, list[float]] = field(default_factory=dict)
     times: list[float] = field(default_factory=list)  # when each epoch ended, Unix time
     seconds: float = 0.0  # spent in the epochs, in all attempts

@@ -6,14 +6,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from threading import Event
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from leptonai.core.errors import FieldError, Invalid, LeptonError
 from leptonai.core.ports import Learner
-from leptonai.core.stages import Handle
+from leptonai.core.stages import Handle, Shuffle
 from leptonai.training import checkpoint, trainee
 from leptonai.training.checkpoint import Course, Keeper, Stopped
 from leptonai.training.rows import Rows
@@ -52,9 +48,9 @@ class Loop:
 
     def _epoch(self, keeper: Keeper, asked: Event) -> None:
         course, size = self.course, self.spec.batch_size
-        order = order_of(self.rows.count, self.spec.seed, course.epoch) if self.spec.shuffle else None
+        shuffle = Shuffle(self.spec.seed, course.window) if self.spec.shuffle else None
         began = time.perf_counter()
-        with closing(self.rows.batches(size, order, course.batch * size)) as batches:
+        with closing(self.rows.batches(size, shuffle, course.epoch, course.batch * size)) as batches:
             for x, y in batches:
                 with self._users_code("training"):
                     self.learner.step(x, y)
@@ -173,11 +169,6 @@ class Loop:
                 f"{type(error).__name__}: {short}",
                 errors=[FieldError("model", short)],
             ) from error
-
-
-def order_of(count: int, seed: int, epoch: int) -> NDArray[Any]:
-    """Return the order of the rows in one epoch: a permutation that follows from seed and epoch alone."""
-    return np.random.default_rng([seed, epoch]).permutation(count)
 
 
 def is_more_better(rule: EarlyStopping) -> bool:

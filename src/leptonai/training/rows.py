@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import FeatureType
-from leptonai.core.stages import Reader
+from leptonai.core.stages import Reader, Shuffle
 from leptonai.training.encoder import column_names, encode, targets, width
 from leptonai.training.spec import Encoding
 
@@ -58,13 +58,19 @@ class Rows:
         else:
             self._x = self._checked(encode(self._encoding, columns))
 
+    @property
+    def window(self) -> int:
+        """How many rows can be shuffled together; 0: all of them."""
+        return 0 if self._x is not None else self._reader.window(self._names)
+
     def batches(
-        self, size: int, order: Array | None = None, start: int = 0
+        self, size: int, shuffle: Shuffle | None = None, epoch: int = 0, start: int = 0
     ) -> Generator[tuple[Array, Array], None, None]:
-        """Yield (x, y), in the order given (row numbers) from its place `start` on, else as stored."""
+        """Yield (x, y), in the order of an epoch from its place `start` on, else as stored."""
         if self._x is None:
-            yield from _ahead(self._read(size, order, start))
+            yield from _ahead(self._read(size, shuffle, epoch, start))
             return
+        order = None if shuffle is None else self._reader.order(shuffle, epoch)
         for at in range(start, self.count, size):
             if order is None:
                 x, y = self._x[at : at + size], self._y[at : at + size]
@@ -81,10 +87,8 @@ class Rows:
     def _encoded(self, values: Array) -> Array:
         return self._checked(encode(self._encoding, {self._encoding.features[0].column: values}))
 
-    def _read(self, size: int, order: Array | None, start: int) -> Iterator[tuple[Array, Array]]:
-        chosen = None if order is None else order[start:]
-        first = start if order is None else 0
-        for columns in self._reader.batches(size, columns=self._names, order=chosen, start=first):
+    def _read(self, size: int, shuffle: Shuffle | None, epoch: int, start: int) -> Iterator[tuple[Array, Array]]:
+        for columns in self._reader.batches(size, columns=self._names, shuffle=shuffle, epoch=epoch, start=start):
             yield self._checked(encode(self._encoding, columns)), targets(self._encoding, columns)
 
     def _checked(self, x: Array) -> Array:

@@ -61,7 +61,7 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     rows = Rows(reader, encoding, traits.entries)
     validation = _validation(spec, encoding, traits, handle)
     _begin(learner, rows, encoding, spec)
-    course = saved.course if saved else Course()
+    course = saved.course if saved else Course(window=rows.window)
     if traits.incremental:
         _restore(learner, saved, course, handle)
         Loop(spec, handle, learner, encoding, rows, validation, course).run()

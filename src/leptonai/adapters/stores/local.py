@@ -214,6 +214,13 @@ class LocalStore:
                 raise
         return file
 
+    def path(self, id: str) -> Path:
+        """Return where a blob lies, for a reader that checks its bytes by itself. Raises `NotFound`."""
+        path = self._path(check_id(id))
+        if not path.is_file():
+            raise no_blob(id, self.folder)
+        return path
+
     def list(self, prefix: str = "") -> Iterator[StoredBlob]:
         """Yield the blobs whose id starts with `prefix`, sorted by id."""
         for name in _FOLDERS:
