@@ -113,6 +113,7 @@ class FileHandle:
         folder.mkdir(parents=True, exist_ok=True)
         self.run = Run.new(name="test", stage=stage, spec={}, state=RunState.RUNNING)
         self.raw = LocalStore(folder / "blobs")
+        self.cache = folder / "cache"
         self.blobs = SealedStore(self.raw, FileKeyring(folder / "keys"))
         self.datasets = dict(datasets or {})
         self.runs = {run.id: run for run in runs}

@@ -21,6 +21,7 @@ class RunHandle:
     def __init__(self, run: Run, http: Http, store_url: str | None, folder: Path | None = None):
         self.run = run
         self._http = http
+        self.cache = None if folder is None else folder.parent.parent / "cache"  # it runs in HOME/jobs/ID
         self.blobs, self.raw = keyring.stores(http, store_url)
         self._checkpoint = dict(run.checkpoint or {})
         self._sender = Sender(self._post_events, folder)

@@ -41,6 +41,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("address_connections", "LEPTONAI_ADDRESS_CONNECTIONS", "4096", "how many connections one address may have to the serving processes; 0 for any number"),
         Setting("address_rate", "LEPTONAI_ADDRESS_RATE", "0", "how many inference requests a second one address may send, beyond which it is told 429; 0 for any number"),
         Setting("model_memory", "LEPTONAI_MODEL_MEMORY", "50%", "how much memory the models of a Site's services may take, in MiB or as a share of the machine's such as '50%'; what was used least recently leaves first"),
+        Setting("data_cache", "LEPTONAI_DATA_CACHE", "10240", "how much disk, in MiB, encrypted shards of a store that is not on this machine may take in the folder cache of the home folder; what was used least recently leaves first; 0: none are kept"),
         Setting("models_resident", "LEPTONAI_MODELS_RESIDENT", "0", "how many models of a Site's services may be in memory at once; 0: as many as model_memory has room for"),
         Setting("idle_seconds", "LEPTONAI_IDLE_SECONDS", "0", "after how long without a request the model of a service leaves memory, until the next one comes; 0: never; a service may have its own"),
         Setting("warm", "LEPTONAI_WARM", "auto", "flavours whose libraries are loaded ahead: 'auto', 'none', or such as 'torch,data'"),

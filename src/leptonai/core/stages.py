@@ -6,6 +6,7 @@ The parts are named, not imported: the client sees only the specs, a Site only t
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from leptonai.core.errors import FieldError, Invalid
@@ -233,6 +234,7 @@ class Handle(Protocol):
     run: Run
     blobs: Store  # sealed: plaintext in, plaintext out
     raw: Store  # what is in it is encrypted already
+    cache: Path | None  # a folder of this machine that outlives the Run, for what was fetched; None: there is none
 
     def data(self, ref: str) -> Reader:
         """Open a dataset version, or a part of one, by reference."""

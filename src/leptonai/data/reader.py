@@ -12,6 +12,7 @@ from leptonai.core.ports import Store
 from leptonai.core.refs import Split
 from leptonai.core.stages import Handle, Shuffle
 from leptonai.data.loader import Loader
+from leptonai.data.loader_cache import near
 from leptonai.data.loader_order import Epoch, Numbers
 from leptonai.data.split import rows_of
 from leptonai.data.stored import Batch, Part, StoredRows, bytes_of
@@ -24,7 +25,8 @@ def open_dataset(dataset: Dataset, splits: Sequence[Split], handle: Handle) -> "
     """Open a dataset version, or a part of it."""
     with handle.blobs.open(dataset.manifest) as file:
         shards = json.loads(file.read())["shards"]
-    return DatasetReader(dataset, splits, shards, handle.raw, share_of_memory(handle.run.limits.memory_mb))
+    store = near(handle.raw, handle.cache)
+    return DatasetReader(dataset, splits, shards, store, share_of_memory(handle.run.limits.memory_mb))
 
 
 def share_of_memory(limit_mb: int | None = None) -> int:

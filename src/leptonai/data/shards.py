@@ -5,6 +5,7 @@ the key can read them. A key is made for one shard and used once; wrapping it is
 """
 
 import base64
+import contextlib
 import hashlib
 import secrets
 from collections import deque
@@ -136,7 +137,9 @@ def read_shard(shard: dict[str, Any], store: Store, columns: Sequence[str], word
 def _source(blob: str, store: Store) -> pa.NativeFile:
     """Open a shard. One that lies on this machine is read as it lies: the cipher checks each byte, so its digest need not."""
     if (place := getattr(store, "path", None)) is not None:
-        return pa.OSFile(str(place(blob)))
+        with contextlib.suppress(FileNotFoundError):
+            return pa.OSFile(str(place(blob)))
+        return pa.OSFile(str(place(blob)))  # another process made room in a cache just then
     with store.open(blob) as file:
         return pa.BufferReader(file.read())
 
