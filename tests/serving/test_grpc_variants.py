@@ -1,6 +1,9 @@
 """Several versions behind one service, asked over gRPC: shares, what a canary cannot answer, the log, and limits."""
 
 import hashlib
+import json
+import os
+import signal
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -155,4 +158,62 @@ def test_no_call_fails_while_one_process_takes_the_place_of_another(tmp_path: Pa
         for thread in threads:
             thread.join()
         made.close()
+    assert set(answered) == {1005.0}
+
+
+RETRY = {
+    "methodConfig": [
+        {
+            "name": [{"service": "inference.GRPCInferenceService"}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
+
+def test_a_client_that_is_told_to_try_again_does_not_notice_that_processes_are_killed(tmp_path: Path) -> None:
+    """What the how-to page on serving says about ``UNAVAILABLE``."""
+    made = Plane(tmp_path, grpc=True)
+    model, files = bundles.adder(1)
+    failed: list[grpc.RpcError] = []
+    answered: list[float] = []
+    done = threading.Event()
+
+    def calls() -> None:
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.service_config", json.dumps(RETRY))]
+        with grpc.insecure_channel(made.grpc_url, options=options) as channel:
+            while not done.is_set():
+                try:
+                    answered.append(ask(channel, "adder")[0])
+                except grpc.RpcError as error:
+                    failed.append(error)
+
+    threads = [threading.Thread(target=calls) for _ in range(4)]
+    try:
+        made.load((model, files))
+        for thread in threads:
+            thread.start()
+        for _ in range(3):
+            now = len(answered)
+            until(lambda n=now: failed or len(answered) > n + 50, 30)  # type: ignore[misc]
+            former, made.process = made.process, PlaneProcess(made.socket, made.log, grpc=made.grpc)
+            made.process.keys([])
+            made.process.load(model, files)
+            made.process.route([Line.one("adder", model.id, True)])
+            os.kill(former.pid, signal.SIGKILL)
+            former.kill()
+        now = len(answered)
+        until(lambda: failed or len(answered) > now + 50, 30)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        made.close()
+    assert failed == []
     assert set(answered) == {1005.0}
