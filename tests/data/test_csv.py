@@ -137,7 +137,7 @@ def test_what_the_user_says_of_a_column_holds(files: Importer) -> None:
         ("t.csv", GOOD + "1,2,Paris,\n3,4,Paris,\n", {}, ["'label'", "empty in 2 rows", "t.csv, row 51"]),
         ("t.csv", GOOD + "1,2,Paris,NaN\n", {}, ["'label'", "empty in 1 row", "t.csv, row 51"]),
         ("t.csv", GOOD, {"image_size": (8, 8)}, ["image_size", "no images"]),
-        ("t.txt", GOOD, {}, ["t.txt", ".csv", ".parquet"]),
+        ("t.xlsx", GOOD, {}, ["t.xlsx", ".csv", ".parquet"]),
     ],
     ids=itertools.count(),
 )  # fmt: skip

@@ -69,7 +69,7 @@ def test_parquet_keeps_what_its_types_say(files: Importer) -> None:
         (b"PAR1" + b"x" * 100 + b"PAR1", ["t.parquet", "not a Parquet file"]),
         (parquet(a=pa.array([], pa.int64())), ["t.parquet", "no rows"]),
         (parquet(a=pa.array([b"\xff"]), b=[1]), ["t.parquet", "'a'", "binary"]),
-        (parquet(a=pa.array([{"x": 1}]), b=[1]), ["t.parquet", "'a'", "struct"]),
+        (parquet(a=pa.array([[{"x": 1}]]), b=[1]), ["t.parquet", "'a'", "struct"]),
         (parquet(a=pa.array([[1], [1, 2]]), b=[1, 2]), ["t.parquet", "'a'", "one length"]),
         (parquet(a=pa.array([["x"], ["y"]]), b=[1, 2]), ["t.parquet", "'a'", "numbers"]),
         (parquet(a=pa.array([1], pa.time64("us")), b=[1]), ["t.parquet", "'a'", "time"]),

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from leptonai.core.errors import Invalid
 from leptonai.data.spec import SourceFile
 from leptonai.sdk import uploads
-from leptonai.sdk.uploads import Source, sources, upload
+from leptonai.sdk.sources import Source, sources
+from leptonai.sdk.uploads import upload
 
 
 class Server:

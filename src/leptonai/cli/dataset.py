@@ -42,7 +42,11 @@ def create(
     ] = None,
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FILE", help="CSV (also .gz), Parquet, NPZ, or a folder of images by class."),
+        typer.Argument(
+            metavar="FILE",
+            help="Tables (CSV, JSON Lines, Parquet, Arrow, NPZ, IDX), a folder or zip of them, or of "
+            "images, sounds or texts by class; a URL such as s3://bucket/prefix.",
+        ),
     ] = None,
     target: Annotated[
         str | None, typer.Option(help="Column to predict; default: label, target or y, else the last. '' for none.")
@@ -50,7 +54,16 @@ def create(
     column_type: Annotated[
         list[str] | None, typer.Option("--type", metavar="COLUMN=TYPE", help="Override an inferred type; repeatable.")
     ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A table that says more of each image, sound or text.")
+    ] = None,
     image_size: Annotated[str | None, typer.Option(metavar="HxW", help="Resize images, such as 32x32.")] = None,
+    audio_rate: Annotated[int | None, typer.Option(help="Bring sounds to so many samples a second.")] = None,
+    audio_seconds: Annotated[float | None, typer.Option(help="Bring sounds to one length.")] = None,
+    sql: Annotated[str | None, typer.Option(help="In place of files: a query, asked from this machine.")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="The database of the query, such as postgresql://user@host/name.")
+    ] = None,
     file: SpecFile = None,
     dry_run: DryRun = False,
     as_: Output = "table",
@@ -64,10 +77,15 @@ def create(
         "files": files or None,
         "target": target,
         "types": dict(_pair(item) for item in column_type) if column_type else None,
+        "labels": labels,
         "image_size": _image_size(image_size) if image_size else None,
+        "audio_rate": audio_rate,
+        "audio_seconds": audio_seconds,
+        "sql": sql,
+        "url": url,
     }
     document = merge(file, given, spec_of)
-    need(document, "name", "files")
+    need(document, "name", *(() if document.get("sql") else ("files",)))
     unknown = set(document) - set(given)
     if unknown:
         raise Invalid(
@@ -76,19 +94,44 @@ def create(
         )
     document = {word: value for word, value in document.items() if value is not None}
     if dry_run:
-        paths = [document["files"]] if isinstance(document["files"], str) else document["files"]
-        missing = [path for path in paths if not Path(path).exists()]
-        if missing:
-            raise Invalid(
-                f"{missing[0]}: there is no such file", errors=[FieldError(p, "no such file") for p in missing]
-            )
-        output.would(as_, "make a dataset", document)
+        _check_paths(document.get("files") or [])
+        output.would(as_, "make a dataset", {word: value for word, value in document.items() if word != "url"})
         return
     from leptonai.sdk.datasets import create_dataset
 
     made = create_dataset(**document)
     record = made.record.model_dump(mode="json")
     output.emit(as_, record, lambda: output.words(repr(made)))
+
+
+@app.command("append")
+def append(
+    dataset: Ref,
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="FILE", help="As for create; the columns must be those of the dataset."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A table that says more of each image, sound or text.")
+    ] = None,
+    sql: Annotated[str | None, typer.Option(help="In place of files: a query, asked from this machine.")] = None,
+    url: Annotated[str | None, typer.Option(help="The database of the query.")] = None,
+    dry_run: DryRun = False,
+    as_: Output = "table",
+) -> None:
+    """Make a new version of the rows of one, whose data it shares, and those of more files.
+
+    Example: lepton dataset append churn data/2026.csv
+    """
+    from leptonai.sdk.datasets import get_dataset
+
+    found = get_dataset(dataset)
+    if dry_run:
+        _check_paths(files or [])
+        output.would(as_, "append to a dataset", {"dataset": found.ref, "files": files or [], "sql": sql})
+        return
+    made = found.append(files or None, labels=labels, sql=sql, url=url)
+    output.emit(as_, made.record.model_dump(mode="json"), lambda: output.words(repr(made)))
 
 
 @app.command("list")
@@ -155,6 +198,13 @@ def _pair(text: str) -> tuple[str, str]:
     if not equals or not name:
         raise typer.BadParameter(f"--type takes COLUMN=TYPE, such as plan=category, not {text!r}")
     return name, kind
+
+
+def _check_paths(files: str | list[str]) -> None:
+    """Raise `Invalid` that names the files that are not there."""
+    paths = [files] if isinstance(files, str) else files
+    if missing := [path for path in paths if "://" not in path and not Path(path).exists()]:
+        raise Invalid(f"{missing[0]}: there is no such file", errors=[FieldError(p, "no such file") for p in missing])
 
 
 def _image_size(text: str) -> tuple[int, int]:

@@ -124,13 +124,12 @@ class GrowingColumn:
         if kind is not FeatureType.CATEGORY:
             return tally
         words = [value for value in tally if isinstance(value, str)]
-        if self._given is FeatureType.CATEGORY and wrote_text and words and all(CODE.fullmatch(word) for word in words):
-            return {int(value): count for value, count in tally.items()}
-        if len(words) == len(tally):
+        whole = self._given is FeatureType.CATEGORY and wrote_text and all(CODE.fullmatch(word) for word in words)
+        if not words or (len(words) == len(tally) and not whole):
             return tally
         found: dict[Any, int] = {}
         for value, count in tally.items():
-            key = str(value) if words else value
+            key = int(value) if whole else str(value)
             found[key] = found.get(key, 0) + count
         return found
 
@@ -138,13 +137,18 @@ class GrowingColumn:
 class GrowingBlock:
     """A column of images or tensors, all of one shape."""
 
-    def __init__(self, name: str, given: FeatureType | None, dtype: str, shape: tuple[int, ...]):
+    def __init__(
+        self, name: str, given: FeatureType | None, dtype: str, shape: tuple[int, ...], rate: int | None = None
+    ):
         self.name = name
+        self._rate = rate
         self.missing = 0
         self.first_missing = None
         self.has_few = False
         self._dtype, self._shape = dtype, shape
         natural = FeatureType.IMAGE if is_image(dtype, shape) else FeatureType.TENSOR
+        if rate is not None:
+            natural = FeatureType.AUDIO
         if given not in (None, natural, FeatureType.TENSOR):
             raise Invalid(
                 f"column {name!r} holds arrays of shape {'x'.join(map(str, shape))}, which cannot be {given} values: leave out "
@@ -169,7 +173,8 @@ class GrowingBlock:
     def done(self, _wrote_text: bool) -> Column:
         """Return what the column became."""
         dtype = "float32" if self._floats else self._dtype
-        return describe_block(self.name, self._rows, self._sample, dtype, self._shape, self._kind)
+        found = describe_block(self.name, self._rows, self._sample, dtype, self._shape, self._kind)
+        return found if self._rate is None else found.model_copy(update={"stats": {**found.stats, "rate": self._rate}})
 
 
 def growing(field: pa.Field, given: FeatureType | None, *, is_target: bool) -> GrowingColumn | GrowingBlock:
@@ -177,7 +182,8 @@ def growing(field: pa.Field, given: FeatureType | None, *, is_target: bool) -> G
     found = layout(field)
     if found is None:
         return GrowingColumn(field.name, given, is_target=is_target)
-    return GrowingBlock(field.name, given, *found)
+    rate = (field.metadata or {}).get(b"rate")
+    return GrowingBlock(field.name, given, *found, int(rate) if rate else None)
 
 
 def _few(rows: int, *, is_target: bool) -> int:

@@ -1,4 +1,4 @@
-"""A folder of images by class, as tables: the image and the name of its folder."""
+"""Image files as arrays of one size."""
 
 import io
 import warnings
@@ -16,14 +16,13 @@ from PIL import Image, UnidentifiedImageError
 from leptonai.core.errors import FieldError, Invalid, TooLarge
 from leptonai.data.blocks import block, table
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 64_000_000  # of one image
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP")
 _GREY = {"1", "L", "LA", "I;16"}
 _BYTES = 16 << 20  # of the images of one table
 _AT_ONCE = 2  # images that are decoded at the same time; Pillow does that outside the interpreter's lock
 
-Files = Callable[[], Iterator[tuple[str, str, bytes]]]
+Files = Callable[[], Iterator[tuple[str, bytes]]]  # names and contents; may be called twice
 
 
 class _Size(NamedTuple):
@@ -36,7 +35,7 @@ class _Size(NamedTuple):
 
 
 def read_images(files: Files, size: tuple[int, int] | None) -> Iterator[pa.Table]:
-    """Yield tables (image, label) of what `files` gives: (file, label, bytes). It is gone through twice.
+    """Yield tables with one column, image, of what `files` gives. It is gone through twice.
 
     Grey images stay grey when all are; else all are RGB. All must have one size, unless `size` (height, width) says to which
     they are resized (bilinear). First all headers are read, so that a wrong size is told before anything is done. Raises
@@ -52,13 +51,12 @@ def read_images(files: Files, size: tuple[int, int] | None) -> Iterator[pa.Table
             stacked = np.empty((len(some), common.height, common.width, channels), np.uint8)
             with _quiet():
                 list(pool.map(partial(_fill, stacked, common), range(len(some)), some))
-            labels = pa.array([label for _, label, _ in some], pa.large_string())
-            yield table([block("image", stacked), (pa.field("label", pa.large_string()), labels)])
+            yield table([block("image", stacked)])
 
 
-def _common(files: Iterator[tuple[str, str, bytes]], size: tuple[int, int] | None) -> _Size:
+def _common(files: Iterator[tuple[str, bytes]], size: tuple[int, int] | None) -> _Size:
     found: _Size | None = None
-    for name, _, data in files:
+    for name, data in files:
         with _opened(name, data) as image:
             colour = image.mode not in _GREY
             height, width = size or (image.height, image.width)
@@ -72,9 +70,9 @@ def _common(files: Iterator[tuple[str, str, bytes]], size: tuple[int, int] | Non
     return found
 
 
-def _fill(stacked: np.ndarray, common: _Size, row: int, file: tuple[str, str, bytes]) -> None:
+def _fill(stacked: np.ndarray, common: _Size, row: int, file: tuple[str, bytes]) -> None:
     """Decode one image into its row; of several frames the first."""
-    name, _, data = file
+    name, data = file
     with _opened(name, data) as image:
         image.load()
         found = image.convert("RGB" if common.colour and image.mode not in _GREY else "L")

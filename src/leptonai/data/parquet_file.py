@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from leptonai.core.errors import FieldError, Invalid, TooLarge
-from leptonai.data.blocks import array_column, table
+from leptonai.data.plain import plain
 
 MAX_CELLS = 4_000_000_000  # rows times columns: a few bytes can claim any number
 _CELLS = 4_000_000  # of one table
@@ -26,47 +24,9 @@ def read_parquet(name: str, file: BinaryIO) -> Iterator[pa.Table]:
             if not found.schema_arrow.names:
                 raise Invalid(f"{name} has no columns: there is no data in it", errors=[FieldError(name, "no columns")])
             for batch in found.iter_batches(max(1024, _CELLS // max(1, columns))):
-                yield table(_plain(name, field, pa.chunked_array([batch[at]])) for at, field in enumerate(batch.schema))
+                yield plain(name, pa.Table.from_batches([batch]))
     except (pa.ArrowException, OSError) as error:
         raise Invalid(
             f"{name} is not a Parquet file that can be read: {str(error).splitlines()[0]}",
             errors=[FieldError(name, "a Parquet file")],
         ) from error
-
-
-def _plain(file: str, field: pa.Field, values: pa.ChunkedArray) -> tuple[pa.Field, pa.ChunkedArray | pa.Array]:
-    """Return a column in one of the few types that datasets have."""
-    kind = field.type
-    if pa.types.is_dictionary(kind):
-        values = pc.cast(values, kind.value_type)
-        kind = kind.value_type
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return array_column(file, field.name, _stacked(file, field.name, values))
-    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
-        values = pc.cast(values, pa.large_string())
-    elif pa.types.is_decimal(kind) or pa.types.is_float16(kind):
-        values = pc.cast(values, pa.float64())
-    elif pa.types.is_time(kind) or pa.types.is_duration(kind) or not _known(kind):
-        raise Invalid(
-            f"{file}: column {field.name!r} holds {kind} values, which are not known: make them numbers or text, or leave the "
-            "column out",
-            errors=[FieldError(field.name, "numbers, text, dates or lists of numbers of one length")],
-        )
-    return pa.field(field.name, values.type), values
-
-
-def _known(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in (pa.types.is_null, pa.types.is_large_string, pa.types.is_primitive))
-
-
-def _stacked(file: str, name: str, values: pa.ChunkedArray) -> np.ndarray:
-    kind = values.type.value_type
-    lengths = pc.min_max(pc.list_value_length(values)).as_py()
-    even = values.null_count == 0 and len(values) and lengths["min"] == lengths["max"]
-    if not even or not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
-        raise Invalid(
-            f"{file}: column {name!r} holds {values.type} values: lists must be of numbers, all of one length, none missing",
-            errors=[FieldError(name, "lists of numbers of one length")],
-        )
-    flat = pc.cast(pc.list_flatten(values), pa.float32()).to_numpy()
-    return np.ascontiguousarray(flat, np.float32).reshape(len(values), lengths["max"])

@@ -24,7 +24,7 @@ from leptonai.core.nouns import FeatureType
 from leptonai.core.ports import Store
 from leptonai.data.blocks import as_array
 
-BLOCKS = (FeatureType.IMAGE, FeatureType.TENSOR)
+BLOCKS = (FeatureType.IMAGE, FeatureType.AUDIO, FeatureType.TENSOR)
 _BLOCK_BYTES = 16 << 20  # a shard of images holds about this much
 _AHEAD = 2  # shards that wait to be written
 
@@ -54,6 +54,10 @@ class ShardWriter:
         each = max(1, min(self._rows, _BLOCK_BYTES // width)) if width else self._rows
         while self._waiting >= each:
             self._write(each, words)
+
+    def share(self, shard: dict[str, Any]) -> None:
+        """Take a shard of another version as the next one, as it is; only before any rows are added."""
+        self.shards.append(shard)
 
     def finish(self, words: Collection[str] = ()) -> list[dict[str, Any]]:
         """Write what is left, and return all shards."""

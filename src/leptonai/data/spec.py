@@ -6,6 +6,23 @@ from pydantic import Field, model_validator
 
 from leptonai.core.nouns import FeatureType, Frozen, Name
 
+PACKED = (".gz", ".bz2", ".xz", ".zst")
+_TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson")
+TABLES = (*_TEXTS, *(text + packed for text in _TEXTS for packed in PACKED), ".parquet", ".arrow", ".feather", ".npz")
+"""How files end that hold rows."""
+
+ARRAYS = ("-ubyte", "-ubyte.gz", ".idx", ".idx.gz")
+"""How IDX files end: each holds one array, and those of one dataset lie side by side."""
+
+IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+SOUNDS = (".wav", ".flac")
+WRITINGS = (".txt", ".md")
+MEDIA = (*IMAGES, *SOUNDS, *WRITINGS)
+"""How files end that are one row each: an image, a sound, a text."""
+
+NOTES = (".json", ".xml")
+"""How files end that say what is in images, beside them."""
+
 
 class SourceFile(Frozen):
     """One file to import. Its bytes lie in sealed blobs, in order."""
@@ -14,11 +31,11 @@ class SourceFile(Frozen):
     size: int = Field(ge=0)
     parts: tuple[str, ...]
     offset: int = Field(default=0, ge=0)  # where in the first part it begins: many small files share one part
-    label: str | None = None  # for an image: the name of the folder it was in
+    label: str | None = None  # of an image, sound or text: the name of the class folder it was in
 
 
 class Import(Frozen):
-    """Make a dataset version of files: CSV (also gzipped), Parquet, NPZ, or images in a folder for each class."""
+    """Make a dataset version of files: tables, arrays, or images, sounds and texts with a class folder, table or boxes."""
 
     name: Name
     files: tuple[SourceFile, ...] = ()
@@ -26,7 +43,13 @@ class Import(Frozen):
     parts: tuple[str, ...] = ()  # ...and the blobs that they lie in
     target: str | None = None  # None: a column named label, target or y, else the last one; "" for none
     types: dict[str, FeatureType] = Field(default_factory=dict)  # overrides of what is inferred
+    base: str | None = None  # a version whose rows come first: its shards are shared
+    labels: str | None = None  # which of the files is a table that says more of each image, sound or text
     image_size: tuple[int, int] | None = None  # (height, width): resize images to it
+    audio_rate: int | None = Field(default=None, ge=1000, le=192_000)  # samples a second; None: as the first file has
+    audio_seconds: float | None = Field(
+        default=None, gt=0, le=600
+    )  # longer sounds are cut, shorter ones end in silence
     shard_rows: int = Field(default=65_536, ge=1)
 
     @model_validator(mode="after")

@@ -162,6 +162,22 @@ def conform(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
     return pc.cast(values, wanted, safe=not pa.types.is_integer(kind))  # beyond 2**53 numbers are rounded
 
 
+def read_table(shard: dict[str, Any], store: Store, columns: Sequence[Column]) -> pa.Table:
+    """Return columns of a shard in the types that they have in the whole version; of images and tensors, what they are stands beside."""
+    found = read_shard(shard, store, [column.name for column in columns])
+    arrays = [conform(found[column.name], column) for column in columns]
+    fields = [
+        pa.field(column.name, array.type, metadata=_about(column) if column.type in BLOCKS else None)
+        for column, array in zip(columns, arrays, strict=True)
+    ]
+    return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
+
+
+def _about(column: Column) -> dict[str, str]:
+    rate = {"rate": str(column.stats["rate"])} if "rate" in column.stats else {}
+    return {"dtype": column.dtype, "shape": ",".join(map(str, column.shape)), **rate}
+
+
 _ARROW = {
     (FeatureType.NUMBER, ""): pa.float64(),
     (FeatureType.INTEGER, ""): pa.int64(),

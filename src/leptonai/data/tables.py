@@ -16,26 +16,31 @@ import pyarrow as pa
 from leptonai.core.errors import FieldError, Invalid, TooLarge
 from leptonai.core.nouns import FeatureType
 from leptonai.core.ports import Store
+from leptonai.data.arrow_file import read_arrow
 from leptonai.data.blocks import layout
 from leptonai.data.csv_table import read_csv
+from leptonai.data.jsonl_table import read_jsonl
 from leptonai.data.npz_file import read_npz
 from leptonai.data.origin import Origin
 from leptonai.data.parquet_file import read_parquet
 from leptonai.data.parts import opened
-from leptonai.data.spec import SourceFile
+from leptonai.data.spec import PACKED, TABLES, SourceFile
 
 MAX_RATIO = 200  # of a compressed file, and at least...
 MAX_SMALL = 256 << 20  # ...this much is allowed whatever the ratio
-PACKED: Mapping[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_TEXTS = (".csv", ".tsv")
-ENDINGS = (*_TEXTS, *(text + packed for text in _TEXTS for packed in PACKED), ".parquet", ".npz")
+_UNPACK: Mapping[str, Callable[[Any], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": lambda file: pa.CompressedInputStream(file, "zstd"),
+}
 _ALIKE = "files of one dataset need the same columns"
 
 
 def wrote_text(name: str) -> bool:
     """Whether a file of this name writes all values as text."""
     low = name.lower()
-    return any(low.endswith((text, *(text + packed for packed in PACKED))) for text in _TEXTS)
+    return low.endswith(tuple(text + packed for text in (".csv", ".tsv") for packed in ("", *PACKED)))
 
 
 def read_tables(file: SourceFile, blobs: Store, types: Mapping[str, FeatureType]) -> Iterator[tuple[pa.Table, int]]:
@@ -46,8 +51,8 @@ def read_tables(file: SourceFile, blobs: Store, types: Mapping[str, FeatureType]
     name, low = file.name, file.name.lower()
     if not file.size:
         raise Invalid(f"{name} is empty: there is no data in it", errors=[FieldError(name, "is empty")])
-    if not low.endswith(ENDINGS):
-        right = f"{', '.join(ENDINGS)}, or a folder of images by class"
+    if not low.endswith(TABLES):
+        right = f"{', '.join(TABLES)}, or a folder of images by class"
         raise Invalid(f"{name} is not a kind of file that is known: use {right}", errors=[FieldError(name, right)])
     rows = 0
     with opened(file, blobs) as source:
@@ -63,14 +68,18 @@ def read_tables(file: SourceFile, blobs: Store, types: Mapping[str, FeatureType]
 def _tables(file: SourceFile, low: str, source: BinaryIO, types: Mapping[str, FeatureType]) -> Iterator[pa.Table]:
     if low.endswith(".parquet"):
         return read_parquet(file.name, source)
+    if low.endswith((".arrow", ".feather")):
+        return read_arrow(file.name, source)
     if low.endswith(".npz"):
         return read_npz(file.name, source, file.size)
     packed = next((ending for ending in PACKED if low.endswith(ending)), None)
     if packed is not None:
-        source = cast(BinaryIO, BufferedReader(_Unpacked(file, PACKED[packed](source)), 1 << 20))
+        source = cast(BinaryIO, BufferedReader(_Unpacked(file, _UNPACK[packed](source)), 1 << 20))
         if not source.peek(1):  # type: ignore[attr-defined]  # a BufferedReader has it
             raise Invalid(f"{file.name} is empty: there is no data in it", errors=[FieldError(file.name, "is empty")])
         low = low.removesuffix(packed)
+    if low.endswith((".jsonl", ".ndjson")):
+        return read_jsonl(file.name, source)
     return read_csv(file.name, source, types, tabs=low.endswith(".tsv"))
 
 

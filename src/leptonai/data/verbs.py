@@ -25,7 +25,16 @@ def prepare_import(spec: Import, desk: Desk) -> Plan:
                 f"{file}: part {gone[:16]} is not on the server: upload it again",
                 errors=[FieldError("files", "parts that were uploaded")],
             )
-    return Plan(spec.model_dump(mode="json"), opens, "data", spec.name)
+    if spec.base is None:
+        return Plan(spec.model_dump(mode="json"), opens, "data", spec.name)
+    base = desk.dataset(spec.base)
+    if spec.types or spec.target is not None:
+        raise Invalid(
+            "rows that are appended have the types and the target of the version before: leave out types and target",
+            errors=[FieldError("types" if spec.types else "target", "left out")],
+        )
+    asked = spec.model_copy(update={"base": f"datasets:/{base.name}@v{base.version}"})
+    return Plan(asked.model_dump(mode="json"), (*opens, base.manifest, *base.shards), "data", spec.name)
 
 
 def settle_import(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:

@@ -13,16 +13,16 @@ from typing import Any
 import pyarrow as pa
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column, Dataset, FeatureType
 from leptonai.core.stages import Handle
-from leptonai.data.blocks import as_array
+from leptonai.data.blocks import as_array, layout
 from leptonai.data.columns import choose_target
 from leptonai.data.csv_table import SCHEMA_ROWS
 from leptonai.data.describe import RowSample
 from leptonai.data.growing import growing
 from leptonai.data.origin import Origin, Piece
 from leptonai.data.shards import BLOCKS, ShardWriter
-from leptonai.data.stored import conform
+from leptonai.data.stored import conform, read_table
 from leptonai.data.tables import check_alike, check_names, join, wrote_text
 
 FORMAT = 1
@@ -58,6 +58,7 @@ class VersionWriter:
         self._preview = pa.table({})
         self._wrote_text = False
         self._target: str | None = None
+        self._base: Dataset | None = None
         self.rows = 0
 
     def add(self, table: pa.Table, file: str, first: int) -> None:
@@ -75,20 +76,43 @@ class VersionWriter:
         if self.rows >= SCHEMA_ROWS or held >= _HEAD_BYTES:
             self._decide()
 
+    def begin(self, base: Dataset) -> None:
+        """Begin with the rows of another version, whose shards are shared: they are read for what is known of the columns."""
+        with self._handle.blobs.open(base.manifest) as file:
+            shards = json.loads(file.read())["shards"]
+        self._base = base
+        self._types = {column.name: column.type for column in base.columns}
+        self._wanted = base.target or ""
+        place = f"{base.name}@v{base.version}"
+        for shard in shards:
+            table = read_table(shard, self._handle.raw, base.columns)
+            if not self._columns:
+                self._choose(table.schema, place)
+                # Rows to come are held to what the columns mean, which is more than how they are stored.
+                self._fields = [
+                    (place, field if layout(field) else pa.field(field.name, pa.null())) for field in table.schema
+                ]
+            self._shards.share(shard)
+            self._take(table, Origin((Piece(place, self.rows, table.num_rows),)))
+            self.rows += table.num_rows
+
     def _decide(self) -> None:
         """Say what the columns mean, by the rows that are held, and write these."""
         origin = Origin(tuple(piece for _, piece in self._head))
         tables = [table for table, _ in self._head]
         table = join(origin, tables) if len(tables) > 1 else tables[0]
         self._head, tables = [], []
-        self._first = (origin.files[0], table.column_names)
-        self._target = choose_target(table.column_names, self._wanted)
-        _check_types(self._types, table.column_names)
-        for field in table.schema:
+        self._choose(table.schema, origin.files[0])
+        self._write(table, origin)
+
+    def _choose(self, schema: pa.Schema, file: str) -> None:
+        self._first = (file, schema.names)
+        self._target = choose_target(schema.names, self._wanted)
+        _check_types(self._types, schema.names)
+        for field in schema:
             is_target = field.name == self._target
             self._columns.append(growing(field, self._types.get(field.name), is_target=is_target))
-            self._fields.append((origin.files[0], field))
-        self._write(table, origin)
+            self._fields.append((file, field))
 
     def _alike(self, table: pa.Table, file: str) -> pa.Table:
         """Return a table with its columns in the order of the first."""
@@ -101,7 +125,8 @@ class VersionWriter:
                 self._fields[at] = (file, field)
         return table
 
-    def _write(self, table: pa.Table, origin: Origin) -> None:
+    def _take(self, table: pa.Table, origin: Origin) -> pa.Table:
+        """Count rows in what is known of the columns; return them as they are stored."""
         taken, kept = self._sample.choose(table.num_rows)
         found = {}
         for column in self._columns:
@@ -110,7 +135,10 @@ class VersionWriter:
         stored = pa.table(found)
         if not self._preview.num_rows:
             self._preview = stored.slice(0, PREVIEW_ROWS)
-        self._shards.add(stored, self._words())
+        return stored
+
+    def _write(self, table: pa.Table, origin: Origin) -> None:
+        self._shards.add(self._take(table, origin), self._words())
         if len(self._shards.shards) >= self._saved + _SAVED_EVERY:
             self._saved = len(self._shards.shards)
             self._handle.save({"shards": json.dumps(self._shards.shards).encode()})
@@ -130,6 +158,8 @@ class VersionWriter:
             if grown.name == self._target and grown.missing:
                 raise _empty_target(self._target, grown.missing, grown.first_missing)
         columns = [column.done(self._wrote_text) for column in self._columns]
+        if self._base is not None:
+            _check_same(self._base, columns)
         self._handle.say(_summary(columns, self._target, self.rows))
         shards = self._shards.finish(self._words())
         facts = {
@@ -160,6 +190,20 @@ def _check_types(types: Mapping[str, FeatureType], names: Sequence[str]) -> None
             raise Invalid(
                 f"types names a column {name!r}, which is not there: the columns are {listed}",
                 errors=[FieldError(f"types.{name}", f"one of {listed}")],
+            )
+
+
+def _check_same(base: Dataset, columns: Sequence[Column]) -> None:
+    """Refuse rows that make categories of whole numbers into words: the rows before would change what they are."""
+    for before, now in zip(base.columns, columns, strict=True):
+        if before.type is FeatureType.CATEGORY and before.dtype != now.dtype:
+            was, new = ("whole numbers", "words") if before.dtype == "int64" else ("words", "whole numbers")
+            known = {str(value) for value in before.categories}
+            odd = next((value for value in now.categories if str(value) not in known), "")
+            raise Invalid(
+                f"column {now.name!r} holds {was} in {base.name}@v{base.version} and {new} such as {odd!r} in the rows to append: "
+                "mend them",
+                errors=[FieldError(now.name, was)],
             )
 
 

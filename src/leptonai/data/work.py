@@ -7,9 +7,10 @@ import pyarrow as pa
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.stages import Handle
-from leptonai.data import images
-from leptonai.data.parts import contents, listed
-from leptonai.data.spec import Import, SourceFile
+from leptonai.data.idx_file import read_idx
+from leptonai.data.media import is_media, read_media
+from leptonai.data.parts import listed
+from leptonai.data.spec import ARRAYS, Import, SourceFile
 from leptonai.data.tables import read_tables
 from leptonai.data.version import VersionWriter
 
@@ -22,6 +23,10 @@ def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
     writer = VersionWriter(handle, target=spec.target, types=spec.types, shard_rows=spec.shard_rows)
     total = sum(file.size for file in files)
     try:
+        if spec.base is not None:
+            base = handle.data(spec.base).dataset
+            writer.begin(base)
+            spec = spec.model_copy(update={"types": {column.name: column.type for column in base.columns}})
         for table, file, first, done in _read(files, spec, handle):
             writer.add(table, file, first)
             handle.progress(writer.rows, max(writer.rows, round(writer.rows * total / max(1, done))), "rows")
@@ -32,57 +37,34 @@ def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
 
 def _source(files: Sequence[SourceFile], spec: Import) -> dict[str, Any]:
     named = [{"name": file.name, "size": file.size} for file in files[:_LISTED]]
-    resized = {"image_size": list(spec.image_size)} if spec.image_size is not None else {}
-    return {"files": named, "count": len(files), **resized}
+    options = spec.model_dump(
+        mode="json", include={"image_size", "audio_rate", "audio_seconds", "base"}, exclude_none=True
+    )
+    return {"files": named, "count": len(files), **options}
 
 
 def _read(files: Sequence[SourceFile], spec: Import, handle: Handle) -> Iterator[tuple[pa.Table, str, int, int]]:
     """Yield tables, each with the file it comes from, the number of its first row there, and the bytes read so far."""
-    if _are_images(files, spec.image_size):
-        yield from _read_images(files, spec, handle)
+    if is_media(files, spec):
+        for table, name, done in read_media(files, spec, handle.blobs):
+            yield table, name, 0, done
         return
     before = 0
+    arrays = [file for file in files if file.name.lower().endswith(ARRAYS)]
+    if arrays:
+        if other := next((file for file in files if file not in arrays), None):
+            raise Invalid(
+                f"{other.name} is no IDX file and {arrays[0].name} is one: make one dataset of each kind",
+                errors=[FieldError(other.name, "files of one kind")],
+            )
+        first = 0
+        for table, name in read_idx(files, handle.blobs):
+            yield table, name, first, before
+            first += table.num_rows
+        return
     for file in files:
         first = 0
         for table, done in read_tables(file, handle.blobs, spec.types):
             yield table, file.name, first, before + done
             first += table.num_rows
         before += file.size
-
-
-def _read_images(files: Sequence[SourceFile], spec: Import, handle: Handle) -> Iterator[tuple[pa.Table, str, int, int]]:
-    def found() -> Iterator[tuple[str, str, bytes]]:
-        return ((file.name, file.label or "", data) for file, data in contents(files, handle.blobs))
-
-    at = done = 0
-    for table in images.read_images(found, spec.image_size):
-        done += sum(file.size for file in files[at : at + table.num_rows])
-        yield table, files[at].name, 0, done
-        at += table.num_rows
-
-
-def _are_images(files: Sequence[SourceFile], image_size: tuple[int, int] | None) -> bool:
-    """Whether the files are images by class. Raises `Invalid` when they are of several kinds."""
-    pictures = [file for file in files if file.name.lower().endswith(images.ENDINGS)]
-    by_class = [file for file in files if file.label is not None]
-    if not pictures and not by_class:
-        if image_size is not None:
-            raise Invalid(
-                "image_size is given, and there are no images: leave it out",
-                errors=[FieldError("image_size", "only with images")],
-            )
-        return False
-    mixed = next((f for f in files if f.label is None and not f.name.lower().endswith(images.ENDINGS)), None)
-    if mixed is not None:
-        other = (pictures or by_class)[0].name
-        raise Invalid(
-            f"{mixed.name} is a table and {other} is an image: make one dataset of each kind",
-            errors=[FieldError(mixed.name, "files of one kind")],
-        )
-    alone = next((file for file in files if file.label is None), None)
-    if alone is not None:
-        raise Invalid(
-            f"{alone.name} lies in no class folder: give a folder that has a folder for each class",
-            errors=[FieldError(alone.name, "in a class folder")],
-        )
-    return True

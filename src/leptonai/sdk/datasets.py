@@ -1,8 +1,10 @@
 """Datasets as user code holds them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from leptonai.core.errors import FieldError, Invalid, NotFound, Unsupported
 from leptonai.core.nouns import Column, FeatureType
@@ -10,9 +12,10 @@ from leptonai.core.nouns import Dataset as DatasetRecord
 from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, Split, check_name, part_sizes
 from leptonai.data.spec import Import
-from leptonai.sdk import client, runs, show
+from leptonai.sdk import client, frames, runs, show
+from leptonai.sdk.sources import Source, sources, with_labels
 from leptonai.sdk.specs import check, sent
-from leptonai.sdk.uploads import sources, upload
+from leptonai.sdk.uploads import upload
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -111,6 +114,22 @@ class Dataset:
     def describe(self) -> "Description":
         """Return what is known of each column of the version: missing values, mean, deviation, categories."""
         return Description(self.columns, self.target)
+
+    def append(
+        self, files: Any = None, *, labels: "str | Path | None" = None, sql: str | None = None, url: str | None = None
+    ) -> "Dataset":
+        """Return a new version that has the rows of this one, whose shards it shares, and then those of more files.
+
+        The files are as in `create_dataset`; their columns must be those of this version, with the same types. Raises
+        `Invalid` that names the file, the row and the column.
+        """
+        if self._splits:
+            raise Unsupported(
+                f"rows are appended to a whole version: use leptonai.get_dataset('{self.name}@v{self.version}')"
+            )
+        document = {"name": self.name, "base": self.ref}
+        made = _imported(document, files, labels, sql, url, wait=True)
+        return cast(Dataset, made)
 
     def delete(self) -> None:
         """Delete this version and its blobs."""
@@ -227,11 +246,16 @@ def _order(value: object) -> tuple[int, object]:
 @overload
 def create_dataset(
     name: str,
-    files: "str | Path | Sequence[str | Path]",
+    files: Any = None,
     *,
     target: str | None = None,
     types: Mapping[str, str] | None = None,
+    labels: "str | Path | None" = None,
     image_size: tuple[int, int] | None = None,
+    audio_rate: int | None = None,
+    audio_seconds: float | None = None,
+    sql: str | None = None,
+    url: str | None = None,
     wait: Literal[True] = True,
 ) -> Dataset: ...
 
@@ -239,43 +263,89 @@ def create_dataset(
 @overload
 def create_dataset(
     name: str,
-    files: "str | Path | Sequence[str | Path]",
+    files: Any = None,
     *,
     target: str | None = None,
     types: Mapping[str, str] | None = None,
+    labels: "str | Path | None" = None,
     image_size: tuple[int, int] | None = None,
+    audio_rate: int | None = None,
+    audio_seconds: float | None = None,
+    sql: str | None = None,
+    url: str | None = None,
     wait: Literal[False],
 ) -> "runs.Run": ...
 
 
 def create_dataset(
     name: str,
-    files: "str | Path | Sequence[str | Path]",
+    files: Any = None,
     *,
     target: str | None = None,
     types: Mapping[str, str] | None = None,
+    labels: "str | Path | None" = None,
     image_size: tuple[int, int] | None = None,
+    audio_rate: int | None = None,
+    audio_seconds: float | None = None,
+    sql: str | None = None,
+    url: str | None = None,
     wait: bool = True,
 ) -> "Dataset | runs.Run":
-    """Make a dataset version of files: CSV (also .gz), Parquet, NPZ, or a folder of images with a folder for each class.
+    """Make a dataset version of files, folders, archives, buckets, tables in memory or a query.
 
-    Several files become one table, in their order. `target`: the column to predict; default: one named label, target or y,
-    else the last; "" for none. `types` overrides what is inferred, such as ``{"postcode": "category"}``. `image_size`
-    (height, width) resizes images. The same content again is the version that is there already. With ``wait=False`` the
-    import goes on by itself, and its Run is returned as soon as the files are sent. An upload that was cut goes on where it
-    stopped when it is called again. Raises `Invalid` that names the file, the row and the column.
+    `files`, one or several of: CSV, TSV, JSON Lines (also packed with gzip, bzip2, xz or zstd), Parquet, Arrow, NPZ and IDX
+    files; a folder or zip of these; a folder or zip of images, sounds (WAV, FLAC) or texts with a folder for each class, or
+    with a table that says more of each (`labels`, with a column of file names); images with boxes (COCO, Pascal VOC, YOLO); a
+    URL such as ``s3://bucket/prefix``; a pandas or polars frame, a PyArrow table, a dict of NumPy arrays. Or `sql`, a query,
+    and `url`, the database, which is asked from this machine. Several files become one table, in their order.
+
+    `target`: the column to predict; default: one named label, target or y, else the last; "" for none. `types` overrides what
+    is inferred, such as ``{"postcode": "category"}``. `image_size` (height, width) resizes images; `audio_rate` (samples a
+    second) and `audio_seconds` bring sounds to one rate and length. The same content again is the version that is there
+    already. With ``wait=False`` the import goes on by itself, and its Run is returned as soon as the files are sent. An upload
+    that was cut goes on where it stopped when it is called again. Raises `Invalid` that names the file, the row and the column.
     """
     check_name(name)
-    chosen = sources(files)
-    document = {"name": name, "target": target, "types": dict(types or {}), "image_size": image_size}
-    # Before anything travels: a wrong option should not cost an upload.
-    check(Import, {**document, "files": [{"name": "first", "size": 0, "parts": ()}]}, "create_dataset")
+    document = {
+        "name": name, "target": target, "types": dict(types or {}), "image_size": image_size, "audio_rate": audio_rate,
+        "audio_seconds": audio_seconds,
+    }  # fmt: skip
+    return _imported(document, files, labels, sql, url, wait)
+
+
+def _imported(
+    document: dict[str, Any], files: Any, labels: Any, sql: str | None, url: str | None, wait: bool
+) -> "Dataset | runs.Run":
+    name = document["name"]
     via = client.current()
-    spec = check(Import, {**document, **upload(via.http, chosen, f"upload {name}")}, "create_dataset")
+    with ExitStack() as keep:
+        chosen = _chosen(files, sql, url, keep, loose=labels is not None)
+        if labels is not None:
+            chosen = with_labels(chosen, labels)
+            document["labels"] = chosen[-1].name
+        # Before anything travels: a wrong option should not cost an upload.
+        check(Import, {**document, "files": [{"name": "first", "size": 0, "parts": ()}]}, "create_dataset")
+        spec = check(Import, {**document, **upload(via.http, chosen, f"upload {name}")}, "create_dataset")
     record = runs.submit(via.http, "import", sent(spec), name=name)
     if not wait:
         return runs.Run(record, via)
     return _made(via, runs.follow(via.http, record.id, title=f"import {name}"))
+
+
+def _chosen(files: Any, sql: str | None, url: str | None, keep: ExitStack, *, loose: bool) -> list[Source]:
+    if (files is None) == (sql is None):
+        raise Invalid("give files, or sql and url: one of them", errors=[FieldError("files", "files, or a query")])
+    if sql is None:
+        return sources(files, keep, loose=loose)
+    if url is None:
+        right = "such as postgresql://user@host/name"
+        raise Invalid(f"a query needs the url of a database, {right}", errors=[FieldError("url", right)])
+    from leptonai.sdk.queries import queried
+
+    return [
+        Source(name, None, file.seek(0, 2), partial(frames.reopened, file), name)
+        for file, name in queried(sql, url, keep)
+    ]
 
 
 def _made(via: "Client", run: RunRecord) -> Dataset:

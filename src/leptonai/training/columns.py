@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from leptonai.core.errors import FieldError, Invalid, Unsupported
 from leptonai.core.nouns import Column, FeatureType
 
-WHOLE = (FeatureType.IMAGE, FeatureType.TENSOR)  # columns whose values are arrays
+WHOLE = (FeatureType.IMAGE, FeatureType.AUDIO, FeatureType.TENSOR)  # columns whose values are arrays
 
 
 def pick(

@@ -163,7 +163,8 @@ def _code(column: Column, seen: _Seen, options: Options) -> FeatureCode:
         "shape": column.shape,
     }
     if column.type in WHOLE:
-        return FeatureCode(op="image" if column.type == FeatureType.IMAGE else "tensor", **about)
+        op = "image" if column.type == FeatureType.IMAGE else "tensor"
+        return FeatureCode(op=op, rate=column.stats.get("rate"), **about)
     if column.type == FeatureType.BOOLEAN:
         return FeatureCode(op="flag", **about)
     if column.type == FeatureType.CATEGORY:

@@ -34,7 +34,7 @@ def kind(feature: FeatureCode) -> Kind:
         return _BYTES if words else _INT64
     if feature.type == FeatureType.IMAGE:
         return _UINT8
-    if feature.type == FeatureType.TENSOR:
+    if feature.type in (FeatureType.TENSOR, FeatureType.AUDIO):
         return _FP32
     if feature.op == "flag":
         return _BOOL
@@ -54,6 +54,7 @@ def specs(encoding: Encoding) -> tuple[TensorSpec, ...]:
             shape=(-1, *feature.shape),
             type=FeatureType(feature.type),
             categories=feature.categories,
+            rate=feature.rate,
         )
         for feature in encoding.features
     )

@@ -83,6 +83,7 @@ class FeatureCode(Frozen):
     mean: float = 0.0
     std: float = 1.0
     categories: tuple[str | int, ...] = ()
+    rate: int | None = None  # of sound: samples a second
 
 
 class Encoding(Frozen):
