@@ -22,7 +22,7 @@ PLACES = {
     "pysqlite3": ("adapters/catalog/",),
     "sqlite3": (),
     "psycopg": ("adapters/catalog/",),
-"obstore": ("adapters/stores/", "sdk/buckets.py"),
+    "obstore": ("adapters/stores/", "sdk/buckets.py"),
     "cryptography": ("adapters/stores/", "adapters/locks/", "server/keyfile.py", "server/shredding.py"),
     "torch": ("adapters/frameworks/", "training/defaults.py", "cli/demo.py"),
     "keras": ("adapters/frameworks/", "sdk/layers.py"),
