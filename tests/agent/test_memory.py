@@ -1,6 +1,7 @@
 """What services keep in memory: pinned, loaded and unloaded, with a real server, agent and planes."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +121,24 @@ def test_load_and_unload_are_seen_by_the_server(small: Home) -> None:
 
     until(refused)  # the agent hears of the pin a moment later
     service.unpin()
+
+
+def test_what_nobody_calls_rests_and_comes_back(tmp_path: Path) -> None:
+    home = made(tmp_path / "home", 0, LEPTONAI_IDLE_SECONDS="1")
+    try:
+        models = home.keep(*(bundles.adder(n, name=f"m{n}") for n in (1, 2, 3)))
+        home.start()
+        url = deploy(home, models)
+        held(home, "s2").memory(idle_seconds=0)  # never
+        held(home, "s3").pin()
+        until(lambda: words(home) == {"s1": "idle", "s2": "resident", "s3": "resident"})
+        assert "nobody" in held(home, "s1").summary()["memory"]  # type: ignore[operator]
+        ready = httpx.get(f"{url}/v2/models/s1/ready", headers=home.bearer, trust_env=False)
+        assert ready.status_code == 200  # a call is answered: the first one after the model was loaded
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: ask(home, url, 1), range(16)))
+        assert {answer.status_code for answer in answers} == {200}
+        until(lambda: words(home)["s1"] == "resident")
+        until(lambda: words(home)["s1"] == "idle")
+    finally:
+        home.stop()

@@ -106,6 +106,10 @@ def test_from_a_class_in_a_file_to_its_callers(lepton: Lepton) -> None:
         os.kill(pid, signal.SIGKILL)
         codes = {httpx.post(url, json={"rows": [{"text": "idiot"}]}, trust_env=False).status_code for _ in range(20)}
         assert codes == {200}
+        assert lepton.json("service", "memory", "rude", "--idle-seconds", "0.5")["idle_seconds"] == 0.5
+        until(lambda: not any(_where(p) in map(str, folders) for p in Path("/proc").iterdir() if p.name.isdigit()), 40)
+        assert "nobody calls" in lepton("service", "get", "rude")  # not one process of it is left, and it answers
+        assert httpx.post(url, json={"rows": [{"text": "idiot"}]}, trust_env=False, timeout=60).status_code == 200
         secret = b"fool idiot"
         for path in lepton.home.rglob("*"):
             if path.is_file() and not path.is_symlink():

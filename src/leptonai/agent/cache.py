@@ -4,6 +4,7 @@ Pure bookkeeping: it says what has to go before something comes, and whoever ask
 """
 
 import contextlib
+import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
@@ -76,6 +77,10 @@ class Cache:
     def since(self, id: str) -> float:
         """Return when a model was used last."""
         return self._used[id]
+
+    def older(self, when: float) -> list[str]:
+        """Return what was used last before that time, least recently used first."""
+        return list(itertools.takewhile(lambda id: self._used[id] < when, self._used))
 
     def room(self, cost: int, models: int = 1, keep: Collection[str] = ()) -> list[str]:
         """Return what has to go so that `models` more with `cost` bytes fit: what was used least recently, nothing of `keep`.

@@ -33,6 +33,7 @@ from leptonai.serving.table import Line
 CRASHES = 2  # of the plane, while it loads one version: then that version is at fault
 PATIENCE = 20.0  # seconds for planes to be started again, while callers wait for a version
 PAUSE = 0.05  # between two looks
+REST_SECONDS = 0.5  # between two looks for what nobody calls
 TRIES = 3  # to bring a model while planes come and go
 
 _ONNX = "model.onnx"
@@ -75,6 +76,7 @@ class Residence:
         self._demand = Demand(self)
         self._deaths = Deaths()
         self._crashes = Crashes()
+        self._rested = 0.0
         self.port = 0  # where the planes answer, or did last
 
     @property
@@ -241,22 +243,20 @@ class Residence:
         with self._lock:
             self._cache.touch(ids, time.monotonic())
 
-    def rest(self, idle: Callable[[str], float | None]) -> None:
-        """Have models leave memory that nobody used for as long as all their services allow; `idle` says of a service how long
-        that is, None: for ever.
-        """
+    def _rest(self) -> None:
+        """Have models leave memory that nobody used for as long as all their services allow."""
         now = time.monotonic()
         with self._lock:
-            going = []
-            for id in self._cache.ids:
-                spans = [idle(service) for service in self._table.users.get(id, ())]
-                if (
-                    spans
-                    and id not in self._table.kept()
-                    and all(s is not None and now - self._cache.since(id) > s for s in spans)
-                ):
-                    going.append(id)
-            self._evict(going)
+            if now - self._rested < REST_SECONDS or not (shortest := self._table.shortest):
+                return
+            self._rested = now
+            going = [
+                id for id in self._cache.older(now - shortest) if self._table.rests(id, now - self._cache.since(id))
+            ]
+            if going:
+                going = [id for id in going if id not in self._table.kept()]
+                self._table.idle |= {service for id in going for service in self._table.users[id]}
+                self._evict(going)
 
     def ensure(self) -> Planes:
         """Return planes that all run; a new one is given everything that is in memory first."""
@@ -275,8 +275,11 @@ class Residence:
             self._races.enter(model, lambda: self._blob(model.files[_ONNX]))
 
     def keep_up(self) -> None:
-        """See to the processes of native models, take what won a race, and write down what is in memory."""
+        """See to the processes of native models, take what won a race, have rest what nobody calls, and write down what is in
+        memory.
+        """
         self._take_winners()
+        self._rest()
         self._natives.keep_up()
         self._write()
 

@@ -24,6 +24,7 @@ class Told:
         self.models: dict[str, Model] = {}
         self.unloaded = set(unloaded)
         self.idle: set[str] = set()  # services whose Models left because nobody called
+        self.shortest = 0.0  # time without a request after which some service lets its Models go; 0: none does
         self.news = 0  # how often what was sent changed
         self._cache = cache
         self._alive = alive
@@ -44,6 +45,8 @@ class Told:
         for line in changed:
             for id in line.models:
                 self.users.setdefault(id, set()).add(line.service)
+        if changed or gone:
+            self.shortest = min((line.idle for line in lines if line.idle), default=0.0)
         left = [id for id, users in self.users.items() if not users] if changed or gone else []
         for id in left:
             del self.users[id]
@@ -59,6 +62,11 @@ class Told:
         kept = {id for line in self.lines.values() if line.pinned for id in line.models}
         several = {id for line in self.lines.values() if len(line.variants) > 1 for id in line.models}
         return kept | several | {id for id in self._cache.ids if id not in self.users}
+
+    def rests(self, id: str, seconds: float) -> bool:
+        """Return whether a Model that was not used for so long may leave memory, as far as each of its services says."""
+        spans = [self.lines[service].idle for service in self.users.get(id, ())]
+        return bool(spans) and all(0 < span < seconds for span in spans)
 
     def flagged(self, line: Line) -> Line:
         """Return a line with the word why its Models are away, if they are."""
