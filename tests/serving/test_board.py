@@ -1,5 +1,6 @@
 """What the processes of a plane let each other know, and counts that outlive a process."""
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -31,26 +32,26 @@ def opened(memory: list[int], own: int) -> Board:
 def test_a_note_is_read_by_the_others_and_by_the_next_in_its_place(memory: list[int]) -> None:
     one, two = opened(memory, 0), opened(memory, 1)
     assert (one.own(), one.others()) == (None, [])
-    one.write({"a": 1})
+    one.write(json.dumps({"a": 1}))
     assert (two.others(), two.own()) == ([{"a": 1}], None)
     for number in range(5):
-        one.write({"a": number})
+        one.write(json.dumps({"a": number}))
         assert two.others() == [{"a": number}]
     assert opened(memory, 0).own() == {"a": 4}
 
 
 def test_without_boards_nobody_else_knows() -> None:
     board = Board()
-    board.write({"a": 1})
+    board.write(json.dumps({"a": 1}))
     assert (board.own(), board.others()) == (None, [])
 
 
 def test_a_writer_that_dies_in_the_middle_leaves_the_note_before(memory: list[int]) -> None:
     one, two = opened(memory, 0), opened(memory, 1)
-    one.write({"a": 1})
-    one.write({"a": 2})
+    one.write(json.dumps({"a": 1}))
+    one.write(json.dumps({"a": 2}))
     whole = os.pread(memory[0], SIZE, 0)
-    one.write({"a": 3, "more": "x" * 100})
+    one.write(json.dumps({"a": 3, "more": "x" * 100}))
     third = os.pread(memory[0], SIZE, 0)
     changed = [at for at in range(SIZE) if whole[at] != third[at]]
     order = sorted(changed, key=lambda at: at < 64)  # the number in front changes last
@@ -66,21 +67,21 @@ def test_a_writer_that_dies_in_the_middle_leaves_the_note_before(memory: list[in
 
 def test_a_note_that_is_too_large_stays_away(memory: list[int]) -> None:
     one, two = opened(memory, 0), opened(memory, 1)
-    one.write({"a": 1})
-    one.write({"a": "x" * SIZE})
+    one.write(json.dumps({"a": 1}))
+    one.write(json.dumps({"a": "x" * SIZE}))
     assert two.others() == [{"a": 1}]
 
 
 def test_readers_see_whole_notes_while_one_writes(memory: list[int]) -> None:
     one, two = opened(memory, 0), opened(memory, 1)
-    one.write({"n": 0, "pad": ""})
+    one.write(json.dumps({"n": 0, "pad": ""}))
     stop = threading.Event()
 
     def write() -> None:
         number = 0
         while not stop.is_set():
             number += 1
-            one.write({"n": number, "pad": "x" * (number % 500)})
+            one.write(json.dumps({"n": number, "pad": "x" * (number % 500)}))
 
     thread = threading.Thread(target=write)
     thread.start()

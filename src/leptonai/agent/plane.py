@@ -8,7 +8,7 @@ go to it. One that cannot be loaded is reported with the reason, and the last go
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
@@ -23,6 +23,8 @@ from leptonai.core.ports import Executor, Store
 from leptonai.core.states import ServiceState
 from leptonai.sdk.http import Http
 from leptonai.serving import rollout
+from leptonai.serving.table import Line
+from leptonai.serving.verbs import ONNX
 
 TICK_SECONDS = 0.2
 
@@ -73,6 +75,11 @@ class Services:
         self._told: list[Desired] | None = None  # None: the server was not heard yet
         self._live: dict[str, Model] = {}  # which version answers for each service
         self._wanted: dict[str, Service] = {}
+        self._each: dict[str, Desired] = {}
+        self._restless: dict[str, None] = {}  # services that each tick looks at
+        self._seen: list[Desired] | None = None  # what was told when all of it was looked at last
+        self._address: tuple[str | None, str | None] = (None, None)  # and where the planes answered then
+        self._publishing: dict[str, Line] = {}  # the table of routes
         self._failed: dict[str, Failure] = {}
         self._said: dict[str, ServiceStatus] = {}
         self._residence = Residence(blobs, executor, home, stopping, self._lost)
@@ -134,46 +141,76 @@ class Services:
     # ---------------------------------------------------------------------------------------------- one tick
 
     def _tick(self, told: list[Desired]) -> None:
-        told = [desired._replace(service=self._rollouts.newest(desired.service)) for desired in told]
-        wanted = [desired for desired in told if not desired.service.stopped]
-        self._wanted = {desired.service.name: desired.service for desired in wanted}
-        for name in self._live.keys() - self._wanted.keys():
-            del self._live[name]
+        """Look at what may have to change: everything when something else was told, later only what is not at rest yet."""
+        if told is not self._seen or (self.url, self.grpc) != self._address:
+            self._take(told)
+        looked = [self._newest(name) for name in self._restless]
         self._rollouts.look(self._wanted)
-        self._promote()
-        for name in self._said.keys() - {desired.service.name for desired in told}:
-            del self._said[name]
+        self._promote(looked)
         self._residence.keep_up()
-        if wanted:
+        if self._wanted:
             if not self._residence.open:
-                self._live = {d.service.name: model for d in wanted if (model := d.last_good) is not None}
+                last = ((name, self._each[name].last_good) for name in self._wanted)
+                self._live = {name: model for name, model in last if model is not None}
                 self._residence.know(*self._live.values())
-            self._publish()
+            if looked:
+                self._publish(*self._restless)
             self._residence.ensure()
-            for desired in wanted:
-                self._serve(desired)
+            for desired in looked:
+                if not desired.service.stopped and self._serve(desired):
+                    self._restless.pop(desired.service.name, None)
         elif self._residence.open:
             self._close()
-        for desired in told:
+        for desired in looked:
             if desired.service.stopped:
                 self._report(desired, ServiceState.STOPPED)
+                self._restless.pop(desired.service.name, None)
 
-    def _serve(self, desired: Desired) -> None:
+    def _take(self, told: list[Desired]) -> None:
+        """Take what the server says, and look at all of it."""
+        self._seen, self._address = told, (self.url, self.grpc)
+        self._each = {desired.service.name: desired for desired in told}
+        self._restless = dict.fromkeys(self._each)
+        for known in (self._live, self._said, self._wanted, self._failed):
+            for name in known.keys() - self._each.keys():
+                del known[name]
+        self._publishing = {name: line for name, line in self._publishing.items() if name in self._each}
+
+    def _newest(self, name: str) -> Desired:
+        """Return a Service as far as it is known here."""
+        desired = self._each[name]
+        desired = self._each[name] = desired._replace(service=self._rollouts.newest(desired.service))
+        if desired.service.stopped:
+            self._wanted.pop(name, None)
+            self._live.pop(name, None)
+        else:
+            self._wanted[name] = desired.service
+        return desired
+
+    def _serve(self, desired: Desired) -> bool:
+        """See to one Service; return whether it is at rest: only news can change how it stands."""
         name, id = desired.service.name, desired.wanted
         live = self._live.get(name)
         if live is not None and live.id == id:
             self._failed.pop(name, None)
             self._rollouts.drive(desired.service, desired.models)
             desired = desired._replace(service=self._rollouts.newest(desired.service))
+            if desired.wanted != id:  # it was promoted just now: it answers before another deploy can come in between
+                self._wanted[name] = desired.service
+                self._promote([desired])
+                self._publish(name)
             trouble = self._residence.trouble(id)  # no worker of it runs
             state = (ServiceState.STARTING, trouble) if trouble else rollout.state_of(desired.service)
             self._report(desired, *state)
             self._residence.race(live)  # also what an agent found there that began with other settings or libraries
-            return
+            going = desired.service.rollout is not None and desired.service.rollout.going
+            return (
+                not going and desired.wanted == id and ONNX in live.files
+            )  # the processes of others may get into trouble
         failure = self._failed.get(name)
         if failure is not None and (failure.model, failure.rev) == (id, desired.service.status.rev):
             self._report(desired, ServiceState.FAILED, failure.message)
-            return
+            return True
         self._report(desired, ServiceState.UPDATING if name in self._live else ServiceState.STARTING)
         try:
             if id not in desired.models:
@@ -184,33 +221,42 @@ class Services:
         except LeptonError as error:
             self._failed[name] = Failure(id, desired.service.status.rev, error.message)
             self._report(desired, ServiceState.FAILED, error.message)
-            return
+            return True
         self._failed.pop(name, None)
         self._live[name] = desired.models[id]
-        self._publish()
+        self._publish(name)
         self._report(desired, *rollout.state_of(desired.service))
         self._residence.race(desired.models[id])
+        return False
 
-    def _promote(self) -> None:
+    def _promote(self, looked: Sequence[Desired]) -> None:
         """Have the version that was tried answer, where it is meant to: it is loaded already."""
-        for name, service in self._wanted.items():
-            live, promoted = self._live.get(name), self._rollouts.at_hand(service)
+        for service in (desired.service for desired in looked if not desired.service.stopped):
+            live, promoted = self._live.get(service.name), self._rollouts.at_hand(service)
             if live is not None and promoted is not None and promoted.id != live.id:
-                self._live[name] = promoted
+                self._live[service.name] = promoted
                 self._residence.race(promoted)
 
-    def _publish(self) -> None:
-        """Send the table of routes, if it is another one."""
-        known = [(self._wanted[name], live) for name, live in self._live.items() if name in self._wanted]
-        self._residence.publish([self._rollouts.line(service, live) for service, live in known])
+    def _publish(self, *names: str) -> None:
+        """Send the table of routes, in which the lines of these services may be others."""
+        for name in names:
+            live = self._live.get(name)
+            if live is None or name not in self._wanted:
+                self._publishing.pop(name, None)
+            else:
+                self._publishing[name] = self._rollouts.line(self._wanted[name], live)
+        self._residence.publish(list(self._publishing.values()))
 
     def _lost(self, id: str, why: str) -> None:
         """Forget a version that answered and cannot be loaded any more; `_serve` tries it again."""
         self._rollouts.lost(id, why)
         self._live = {name: model for name, model in self._live.items() if model.id != id}
+        self._publishing = {name: line for name, line in self._publishing.items() if id not in line.models}
+        self._seen = None  # all is looked at again
 
     def _close(self) -> None:
         self._live.clear()
+        self._publishing.clear()
         self._residence.close()
 
     # ------------------------------------------------------------------------------------------- the server

@@ -332,9 +332,9 @@ class Residence:
 
     def _write(self, *, now: bool = False) -> None:
         with self._lock:
-            if self._planes is not None:
+            if self._planes is not None and (now or self._file.due):
                 costs = {id: cost for id, cost in self._cache.costs.items() if id in self._table.users}
-                self._file.write(self._cache.ids, self._table.unloaded, costs, now=now)
+                self._file.write(self._cache.ids, self._table.unloaded, costs)
 
     # ------------------------------------------------------------------------------------------- processes
 

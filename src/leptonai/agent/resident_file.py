@@ -35,12 +35,13 @@ class ResidentFile:
             return
         self.warm, self.unloaded, self.costs = warm, unloaded, costs
 
-    def write(
-        self, warm: Sequence[str], unloaded: Collection[str], costs: Mapping[str, int], *, now: bool = False
-    ) -> None:
-        """Write it, if it says something else than before and was not written just now."""
-        if not now and time.monotonic() - self._at < KEEP_SECONDS:
-            return
+    @property
+    def due(self) -> bool:
+        """Whether it was not written just now."""
+        return time.monotonic() - self._at >= KEEP_SECONDS
+
+    def write(self, warm: Sequence[str], unloaded: Collection[str], costs: Mapping[str, int]) -> None:
+        """Write it, if it says something else than before."""
         self._at = time.monotonic()
         text = json.dumps({"warm": list(warm), "unloaded": sorted(unloaded), "costs": dict(costs)})
         if text == self._text:

@@ -24,6 +24,7 @@ from leptonai.serving.table import Line, Share
 from leptonai.serving.tally import Of, Tallies, Tally
 
 LOOK_SECONDS = 0.4
+CALM_SECONDS = 5.0  # the same while no rollout goes on, when only the traffic is noted
 NOTE_SECONDS = 5.0  # what was counted is kept in the catalog so often
 REPLAY_SECONDS = 15.0
 COMPARE = 20.0  # requests a second, of each plane, whose answers are compared
@@ -123,7 +124,9 @@ class Rollouts:
             idle=self._idle if memory.idle_seconds is None else memory.idle_seconds,
             answers=int(memory.answers_mb * 2**20),
         )
-        if rollout is None or not rollout.going or held is None or not held.loaded or held.bad:
+        if rollout is None or not rollout.going or held is None or held.id != rollout.id:
+            return one
+        if not held.loaded or held.bad:
             return one
         if live.id != service.variants[0].model:
             return one
@@ -152,11 +155,11 @@ class Rollouts:
 
     def look(self, wanted: Collection[str]) -> None:
         """Read what the planes counted, when it is time to; forget services that are gone."""
-        for name in (self._held.keys() | self._ahead.keys()) - set(wanted):
+        for name in [name for name in (*self._held, *self._ahead) if name not in wanted]:
             self._held.pop(name, None)
             self._ahead.pop(name, None)
         now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS or (not self._held and now - self._looked < 1.0):
+        if now - self._looked < (LOOK_SECONDS if self._held else CALM_SECONDS):
             return
         self._looked = now
         self._tallies = Tallies()

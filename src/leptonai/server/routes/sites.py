@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from functools import partial
@@ -22,6 +23,8 @@ from leptonai.server.stream import POLL_SECONDS
 from leptonai.server.wire import Json, dump, one, page
 
 routes = Routes()
+_AT_ONCE = 500  # records that are read together
+_PAUSES = 20  # times what a look takes, before the next one
 _SEEN_EVERY = timedelta(seconds=5)
 Absence = Literal["cold", "idle", "unloaded"]  # why the model of a Service is not in memory
 T = TypeVar("T", bound=Mapping[str, Any])
@@ -110,21 +113,12 @@ def heartbeat(site: str, body: Beat, here: Here, who: Who) -> Response:
 
 
 def _wanted(here: Context, site: str) -> dict[str, Any]:
+    """Return the Services of a Site, with a fingerprint of what its agent has to know of them."""
     services: list[Service] = []
     after = None
-    while found := here.catalog.find(Service, {"site": site}, after=after):
+    while found := here.catalog.find(Service, {"site": site}, limit=_AT_ONCE, after=after):
         services += found
         after = found[-1].id
-    items = []
-    for service in services:
-        ids = dict.fromkeys([*(v.model for v in service.variants), *service.status.live])
-        models = []
-        for id in ids:
-            try:
-                models.append(dump(here.catalog.get(Model, id)))
-            except NotFound:
-                continue
-        items.append({"service": dump(service), "models": models})
     # A status report is no news to the agent that made it: it leaves `status.rev` as the last deploy set it.
     print_of = ";".join(
         sorted(
@@ -133,7 +127,21 @@ def _wanted(here: Context, site: str) -> dict[str, Any]:
             for s in services
         )
     )
-    return {"fingerprint": hashlib.sha256(print_of.encode()).hexdigest()[:32], "services": items}
+    return {"fingerprint": hashlib.sha256(print_of.encode()).hexdigest()[:32], "services": services}
+
+
+def _with_models(here: Context, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same as it is sent, with the Models that the Services name."""
+    named = {s.id: dict.fromkeys([*(v.model for v in s.variants), *s.status.live]) for s in found["services"]}
+    ids = list(dict.fromkeys(id for each in named.values() for id in each))
+    models: dict[str, Any] = {}
+    for start in range(0, len(ids), _AT_ONCE):
+        some = tuple(ids[start : start + _AT_ONCE])
+        models |= {model.id: dump(model) for model in here.catalog.find(Model, {"id": some}, limit=_AT_ONCE)}
+    items = [
+        {"service": dump(s), "models": [models[id] for id in named[s.id] if id in models]} for s in found["services"]
+    ]
+    return {**found, "services": items}
 
 
 After = Annotated[str, Query(max_length=200)]
@@ -141,18 +149,29 @@ Wait = Annotated[float, Query(ge=0, le=60)]
 
 
 async def _news(
-    read: Callable[[], T], topic: str, here: Context, after: str, wait: float, every: float = POLL_SECONDS
+    read: Callable[[], T],
+    topic: str,
+    here: Context,
+    after: str,
+    wait: float,
+    every: float = POLL_SECONDS,
+    whole: Callable[[T], Mapping[str, Any]] = lambda found: found,
 ) -> Json:
-    """Answer with what `read` returns; waits until its fingerprint is not `after`, or the time is up. `every` so many seconds
-    it is looked at also when this server heard of nothing.
+    """Answer with what `read` returns, made `whole`; waits until its fingerprint is not `after`, or the time is up. `every` so
+    many seconds it is looked at also when this server heard of nothing, or more rarely where looking takes long.
     """
 
     async def look() -> T | None:
         found = await run_sync(read)
         return found if found["fingerprint"] != after else None
 
-    found = await here.wakes.until(topic, look, wait, every)
-    return Json(found or await run_sync(read))
+    start = time.perf_counter()
+    found = await look()
+    if found is None:
+        pause = max(every, _PAUSES * (time.perf_counter() - start))
+        found = await here.wakes.until(topic, look, wait, pause)
+    latest: T = found if found is not None else await run_sync(read)
+    return Json(await run_sync(lambda: whole(latest)))
 
 
 @routes.route("GET", "/sites/{site}/services", "site:agent")
@@ -160,7 +179,8 @@ async def services(site: str, here: Here, who: Who, after: After = "", wait: Wai
     """Return the Services of a Site; waits until they differ from `after`, or the time is up."""
     who.need_site(site)
     await run_sync(_site, here, site)
-    return await _news(partial(_wanted, here, site), f"services:{site}", here, after, wait)
+    whole = partial(_with_models, here)
+    return await _news(partial(_wanted, here, site), f"services:{site}", here, after, wait, whole=whole)
 
 
 @routes.route("GET", "/sites/{site}/keys", "site:agent")

@@ -4,6 +4,7 @@ The processes of a plane share their numbers over a board, so each of them can a
 had counted by half a second before it died, the next one in its place goes on from.
 """
 
+import json
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -83,6 +84,7 @@ class Series:
         self.batch = Histogram(ROWS)
         self.load_seconds: float | None = None
         self._times: list[tuple[float, float, float, float, float]] = []  # seconds in each stage, not yet counted
+        self._noted: tuple[tuple[object, ...], str] = ((), "")
 
     def count(self, status: int) -> None:
         """Count one answer."""
@@ -127,6 +129,13 @@ class Series:
             "load_seconds": self.load_seconds,
         }
 
+    def noted(self) -> str:
+        """Return the note as JSON text, which is made anew only when there was a request since."""
+        now = (sum(self.codes.values()), self.load_seconds)
+        if self._noted[0] != now:
+            self._noted = (now, json.dumps(self.note(), separators=(",", ":")))
+        return self._noted[1]
+
     def add(self, note: Mapping[str, Any]) -> None:
         """Add what another one noted."""
         for code, count in note["codes"]:
@@ -138,13 +147,20 @@ class Series:
             self.load_seconds = max(self.load_seconds or 0.0, note["load_seconds"])
 
 
-class Metrics:
-    """All series of the plane. `depths` says how many requests each version has at hand now, in this process."""
+Depths = Callable[[], Mapping[Labels, int]]
 
-    def __init__(self, depths: Callable[[], Mapping[Labels, int]], board: Board | None = None):
+
+class Metrics:
+    """All series of the plane. `depths` says how many requests each version has at hand now, in this process, and `busy` the
+    same of those that have some.
+    """
+
+    def __init__(self, depths: Depths, board: Board | None = None, busy: Depths | None = None):
         self._depths = depths
+        self._busy = busy or depths
         self._board = board or Board()
         self._series: dict[Labels, Series] = {}
+        self._names: dict[Labels, str] = {}
         self.tallies = Tallies()
         self.process: Callable[[], Mapping[str, Any]] = (
             dict  # what this process says of itself, see `serving.plane.facts`
@@ -202,7 +218,21 @@ class Metrics:
 
     def post(self) -> None:
         """Let the other processes see the numbers of this one."""
-        self._board.write(self._note())
+        some = {
+            "depths": list(self._busy().items()),
+            "tallies": self.tallies.note(),
+            "process": self.process(),
+        }
+        series = ",".join([f"[{name},{series.noted()}]" for name, series in self._named()])
+        self._board.write(f'{{"series":[{series}],{json.dumps(some, separators=(",", ":"))[1:]}')
+
+    def _named(self) -> Iterable[tuple[str, Series]]:
+        """Yield the labels of each series as JSON text, and the series."""
+        for labels, series in self._series.items():
+            name = self._names.get(labels)
+            if name is None:
+                name = self._names[labels] = json.dumps(labels)
+            yield name, series
 
     def _note(self) -> dict[str, Any]:
         return {

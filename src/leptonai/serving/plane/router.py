@@ -55,7 +55,7 @@ class Router:
         )  # how many routes there are to each model, and whether it is absent
         self.waiting = Waiting()
         self._routes: dict[str, Route] = {}
-        self.metrics = Metrics(self._depths, board)
+        self.metrics = Metrics(self._depths, board, lambda: self._depths(every=False))
         self.keys = Keys()  # until the agent says which there are, only what is public can be called
         self.watch = Watch(self.keys)
         self._replayed: set[tuple[str, str]] = set()  # services and their rollouts
@@ -289,9 +289,12 @@ class Router:
         """Return the routes of all variants."""
         return [each for route in self._routes.values() for each in _all(route)]
 
-    def _depths(self) -> Mapping[Labels, int]:
+    def _depths(self, every: bool = True) -> Mapping[Labels, int]:
+        """Return how many requests each version has at hand; without `every` only of those that have some."""
         return {
-            _labels(route.replica.model, route.variant, route.service): route.replica.depth for route in self._each()
+            _labels(route.replica.model, route.variant, route.service): depth
+            for route in self._each()
+            if (depth := route.replica.depth) or every
         }
 
 
