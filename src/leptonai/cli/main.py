@@ -10,6 +10,7 @@ from leptonai import __version__
 from leptonai.cli import (
     audit,
     dataset,
+    dataset_clean,
     doctor,
     errors,
     key,
@@ -85,13 +86,14 @@ app.add_typer(dataset.app, rich_help_panel=BUILD)
 app.add_typer(run.app, rich_help_panel=BUILD)
 app.add_typer(model.app, rich_help_panel=BUILD)
 del (
+    dataset_clean,
     service_bench,
     service_logs,
     service_memory,
     service_predictions,
     service_rollout,
     service_top,
-)  # their commands are those of service
+)  # their commands are those of dataset and service
 app.add_typer(service.app, rich_help_panel=SERVE)
 app.add_typer(site.app, rich_help_panel=SERVE)
 app.add_typer(key.app, rich_help_panel=MANAGE)

@@ -37,6 +37,14 @@ STAGES: dict[str, Stage] = {
             "dataset:write",
         ),
         Stage(
+            "clean",
+            "leptonai.data.spec_clean:Clean",
+            "leptonai.data.clean_verbs:prepare_clean",
+            "leptonai.data.clean_work:clean",
+            "leptonai.data.clean_verbs:settle_clean",
+            "dataset:write",
+        ),
+        Stage(
             "train",
             "leptonai.training.spec:Train",
             "leptonai.training.verbs:prepare_train",

@@ -101,6 +101,11 @@ class Numbers:
         self._count = total
         self._low, self._high = min(self._low, float(finite.min())), max(self._high, float(finite.max()))
 
+    def quantile(self, share: float) -> float:
+        """Return a quantile of the finite values, of which there must be one."""
+        ordered = np.sort(self._sample[np.isfinite(self._sample)])
+        return _quantile(ordered, share) or 0.0
+
     def told(self) -> dict[str, Any]:
         """Return the statistics of the finite values."""
         found: dict[str, Any] = {"missing": self._nan}

@@ -28,3 +28,18 @@ def first_misfit(values: pa.ChunkedArray, convert: Callable[[pa.ChunkedArray], A
         else:
             high = middle
     return low
+
+
+def misfits(values: pa.ChunkedArray, convert: Callable[[pa.ChunkedArray], Any]) -> list[int]:
+    """Return the rows, from 0, of all values that cannot be converted; by halves, as above."""
+    found, waiting = [], [(0, len(values))]
+    while waiting:
+        low, high = waiting.pop()
+        if low == high or fits(values.slice(low, high - low), convert):
+            continue
+        if high - low == 1:
+            found.append(low)
+            continue
+        middle = (low + high) // 2
+        waiting += [(middle, high), (low, middle)]
+    return found

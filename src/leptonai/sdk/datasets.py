@@ -14,6 +14,7 @@ from leptonai.core.refs import DatasetRef, Split, check_name, part_sizes
 from leptonai.data.spec import Import
 from leptonai.sdk import client, frames, runs, show
 from leptonai.sdk.sources import Source, sources, with_labels
+from leptonai.sdk.quality import Quality
 from leptonai.sdk.specs import check, sent
 from leptonai.sdk.uploads import upload
 
@@ -27,7 +28,7 @@ _HEAD = 20  # rows that an import keeps to be looked at
 _STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
 
 
-class Dataset:
+class Dataset(Quality):
     """One immutable version of a dataset, or a part of one that `split` named. It holds no rows."""
 
     def __init__(
@@ -329,7 +330,7 @@ def _imported(
     record = runs.submit(via.http, "import", sent(spec), name=name)
     if not wait:
         return runs.Run(record, via)
-    return _made(via, runs.follow(via.http, record.id, title=f"import {name}"))
+    return made_by(via, runs.follow(via.http, record.id, title=f"import {name}"))
 
 
 def _chosen(files: Any, sql: str | None, url: str | None, keep: ExitStack, *, loose: bool) -> list[Source]:
@@ -348,8 +349,8 @@ def _chosen(files: Any, sql: str | None, url: str | None, keep: ExitStack, *, lo
     ]
 
 
-def _made(via: "Client", run: RunRecord) -> Dataset:
-    """Return the version that an import made, or found to be there already: its result holds name and digest."""
+def made_by(via: "Client", run: RunRecord) -> Dataset:
+    """Return the version that an import, or cleaning, made, or found to be there already: its result holds name and digest."""
     result = run.result or {}
     asked = {"name": result["name"], "digest": result["digest"], "limit": 1}
     found = via.http.call("GET", "/datasets", params=asked)["items"]

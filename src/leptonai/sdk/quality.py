@@ -1,0 +1,52 @@
+"""What a dataset can be asked about its rows, and how they are mended: the half of `Dataset` that goes through every row."""
+
+from typing import TYPE_CHECKING, Any, Literal, overload
+
+from leptonai.sdk import cleaning
+
+if TYPE_CHECKING:
+    from leptonai.sdk.datasets import Dataset
+
+
+class Quality:
+    """A dataset version, as far as its rows are looked at and mended."""
+
+    _client: Any
+
+    @property
+    def ref(self) -> str:
+        """Its exact reference."""
+        raise NotImplementedError
+
+    @overload
+    def clean(
+        self,
+        *steps: cleaning.Step,
+        name: str | None = None,
+        learn_from: "Dataset | None" = None,
+        dry_run: Literal[False] = False,
+    ) -> "Dataset": ...
+
+    @overload
+    def clean(
+        self,
+        *steps: cleaning.Step,
+        name: str | None = None,
+        learn_from: "Dataset | None" = None,
+        dry_run: Literal[True],
+    ) -> cleaning.Cleaned: ...
+
+    def clean(
+        self, *steps: cleaning.Step, name: str | None = None, learn_from: "Dataset | None" = None, dry_run: bool = False
+    ) -> "Dataset | cleaning.Cleaned":
+        """Return a new version, made by steps such as ``"impute:age=median"``; this one stays. Raises `Invalid`.
+
+        A step is such a word, a dict, or a value of `leptonai.data.spec_clean`. With `learn_from`, a part of this version, means
+        and bounds are learnt from its rows only. A dry run makes nothing, and returns what each step would do.
+        """
+        from leptonai.sdk.datasets import made_by
+
+        part = learn_from.ref if learn_from is not None else None
+        spec = cleaning.spec_of(self.ref, steps, name=name, learn_from=part, dry_run=dry_run or None)
+        record, report = cleaning.run(self._client, spec)
+        return report if dry_run else made_by(self._client, record)
