@@ -13,8 +13,8 @@ from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, Split, check_name, part_sizes
 from leptonai.data.spec import Import
 from leptonai.sdk import client, frames, runs, show
-from leptonai.sdk.sources import Source, sources, with_labels
 from leptonai.sdk.quality import Quality
+from leptonai.sdk.sources import Source, sources, with_labels
 from leptonai.sdk.specs import check, sent
 from leptonai.sdk.uploads import upload
 
