@@ -76,6 +76,7 @@ def test_nobody_notices_that_processes_are_killed(planes: Planes) -> None:
         callers.stop()
     assert callers.failures == []
     assert set(callers.counts) - {"busy"} == set(WAYS)
+    assert callers.counts["busy"] < 0.02 * callers.counts.total(), "a process that has just begun turns nobody away"
     until(lambda: planes.connections == 0)
     until(lambda: files_of(psutil.Process()) <= before)
 
