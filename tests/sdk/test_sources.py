@@ -124,6 +124,22 @@ def test_archives(home: Path, tmp_path: Path) -> None:
     assert [row["a"] for row in create_dataset("zip-tables", tables).head(5)] == [1, 2, 3]
 
 
+def test_images_with_boxes(home: Path, tmp_path: Path) -> None:
+    archive = zipped(
+        tmp_path / "yolo.zip",
+        **{
+            "set/images/1.png": pixels(1),
+            "set/images/2.png": pixels(2),
+            "set/labels/1.txt": b"0 0.5 0.5 0.5 0.5\n",
+            "set/classes.txt": b"tree\n",
+        },
+    )
+    made = create_dataset("boxes", archive, target="")
+    assert [(c.name, c.type.value) for c in made.columns] == [("image", "image"), ("boxes", "boxes")]
+    assert made.head(2)[0]["boxes"] == [["tree", 0.25, 0.25, 0.75, 0.75]]
+    assert "boxes of 1 classes" in repr(made)
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [("../x.csv", "leads out"), ("/etc/x.csv", "leads out"), ("a\\..\\x.csv", "leads out"), ("C:/x.csv", "leads out")],

@@ -66,6 +66,7 @@ class FeatureType(StrEnum):
     TEXT = "text"
     IMAGE = "image"
     AUDIO = "audio"
+    BOXES = "boxes"
     TENSOR = "tensor"
 
 

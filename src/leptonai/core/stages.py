@@ -191,7 +191,8 @@ class Reader(Protocol):
     """Rows of a dataset version, or of a part of it. Batches are dicts of arrays by column name.
 
     Scalars: float64, int64, bool arrays; category and text: object arrays of str or int64; datetime: int64 microseconds since
-    1970 UTC; images: uint8 (rows, height, width, channels); tensors: (rows, *shape). A missing number is NaN, a missing
+    1970 UTC; images: uint8 (rows, height, width, channels); tensors and sounds: (rows, *shape); boxes: object arrays of (count, 5)
+    float32: class, x1, y1, x2, y2, in shares of the image. A missing number is NaN, a missing
     category None, a missing integer makes its column float64.
     """
 

@@ -4,8 +4,10 @@ Rows are stored in the form that is right when they come; where later ones chang
 the reader that makes one type of all shards, see `stored.to_numpy`.
 """
 
+import json
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -177,8 +179,45 @@ class GrowingBlock:
         return found if self._rate is None else found.model_copy(update={"stats": {**found.stats, "rate": self._rate}})
 
 
-def growing(field: pa.Field, given: FeatureType | None, *, is_target: bool) -> GrowingColumn | GrowingBlock:
+class GrowingBoxes:
+    """A column of boxes in images."""
+
+    def __init__(self, name: str, given: FeatureType | None, classes: list[str]):
+        if given not in (None, FeatureType.BOXES):
+            raise Invalid(
+                f"column {name!r} holds boxes: leave out its type", errors=[FieldError(f"types.{name}", "boxes")]
+            )
+        self.name = name
+        self.missing = 0
+        self.first_missing = None
+        self.has_few = False
+        self._classes = classes
+        self._rows = 0
+        self._counts = np.zeros(len(classes), np.int64)
+
+    def take(self, values: pa.ChunkedArray, _origin: Origin, _taken: Any, _kept: Any) -> pa.ChunkedArray:
+        """Return more rows in the form in which they are stored."""
+        self._rows += len(values)
+        found = np.frombuffer(b"".join(values.to_pylist()), np.float32).reshape(-1, 5)
+        self._counts += np.bincount(found[:, 0].astype(np.int64), minlength=len(self._classes))
+        return values
+
+    def done(self, _wrote_text: bool) -> Column:
+        """Return what the column became."""
+        counts = [[name, int(count)] for name, count in zip(self._classes, self._counts, strict=True)]
+        stats = {"count": self._rows, "missing": 0, "boxes": int(self._counts.sum()), "counts": counts}
+        return Column(
+            name=self.name, type=FeatureType.BOXES, dtype="float32", categories=tuple(self._classes), stats=stats
+        )
+
+
+def growing(
+    field: pa.Field, given: FeatureType | None, *, is_target: bool
+) -> GrowingColumn | GrowingBlock | GrowingBoxes:
     """Return what gathers a column of this kind. Raises `Invalid` when it cannot be what the user says it is."""
+    classes = (field.metadata or {}).get(b"boxes")
+    if classes is not None:
+        return GrowingBoxes(field.name, given, json.loads(classes))
     found = layout(field)
     if found is None:
         return GrowingColumn(field.name, given, is_target=is_target)

@@ -34,15 +34,17 @@ class _Size(NamedTuple):
     first: str  # the file that says so
 
 
-def read_images(files: Files, size: tuple[int, int] | None) -> Iterator[pa.Table]:
+def read_images(
+    files: Files, size: tuple[int, int] | None, sizes: dict[str, tuple[int, int]] | None = None
+) -> Iterator[pa.Table]:
     """Yield tables with one column, image, of what `files` gives. It is gone through twice.
 
     Grey images stay grey when all are; else all are RGB. All must have one size, unless `size` (height, width) says to which
-    they are resized (bilinear). First all headers are read, so that a wrong size is told before anything is done. Raises
+    they are resized (bilinear). `sizes` gets the (height, width) of each as it was. First all headers are read, so that a wrong size is told before anything is done. Raises
     `Invalid` naming the file.
     """
     with _quiet():
-        common = _common(files(), size)
+        common = _common(files(), size, sizes)
     channels = 3 if common.colour else 1
     each = max(1, _BYTES // (common.height * common.width * channels))
     found = files()
@@ -54,12 +56,16 @@ def read_images(files: Files, size: tuple[int, int] | None) -> Iterator[pa.Table
             yield table([block("image", stacked)])
 
 
-def _common(files: Iterator[tuple[str, bytes]], size: tuple[int, int] | None) -> _Size:
+def _common(
+    files: Iterator[tuple[str, bytes]], size: tuple[int, int] | None, sizes: dict[str, tuple[int, int]] | None
+) -> _Size:
     found: _Size | None = None
     for name, data in files:
         with _opened(name, data) as image:
             colour = image.mode not in _GREY
             height, width = size or (image.height, image.width)
+            if sizes is not None:
+                sizes[name] = (image.height, image.width)
         found = found or _Size(height, width, colour, name)
         if (height, width) != (found.height, found.width):
             raise _other_size(name, (height, width), found)

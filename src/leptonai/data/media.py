@@ -9,10 +9,11 @@ import pyarrow.compute as pc
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.ports import Store
+from leptonai.data.boxes import Notes
 from leptonai.data.images import read_images
 from leptonai.data.parts import contents
 from leptonai.data.sounds import read_sounds
-from leptonai.data.spec import IMAGES, MEDIA, SOUNDS, WRITINGS, Import, SourceFile
+from leptonai.data.spec import IMAGES, MEDIA, NOTES, SOUNDS, WRITINGS, Import, SourceFile
 from leptonai.data.tables import read_tables
 
 _TEXT = pa.large_string()
@@ -24,7 +25,7 @@ _KINDS = ((IMAGES, "image"), (SOUNDS, "sound"), (WRITINGS, "text"))
 
 def is_media(files: Sequence[SourceFile], spec: Import) -> bool:
     """Whether the files are a row each. Raises `Invalid` when they are of several kinds, or nothing is said of one."""
-    rows = [file for file in files if file.name != spec.labels]
+    rows, _ = _parted(files, spec)
     media = [file for file in rows if file.label is not None or file.name.lower().endswith(MEDIA)]
     if not media:
         for name, given in (
@@ -47,7 +48,7 @@ def is_media(files: Sequence[SourceFile], spec: Import) -> bool:
                 errors=[FieldError(file.name, "files of one kind")],
             )
     alone = next((file for file in rows if file.label is None), None)
-    if alone is not None and spec.labels is None:
+    if alone is not None and spec.labels is None and len(rows) == len(files):
         raise Invalid(
             f"{alone.name} lies in no class folder: give a folder that has a folder for each class, or a table with labels",
             errors=[FieldError(alone.name, "in a class folder")],
@@ -67,7 +68,9 @@ def _a(kind: str) -> str:
 
 def read_media(files: Sequence[SourceFile], spec: Import, blobs: Store) -> Iterator[tuple[pa.Table, str, int]]:
     """Yield tables, each with its first file and the bytes read so far."""
-    rows = [file for file in files if file.name != spec.labels]
+    rows, notes = _parted(files, spec)
+    boxes = Notes(notes, rows, blobs) if notes else None
+    sizes: dict[str, tuple[int, int]] = {}
     said = (
         _Said(next(file for file in files if file.name == spec.labels), blobs, rows)
         if spec.labels is not None
@@ -78,8 +81,10 @@ def read_media(files: Sequence[SourceFile], spec: Import, blobs: Store) -> Itera
         return ((file.name, data) for file, data in contents(rows, blobs))
 
     at = done = 0
-    for table in _tables(_kind(rows[0]), found, spec):
+    for table in _tables(_kind(rows[0]), found, spec, sizes):
         some = rows[at : at + table.num_rows]
+        if boxes is not None:
+            table = table.append_column(*boxes.of(some, sizes))
         if said is not None:
             for name, values in said.of(some):
                 table = table.append_column(name, values)
@@ -90,10 +95,22 @@ def read_media(files: Sequence[SourceFile], spec: Import, blobs: Store) -> Itera
         at += table.num_rows
 
 
-def _tables(kind: str, files: Callable[[], Iterator[tuple[str, bytes]]], spec: Import) -> Iterator[pa.Table]:
+def _parted(files: Sequence[SourceFile], spec: Import) -> tuple[list[SourceFile], list[SourceFile]]:
+    """Return the files that are a row each, and those that say what is in images; a table of labels is neither."""
+    rows = [file for file in files if file.name != spec.labels]
+    if not any(file.label is None and _kind(file) == "image" for file in rows):
+        return rows, []
+    endings = (*NOTES, *WRITINGS, ".yaml")
+    notes = [file for file in rows if file.label is None and file.name.lower().endswith(endings)]
+    return [file for file in rows if file.label is not None or not file.name.lower().endswith(endings)], notes
+
+
+def _tables(
+    kind: str, files: Callable[[], Iterator[tuple[str, bytes]]], spec: Import, sizes: dict[str, tuple[int, int]]
+) -> Iterator[pa.Table]:
     if kind == "sound":
         return read_sounds(files, spec.audio_rate, spec.audio_seconds)
-    return _texts(files()) if kind == "text" else read_images(files, spec.image_size)
+    return _texts(files()) if kind == "text" else read_images(files, spec.image_size, sizes)
 
 
 def _texts(files: Iterator[tuple[str, bytes]]) -> Iterator[pa.Table]:

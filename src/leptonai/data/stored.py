@@ -1,5 +1,6 @@
 """Shards of a dataset version as NumPy arrays: all rows of a part, a piece of one shard, or rows here and there."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import accumulate
@@ -124,6 +125,8 @@ def _is_words(column: Column) -> bool:
 def room(rows: int, column: Column) -> np.ndarray:
     """Return an empty array of the type that `to_numpy` gives."""
     plain = column.type in BLOCKS or column.type is FeatureType.DATETIME or column.dtype == "float64"
+    if column.type is FeatureType.BOXES:
+        return np.empty(rows, object)
     return np.empty(
         (rows, *column.shape), column.dtype if plain or (not column.nullable and column.dtype != "str") else object
     )
@@ -133,6 +136,11 @@ def to_numpy(values: pa.ChunkedArray, column: Column) -> np.ndarray:
     """Return a column as `core.stages.Reader` promises it; what it is depends on the column alone, not on these values."""
     if column.type in BLOCKS:
         return as_array(values, column.dtype, column.shape)
+    if column.type is FeatureType.BOXES:
+        objects = room(len(values), column)
+        for row, value in enumerate(values.to_pylist()):
+            objects[row] = np.frombuffer(value, np.float32).reshape(-1, 5)
+        return objects
     values = conform(values, column)
     if column.type is FeatureType.DATETIME:
         return np.asarray(pc.fill_null(pc.cast(values, pa.int64()), NO_TIME).to_numpy(), np.int64)
@@ -167,13 +175,17 @@ def read_table(shard: dict[str, Any], store: Store, columns: Sequence[Column]) -
     found = read_shard(shard, store, [column.name for column in columns])
     arrays = [conform(found[column.name], column) for column in columns]
     fields = [
-        pa.field(column.name, array.type, metadata=_about(column) if column.type in BLOCKS else None)
+        pa.field(column.name, array.type, metadata=_about(column))
         for column, array in zip(columns, arrays, strict=True)
     ]
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields))
 
 
-def _about(column: Column) -> dict[str, str]:
+def _about(column: Column) -> dict[str, str] | None:
+    if column.type is FeatureType.BOXES:
+        return {"boxes": json.dumps(column.categories)}
+    if column.type not in BLOCKS:
+        return None
     rate = {"rate": str(column.stats["rate"])} if "rate" in column.stats else {}
     return {"dtype": column.dtype, "shape": ",".join(map(str, column.shape)), **rate}
 

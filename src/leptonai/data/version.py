@@ -22,7 +22,7 @@ from leptonai.data.describe import RowSample
 from leptonai.data.growing import growing
 from leptonai.data.origin import Origin, Piece
 from leptonai.data.shards import BLOCKS, ShardWriter
-from leptonai.data.stored import conform, read_table
+from leptonai.data.stored import conform, read_table, to_numpy
 from leptonai.data.tables import check_alike, check_names, join, wrote_text
 
 FORMAT = 1
@@ -240,6 +240,9 @@ def preview_rows(table: pa.Table, columns: Sequence[Column]) -> list[dict[str, A
             for row, array in zip(rows, as_array(values, column.dtype, column.shape), strict=True):
                 named = f"<{column.type} {'x'.join(map(str, column.shape))}>"
                 row[column.name] = _plain(array.tolist()) if array.size <= _PREVIEW_VALUES else named
+        elif column.type is FeatureType.BOXES:
+            for row, boxes in zip(rows, to_numpy(values, column), strict=True):
+                row[column.name] = [[column.categories[int(kind)], *corners] for kind, *corners in boxes.tolist()]
         else:
             for row, value in zip(rows, values.to_pylist(), strict=True):
                 row[column.name] = _plain(value)

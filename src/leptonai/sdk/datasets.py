@@ -215,6 +215,8 @@ class Description:
 def _type(column: Column) -> str:
     if column.shape:
         return f"{column.type} {'x'.join(map(str, column.shape))}"
+    if column.type is FeatureType.BOXES:
+        return f"boxes of {len(column.categories)} classes"
     count = len(column.categories)
     return f"{column.type} of {count}" if column.type is FeatureType.CATEGORY else str(column.type)
 

@@ -4,7 +4,7 @@ Everything becomes a list of `Source`: something with a name that can be opened 
 is sent.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
@@ -95,7 +95,12 @@ def _arranged(inside: list[Source], place: str, loose: bool) -> list[Source]:
     tables = [source for source in top if _ends(source, (*TABLES, *ARRAYS))]
     media = [source for source in deep if _ends(source, MEDIA)]
     pictures = [source for source in inside if _ends(source, IMAGES)]
-    notes = [source for source in inside if _ends(source, NOTES) or _is_yolo(source, pictures)]
+    stems = {PurePosixPath(source.name).stem for source in pictures}
+    notes = [
+        source
+        for source in inside
+        if _ends(source, NOTES) or (_ends(source, (".txt",)) and PurePosixPath(source.name).stem in stems)
+    ]
     if pictures and notes:
         return [
             *pictures,
@@ -123,13 +128,6 @@ def _arranged(inside: list[Source], place: str, loose: bool) -> list[Source]:
             errors=[FieldError(alone.name, "in a class folder")],
         )
     return by_class
-
-
-def _is_yolo(source: Source, pictures: Sequence[Source]) -> bool:
-    """Whether a text beside images says what is in the image of its name."""
-    if not source.name.lower().endswith(".txt") or not pictures:
-        return False
-    return PurePosixPath(source.name).stem in {PurePosixPath(it.name).stem for it in pictures[:1000]}
 
 
 def _without_shell(inside: list[Source]) -> list[Source]:

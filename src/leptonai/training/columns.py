@@ -56,7 +56,12 @@ def _no_text(chosen: Sequence[Column], target: Column) -> None:
                 f'it as a category with types={{"{column.name}": "category"}}',
                 errors=[FieldError(column.name, "text has no encoding yet")],
             )
-    if target.type in (FeatureType.TEXT, FeatureType.IMAGE, FeatureType.DATETIME):
+        if column.type == FeatureType.BOXES:
+            raise Unsupported(
+                f"column {column.name!r} holds boxes, which no model here learns from: leave it out with features=[…]",
+                errors=[FieldError(column.name, "boxes have no encoding")],
+            )
+    if target.type in (FeatureType.TEXT, FeatureType.IMAGE, FeatureType.DATETIME, FeatureType.BOXES):
         raise Unsupported(
             f"the target {target.name!r} is of type {target.type}, which cannot be predicted: import it as a category "
             f'with types={{"{target.name}": "category"}}, or name another target',
