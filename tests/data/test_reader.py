@@ -125,9 +125,9 @@ def test_only_asked_for_columns_are_decoded(
     files, _, images = made
     asked: list[tuple[str, ...]] = []
 
-    def spy(shard: Any, store: Any, columns: Any, words: Any = ()) -> Any:
+    def spy(shard: Any, store: Any, columns: Any, *more: Any) -> Any:
         asked.append(tuple(columns))
-        return read_shard(shard, store, columns, words)
+        return read_shard(shard, store, columns, *more)
 
     monkeypatch.setattr("leptonai.data.stored.read_shard", spy)
     reader = files.open(images, TRAIN)

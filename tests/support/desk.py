@@ -15,6 +15,9 @@ class CatalogDesk:
     def __init__(self, catalog: SqlCatalog, by: str = "me"):
         self.catalog, self.by = catalog, by
 
+    def may(self, permission: str) -> bool:
+        return False
+
     def find(self, kind: Any, where: Mapping[str, Any] | None = None, *, limit: int = 100) -> list[Any]:
         return self.catalog.find(kind, where, limit=limit)
 

@@ -114,7 +114,7 @@ class FileHandle:
         self.run = Run.new(name="test", stage=stage, spec={}, state=RunState.RUNNING)
         self.raw = LocalStore(folder / "blobs")
         self.cache = folder / "cache"
-        self.blobs = SealedStore(self.raw, FileKeyring(folder / "keys"))
+        self.blobs = self.pii = SealedStore(self.raw, FileKeyring(folder / "keys"))
         self.datasets = dict(datasets or {})
         self.runs = {run.id: run for run in runs}
         self.lines: list[str] = []
@@ -122,8 +122,11 @@ class FileHandle:
         self.shown: list[tuple[float, float, str]] = []
         self.saves = 0
 
-    def data(self, ref: str) -> ArrayReader:
+    def data(self, ref: str, *, mask: bool = False) -> ArrayReader:
         return self.datasets[ref]
+
+    def pepper(self, dataset: str) -> bytes:
+        return dataset.encode().ljust(32)
 
     def get(self, run: str) -> Run:
         return self.runs[run]

@@ -12,6 +12,7 @@ from tests.support.handle import FileHandle
 
 from leptonai.core.nouns import Dataset
 from leptonai.core.refs import Split
+from leptonai.data.personal import PersonalReader
 from leptonai.data.reader import DatasetReader, open_dataset
 from leptonai.data.spec import Import, SourceFile
 from leptonai.data.verbs import settle_import
@@ -66,7 +67,7 @@ class Importer:
 
     def open(self, dataset: Dataset, *splits: Split, memory: int = 1 << 30) -> DatasetReader:
         """Open a version, or a part of it, with so much memory."""
-        return DatasetReader(dataset, splits, self.shards(dataset), self.handle.raw, memory)
+        return DatasetReader(dataset, splits, self.shards(dataset), self.handle.raw, memory, PersonalReader(dataset, self.handle.blobs))
 
     def shards(self, dataset: Dataset) -> list[dict[str, Any]]:
         """Return what the manifest of a version says of its shards."""

@@ -1,5 +1,6 @@
 """What a Run holds of the platform, in its own process: the `Handle` of core/stages.py over HTTP."""
 
+import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -22,16 +23,21 @@ class RunHandle:
         self.run = run
         self._http = http
         self.cache = None if folder is None else folder.parent.parent / "cache"  # it runs in HOME/jobs/ID
-        self.blobs, self.raw = keyring.stores(http, store_url)
+        self.blobs, self.raw, self.pii = keyring.stores(http, store_url)
         self._checkpoint = dict(run.checkpoint or {})
         self._sender = Sender(self._post_events, folder)
 
-    def data(self, ref: str) -> Reader:
-        """Open a dataset version, or a part of one, by reference."""
+    def data(self, ref: str, *, mask: bool = False) -> Reader:
+        """Open a dataset version, or a part of one, by reference; with `mask` without values of personal columns."""
         parsed = DatasetRef.parse(ref)
         name = parsed.name + (f"@v{parsed.version}" if parsed.version else "")
         dataset = Dataset.model_validate(self._http.call("GET", f"/datasets/{quote(name)}"))
-        return cast(Reader, load(READER)(dataset, parsed.splits, self))
+        return cast(Reader, load(READER)(dataset, parsed.splits, self, mask))
+
+    def pepper(self, dataset: str) -> bytes:
+        """Return the key of keyed digests of this dataset's values."""
+        found = self._http.call("POST", f"/datasets/{quote(dataset)}/pepper")
+        return base64.b64decode(found["pepper"])
 
     def model(self, run: str) -> Predictor:
         """Open what a training Run learnt."""

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from leptonai.core import plugins
 from leptonai.core.errors import Corrupt, Unsupported
+from leptonai.core.personal import PII
 from leptonai.core.ports import DataKey, Store, StoredBlob
 from leptonai.sdk.http import Http
 
@@ -19,16 +20,16 @@ class HttpKeyring:
     With `remember`, a key that was given once is kept in memory: so a plane that dies while the server is away comes back.
     """
 
-    def __init__(self, http: Http, *, remember: bool = False):
+    def __init__(self, http: Http, *, remember: bool = False, scope: str = ""):
         self._http = http
+        self._scope = scope
         self._known: dict[str, DataKey] | None = {} if remember else None
 
     def bind(self, blob: str, key: DataKey, size: int, plain: str) -> None:
         """Have the server remember the key of a blob; the same again is no error."""
         secret = base64.b64encode(key.secret).decode()
-        self._http.call(
-            "PUT", _path(blob, "key"), json={"uid": key.uid, "secret": secret, "size": size, "plain": plain}
-        )
+        body = {"uid": key.uid, "secret": secret, "size": size, "plain": plain, "scope": self._scope}
+        self._http.call("PUT", _path(blob, "key"), json=body)
 
     def find(self, blob: str) -> DataKey:
         """Return the key of a blob. Raises `NotFound` or `Denied`."""
@@ -75,16 +76,21 @@ class HttpStore:
 
 
 class Stores(NamedTuple):
-    """The two views on the blobs."""
+    """The views on the blobs."""
 
     sealed: Store  # plaintext in, plaintext out
     raw: Store  # what is in it is encrypted already
+    pii: Store  # sealed; what is written there takes a permission of its own to be read
 
 
 def stores(http: Http, store_url: str | None, *, remember: bool = False) -> Stores:
     """Open the store at `store_url`, or behind the server where there is none."""
     raw: Any = plugins.store(store_url) if store_url else HttpStore(http)
-    return Stores(plugins.sealed(raw, HttpKeyring(http, remember=remember)), raw)
+    return Stores(
+        plugins.sealed(raw, HttpKeyring(http, remember=remember)),
+        raw,
+        plugins.sealed(raw, HttpKeyring(http, scope=PII)),
+    )
 
 
 def _path(blob: str, what: str) -> str:

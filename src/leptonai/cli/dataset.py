@@ -32,6 +32,7 @@ def spec_of(record: dict[str, Any]) -> dict[str, Any]:
         "target": record.get("target") or "",
         "types": {column["name"]: column["type"] for column in record.get("columns", [])},
         "image_size": record.get("source", {}).get("image_size"),
+        "pii": [column["name"] for column in record.get("columns", []) if column.get("pii")],
     }
 
 
@@ -57,6 +58,10 @@ def create(
     labels: Annotated[
         str | None, typer.Option(metavar="FILE", help="A table that says more of each image, sound or text.")
     ] = None,
+    pii: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN,…", help="Personal columns, each with a key of its own; repeatable."),
+    ] = None,
     image_size: Annotated[str | None, typer.Option(metavar="HxW", help="Resize images, such as 32x32.")] = None,
     audio_rate: Annotated[int | None, typer.Option(help="Bring sounds to so many samples a second.")] = None,
     audio_seconds: Annotated[float | None, typer.Option(help="Bring sounds to one length.")] = None,
@@ -79,6 +84,7 @@ def create(
         "types": dict(_pair(item) for item in column_type) if column_type else None,
         "labels": labels,
         "image_size": _image_size(image_size) if image_size else None,
+        "pii": [name for item in pii for name in item.split(",")] if pii else None,
         "audio_rate": audio_rate,
         "audio_seconds": audio_seconds,
         "sql": sql,

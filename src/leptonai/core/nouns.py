@@ -79,6 +79,7 @@ class Column(Frozen):
     dtype: str = "float64"  # numpy's word for a value, or "str"
     nullable: bool = False
     categories: tuple[str | int, ...] = ()  # sorted; for a category (or boolean) column, all values seen
+    pii: bool = False  # personal: it has a key of its own, and nothing is said of its values
     stats: dict[str, Any] = Field(default_factory=dict)  # count, missing, unique, mean, std, min, max, counts …
 
 
@@ -98,6 +99,7 @@ class Dataset(Record):
     target: str | None = None
     manifest: str  # the sealed blob that lists the shards and holds their key
     shards: tuple[str, ...] = ()  # the blobs that hold the rows
+    pii: tuple[str, ...] = ()  # the sealed blobs with the keys of its personal columns
     run: str | None = None  # the Run that made it
     source: dict[str, Any] = Field(default_factory=dict)  # files with their sizes and digests, options
 
@@ -386,6 +388,7 @@ class Blob(Record):
     wrapped: str  # the data key, encrypted with the key-encryption key, base64
     size: int  # of the plaintext
     owner: str  # the run or the key that wrote it
+    scope: str = ""  # the permission that reading it takes beside others
 
 
 class Audit(Record):

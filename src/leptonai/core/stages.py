@@ -88,7 +88,7 @@ STAGES: dict[str, Stage] = {
 }
 
 # What a Handle loads by name, so that stages meet in records and never import each other.
-READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle) -> Reader
+READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle, mask) -> Reader
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
 
 # How code of a user's travels, for whoever may not import an adapter.
@@ -163,6 +163,9 @@ class Desk(Protocol):
     """What the server offers to a stage's verbs."""
 
     by: str  # who asks: the name of a key
+
+    def may(self, permission: str) -> bool:
+        """Whether who asks has this permission; nobody asks while a Run is settled."""
 
     def find(self, kind: Any, where: Mapping[str, Any] | None = None, *, limit: int = 100) -> list[Any]:
         """See `Catalog.find`."""
@@ -242,11 +245,18 @@ class Handle(Protocol):
 
     run: Run
     blobs: Store  # sealed: plaintext in, plaintext out
+    pii: Store  # sealed: what is written here takes the permission dataset:pii to be read
     raw: Store  # what is in it is encrypted already
     cache: Path | None  # a folder of this machine that outlives the Run, for what was fetched; None: there is none
 
-    def data(self, ref: str) -> Reader:
-        """Open a dataset version, or a part of one, by reference."""
+    def data(self, ref: str, *, mask: bool = False) -> Reader:
+        """Open a dataset version, or a part of one, by reference. With `mask` no value of a personal column is there."""
+
+    def pepper(self, dataset: str) -> bytes:
+        """Return the key of keyed digests of this dataset's values, the same for all of its versions.
+
+        Raises `Denied` but to Runs that make versions of it.
+        """
 
     def model(self, run: str) -> Predictor:
         """Open what a training Run learnt."""

@@ -14,6 +14,7 @@ from leptonai.core.stages import Handle, Shuffle
 from leptonai.data.loader import Loader
 from leptonai.data.loader_cache import near
 from leptonai.data.loader_order import Epoch, Numbers
+from leptonai.data.personal import PersonalReader
 from leptonai.data.split import rows_of
 from leptonai.data.stored import Batch, Part, StoredRows, bytes_of
 
@@ -21,12 +22,13 @@ _STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
 _SHARE = 0.5  # of the memory that is free, for what is kept
 
 
-def open_dataset(dataset: Dataset, splits: Sequence[Split], handle: Handle) -> "DatasetReader":
-    """Open a dataset version, or a part of it."""
+def open_dataset(dataset: Dataset, splits: Sequence[Split], handle: Handle, mask: bool = False) -> "DatasetReader":
+    """Open a dataset version, or a part of it; with `mask` no value of a personal column is there."""
     with handle.blobs.open(dataset.manifest) as file:
         shards = json.loads(file.read())["shards"]
     store = near(handle.raw, handle.cache)
-    return DatasetReader(dataset, splits, shards, store, share_of_memory(handle.run.limits.memory_mb))
+    personal = PersonalReader(dataset, handle.blobs, mask=mask)
+    return DatasetReader(dataset, splits, shards, store, share_of_memory(handle.run.limits.memory_mb), personal)
 
 
 def share_of_memory(limit_mb: int | None = None) -> int:
@@ -39,14 +41,20 @@ class DatasetReader:
     """Reads columns when they are first asked for and keeps them, while they fit into `memory` bytes; else window by window."""
 
     def __init__(
-        self, dataset: Dataset, splits: Sequence[Split], shards: Sequence[dict[str, Any]], store: Store, memory: int
+        self,
+        dataset: Dataset,
+        splits: Sequence[Split],
+        shards: Sequence[dict[str, Any]],
+        store: Store,
+        memory: int,
+        personal: PersonalReader | None = None,
     ):
         self.dataset = dataset
-        self.columns: tuple[Column, ...] = dataset.columns
+        self.columns: tuple[Column, ...] = dataset.columns if personal is None else personal.columns
         self.target = dataset.target
-        self._by_name = {column.name: column for column in dataset.columns}
+        self._by_name = {column.name: column for column in self.columns}
         self.memory = memory
-        self._stored = StoredRows(dataset.columns, shards, store, memory)
+        self._stored = StoredRows(self.columns, shards, store, memory, personal)
         self._kept: Batch = {}
         self._rows = self._chosen(splits) if splits else None  # numbers in the version, ascending; None: all
         self.rows = dataset.rows if self._rows is None else len(self._rows)

@@ -11,7 +11,7 @@ import secrets
 from collections import deque
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,9 @@ from leptonai.core.errors import Corrupt
 from leptonai.core.nouns import FeatureType
 from leptonai.core.ports import Store
 from leptonai.data.blocks import as_array
+
+if TYPE_CHECKING:
+    from leptonai.data.personal import PersonalReader, PersonalWriter
 
 BLOCKS = (FeatureType.IMAGE, FeatureType.AUDIO, FeatureType.TENSOR)
 _BLOCK_BYTES = 16 << 20  # a shard of images holds about this much
@@ -36,8 +39,15 @@ class ShardWriter:
     wait for it. Shards in `known`, those of an earlier attempt, are not written again when their rows are the same.
     """
 
-    def __init__(self, store: Store, rows: int, known: Sequence[dict[str, Any]] = ()):
+    def __init__(
+        self,
+        store: Store,
+        rows: int,
+        known: Sequence[dict[str, Any]] = (),
+        personal: "PersonalWriter | None" = None,
+    ):
         self._store = store
+        self._personal = personal
         self._rows = rows
         self._known = list(known)
         self._held: list[pa.Table] = []
@@ -89,17 +99,22 @@ class ShardWriter:
         self._pending.append(self._pool.submit(self._shard, number, _one(taken), frozenset(words)))
 
     def _shard(self, number: int, part: pa.Table, words: Collection[str]) -> dict[str, Any]:
-        content = digest(part)
+        public = part if self._personal is None else part.drop_columns(list(self._personal.columns))
+        content = digest(public)
+        if self._personal is not None:
+            content = hashlib.sha256(f"{content} {self._personal.digest(part)}".encode()).hexdigest()
         if number < len(self._known) and self._known[number]["digest"] == content:
             return self._known[number]
         key = secrets.token_bytes(32)
-        stored = self._store.write([_encrypted(part, words, key)])
+        stored = self._store.write([encrypted(public, words, key)])
+        own = {} if self._personal is None else {"pii": self._personal.write(part, self._store)}
         return {
             "blob": stored.id,
             "rows": part.num_rows,
             "bytes": stored.size,
             "digest": content,
             "key": base64.b64encode(key).decode(),
+            **own,
         }
 
 
@@ -108,7 +123,8 @@ def _one(tables: list[pa.Table]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
 
 
-def _encrypted(part: pa.Table, words: Collection[str], key: bytes) -> pa.Buffer:
+def encrypted(part: pa.Table, words: Collection[str], key: bytes) -> bytes:
+    """Return a table as an encrypted Parquet file; columns in `words` as a dictionary and indices."""
     out = pa.BufferOutputStream()
     pq.write_table(
         part,
@@ -124,17 +140,40 @@ def _encrypted(part: pa.Table, words: Collection[str], key: bytes) -> pa.Buffer:
     return out.getvalue()
 
 
-def read_shard(shard: dict[str, Any], store: Store, columns: Sequence[str], words: Sequence[str] = ()) -> pa.Table:
-    """Return the named columns of a shard; those of `words` as dictionaries. Raises `Corrupt` when it is not what was written."""
-    source = _source(shard["blob"], store)
-    key = base64.b64decode(shard["key"])
+def read_shard(
+    shard: dict[str, Any],
+    store: Store,
+    columns: Sequence[str],
+    words: Sequence[str] = (),
+    personal: "PersonalReader | None" = None,
+) -> pa.Table:
+    """Return the named columns of a shard; those of `words` as dictionaries. Raises `Corrupt` when it is not what was written.
+
+    Personal columns are read by `personal`, which raises `Denied` for who may not.
+    """
+    own = shard.get("pii", {}) if personal is not None else {}
+    plain = [name for name in columns if name not in own]
+    found: dict[str, pa.ChunkedArray] = {}
+    if personal is not None:
+        found = {name: personal.read(name, own[name], store, shard["rows"]) for name in columns if name in own}
+    if plain or not columns:
+        table = decrypted(shard["blob"], store, base64.b64decode(shard["key"]), plain, words)
+        if not found:
+            return table
+        found |= {name: table[name] for name in plain}
+    return pa.table({name: found[name] for name in columns})
+
+
+def decrypted(blob: str, store: Store, key: bytes, columns: Sequence[str], words: Sequence[str] = ()) -> pa.Table:
+    """Return columns of a file that `encrypted` made. Raises `Corrupt`."""
+    source = _source(blob, store)
     try:
         opens = pqe.create_decryption_properties(key)
         with pq.ParquetFile(source, decryption_properties=opens, read_dictionary=list(words)) as parquet:
-            return parquet.read(list(columns))
-    except (pa.ArrowException, OSError) as error:
+            return parquet.read(list(columns)).select(list(columns))
+    except (pa.ArrowException, OSError, KeyError) as error:  # another part in the place of this one has other columns
         raise Corrupt(
-            f"shard {shard['blob'][:12]} of the dataset cannot be decrypted: it was altered; restore it from a backup"
+            f"shard {blob[:12]} of the dataset cannot be decrypted: it was altered; restore it from a backup"
         ) from error
 
 

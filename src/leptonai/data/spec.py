@@ -50,12 +50,15 @@ class Import(Frozen):
     audio_seconds: float | None = Field(
         default=None, gt=0, le=600
     )  # longer sounds are cut, shorter ones end in silence
+    pii: tuple[str, ...] = ()  # personal columns: each gets a key of its own, which the permission dataset:pii opens
     shard_rows: int = Field(default=65_536, ge=1)
 
     @model_validator(mode="after")
     def _one_list(self) -> Self:
         if bool(self.files) == (self.index is not None):
             raise ValueError("give files, or an index of files: one of them")
+        if named := [name for name in self.pii if self.types.get(name) is FeatureType.CATEGORY]:
+            raise ValueError(f"{named[0]} cannot be a category: it is personal, and everybody would see its categories")
         if self.parts and self.index is None:
             raise ValueError("parts come with an index")
         return self

@@ -15,6 +15,7 @@ from leptonai.core.nouns import Column, FeatureType
 from leptonai.core.ports import Store
 from leptonai.data.blocks import as_array
 from leptonai.data.loader_order import Numbers, Piece
+from leptonai.data.personal import PersonalReader
 from leptonai.data.shards import BLOCKS, read_shard
 
 Batch = dict[str, Any]
@@ -25,12 +26,20 @@ _WORD_BYTES = 80  # about what a piece of text takes in memory
 class StoredRows:
     """The shards of a version. Keeps those that `gather` used last, within `memory` bytes."""
 
-    def __init__(self, columns: Sequence[Column], shards: Sequence[dict[str, Any]], store: Store, memory: int):
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        shards: Sequence[dict[str, Any]],
+        store: Store,
+        memory: int,
+        personal: PersonalReader | None = None,
+    ):
         self.by_name = {column.name: column for column in columns}
         self.ends = np.array([0, *accumulate(int(shard["rows"]) for shard in shards)][1:], np.int64)
         self.begins = np.array([0, *self.ends[:-1]], np.int64)[: len(self.ends)]
         self._shards = shards
         self._store = store
+        self._personal = personal
         self._memory = memory
         self._kept: OrderedDict[tuple[int, tuple[str, ...]], Batch] = OrderedDict()
         self._held = 0
@@ -39,13 +48,13 @@ class StoredRows:
     def table(self, number: int, names: Sequence[str]) -> pa.Table:
         """Return columns of one shard in the types that they have in the whole version."""
         words = [name for name in names if _is_words(self.by_name[name])]
-        found = read_shard(self._shards[number], self._store, names, words)
+        found = read_shard(self._shards[number], self._store, names, words, self._personal)
         return pa.table({name: conform(found[name], self.by_name[name]) for name in names})
 
     def decode(self, number: int, names: Sequence[str]) -> Batch:
         """Return columns of one shard as arrays."""
         words = [name for name in names if _is_words(self.by_name[name])]
-        table = read_shard(self._shards[number], self._store, names, words)
+        table = read_shard(self._shards[number], self._store, names, words, self._personal)
         return {name: to_numpy(table[name], self.by_name[name]) for name in names}
 
     def gather(self, names: Sequence[str], rows: Numbers) -> Batch:
@@ -170,9 +179,11 @@ def conform(values: pa.ChunkedArray, column: Column) -> pa.ChunkedArray:
     return pc.cast(values, wanted, safe=not pa.types.is_integer(kind))  # beyond 2**53 numbers are rounded
 
 
-def read_table(shard: dict[str, Any], store: Store, columns: Sequence[Column]) -> pa.Table:
+def read_table(
+    shard: dict[str, Any], store: Store, columns: Sequence[Column], personal: PersonalReader | None = None
+) -> pa.Table:
     """Return columns of a shard in the types that they have in the whole version; of images and tensors, what they are stands beside."""
-    found = read_shard(shard, store, [column.name for column in columns])
+    found = read_shard(shard, store, [column.name for column in columns], (), personal)
     arrays = [conform(found[column.name], column) for column in columns]
     fields = [
         pa.field(column.name, array.type, metadata=_about(column))

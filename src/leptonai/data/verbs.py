@@ -28,10 +28,10 @@ def prepare_import(spec: Import, desk: Desk) -> Plan:
     if spec.base is None:
         return Plan(spec.model_dump(mode="json"), opens, "data", spec.name)
     base = desk.dataset(spec.base)
-    if spec.types or spec.target is not None:
+    if spec.types or spec.pii or spec.target is not None:
         raise Invalid(
-            "rows that are appended have the types and the target of the version before: leave out types and target",
-            errors=[FieldError("types" if spec.types else "target", "left out")],
+            "rows that are appended have the types, the target and the personal columns of the version before: leave them out",
+            errors=[FieldError("types" if spec.types else "pii" if spec.pii else "target", "left out")],
         )
     asked = spec.model_copy(update={"base": f"datasets:/{base.name}@v{base.version}"})
     return Plan(asked.model_dump(mode="json"), (*opens, base.manifest, *base.shards), "data", spec.name)
@@ -56,6 +56,7 @@ def settle_import(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:
         target=result["target"],
         manifest=result["manifest"],
         shards=tuple(result["shards"]),
+        pii=tuple(result.get("pii", ())),
         run=run.id,
         source=dict(result["source"]),
         by=run.by,

@@ -7,7 +7,7 @@ pass by.
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ from leptonai.data.csv_table import SCHEMA_ROWS
 from leptonai.data.describe import RowSample
 from leptonai.data.growing import growing
 from leptonai.data.origin import Origin, Piece
+from leptonai.data.personal import SHOWN, PersonalReader, PersonalWriter, check_personal, veiled
 from leptonai.data.shards import BLOCKS, ShardWriter
 from leptonai.data.stored import conform, read_table, to_numpy
 from leptonai.data.tables import check_alike, check_names, join, wrote_text
@@ -42,11 +43,17 @@ class VersionWriter:
         target: str | None = None,
         types: Mapping[str, FeatureType] | None = None,
         shard_rows: int = 65_536,
+        pii: Collection[str] = (),
+        name: str = "",
     ):
+        """`pii`: columns that get a key of their own, see `personal.py`; `name`: the dataset's, which they need."""
         self._handle = handle
         self._wanted, self._types = target, dict(types or {})
-        saved = json.loads((handle.restore() or {}).get("shards", b"[]"))
-        self._shards = ShardWriter(handle.raw, shard_rows, saved)
+        state = handle.restore() or {}
+        saved = json.loads(state.get("shards", b"[]"))
+        self._pii = frozenset(pii)
+        self._personal = PersonalWriter(handle, sorted(self._pii), name, state.get("pii")) if pii else None
+        self._shards = ShardWriter(handle.raw, shard_rows, saved, self._personal)
         self._saved = len(saved)
         self._head: list[tuple[pa.Table, Piece]] = []
         self._columns: list[Any] = []
@@ -84,8 +91,9 @@ class VersionWriter:
         self._types = {column.name: column.type for column in base.columns}
         self._wanted = base.target or ""
         place = f"{base.name}@v{base.version}"
+        personal = PersonalReader(base, self._handle.blobs, mask=True)  # who appends need not read them
         for shard in shards:
-            table = read_table(shard, self._handle.raw, base.columns)
+            table = read_table(shard, self._handle.raw, personal.columns, personal)
             if not self._columns:
                 self._choose(table.schema, place)
                 # Rows to come are held to what the columns mean, which is more than how they are stored.
@@ -109,6 +117,7 @@ class VersionWriter:
         self._first = (file, schema.names)
         self._target = choose_target(schema.names, self._wanted)
         _check_types(self._types, schema.names)
+        check_personal(self._pii, schema.names, self._target)
         for field in schema:
             is_target = field.name == self._target
             self._columns.append(growing(field, self._types.get(field.name), is_target=is_target))
@@ -141,7 +150,8 @@ class VersionWriter:
         self._shards.add(self._take(table, origin), self._words())
         if len(self._shards.shards) >= self._saved + _SAVED_EVERY:
             self._saved = len(self._shards.shards)
-            self._handle.save({"shards": json.dumps(self._shards.shards).encode()})
+            keys = {} if self._personal is None else {"pii": self._personal.blob.encode()}
+            self._handle.save({"shards": json.dumps(self._shards.shards).encode(), **keys})
 
     def _words(self) -> set[str]:
         return {column.name for column in self._columns if column.has_few}
@@ -157,7 +167,8 @@ class VersionWriter:
         for grown in self._columns:
             if grown.name == self._target and grown.missing:
                 raise _empty_target(self._target, grown.missing, grown.first_missing)
-        columns = [column.done(self._wrote_text) for column in self._columns]
+        done = [column.done(self._wrote_text) for column in self._columns]
+        columns = [veiled(column, self._base) if column.name in self._pii else column for column in done]
         if self._base is not None:
             _check_same(self._base, columns)
         self._handle.say(_summary(columns, self._target, self.rows))
@@ -169,13 +180,18 @@ class VersionWriter:
             "source": dict(source),
         }
         manifest = {"format": FORMAT, **facts, "shards": shards, "preview": preview_rows(self._preview, columns)}
+        parts = [part for shard in shards for part in (shard, *shard.get("pii", {}).values())]
         stored = self._handle.blobs.write([json.dumps(manifest, allow_nan=False).encode()])
         return {
             **facts,
             "rows": self.rows,
-            "bytes": sum(shard["bytes"] for shard in shards),
+            "bytes": sum(part["bytes"] for part in parts),
             "manifest": stored.id,
-            "shards": [shard["blob"] for shard in shards],
+            "shards": [part["blob"] for part in parts],
+            "pii": [
+                *(() if self._base is None else self._base.pii),
+                *([] if self._personal is None else [self._personal.blob]),
+            ],
         }
 
     def close(self) -> None:
@@ -235,6 +251,10 @@ def preview_rows(table: pa.Table, columns: Sequence[Column]) -> list[dict[str, A
     """Return rows as JSON has them."""
     rows: list[dict[str, Any]] = [{} for _ in range(table.num_rows)]
     for column in columns:
+        if column.pii:
+            for row in rows:
+                row[column.name] = SHOWN
+            continue
         values = conform(table[column.name], column)
         if column.type in BLOCKS:
             for row, array in zip(rows, as_array(values, column.dtype, column.shape), strict=True):

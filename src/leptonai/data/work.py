@@ -10,6 +10,7 @@ from leptonai.core.stages import Handle
 from leptonai.data.idx_file import read_idx
 from leptonai.data.media import is_media, read_media
 from leptonai.data.parts import listed
+from leptonai.data.personal import redacted
 from leptonai.data.spec import ARRAYS, Import, SourceFile
 from leptonai.data.tables import read_tables
 from leptonai.data.version import VersionWriter
@@ -20,17 +21,22 @@ _LISTED = 1000  # files that the record names
 def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
     """Make a dataset version; return what `data.verbs.settle_import` needs. Raises `Invalid` that names file, row and column."""
     files = listed(spec, handle.blobs)
-    writer = VersionWriter(handle, target=spec.target, types=spec.types, shard_rows=spec.shard_rows)
+    base = handle.data(spec.base).dataset if spec.base is not None else None
+    pii = spec.pii if base is None else tuple(column.name for column in base.columns if column.pii)
+    writer = VersionWriter(
+        handle, target=spec.target, types=spec.types, shard_rows=spec.shard_rows, pii=pii, name=spec.name
+    )
     total = sum(file.size for file in files)
     try:
-        if spec.base is not None:
-            base = handle.data(spec.base).dataset
+        if base is not None:
             writer.begin(base)
             spec = spec.model_copy(update={"types": {column.name: column.type for column in base.columns}})
         for table, file, first, done in _read(files, spec, handle):
             writer.add(table, file, first)
             handle.progress(writer.rows, max(writer.rows, round(writer.rows * total / max(1, done))), "rows")
         return {**writer.finish(_source(files, spec)), "name": spec.name}
+    except Invalid as error:
+        raise redacted(error, pii) from None
     finally:
         writer.close()
 

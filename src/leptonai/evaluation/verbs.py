@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from leptonai.core import personal
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Dataset, Model, Run
 from leptonai.core.refs import DatasetRef
@@ -22,7 +23,7 @@ def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
     data: Dataset = desk.dataset(spec.data)
     exact = str(DatasetRef.parse(spec.data).model_copy(update={"name": data.name, "version": data.version}))
     found: dict[str, Any] = {"data": exact}
-    opens = [data.manifest, *data.shards]
+    opens: list[str] = []
     if spec.model is not None:
         model: Model = desk.model(spec.model)
         found |= {"run": model.run, "model": f"models:/{model.name}/{model.version}"}
@@ -33,7 +34,8 @@ def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
         trained = _trained(spec.run or "", desk)
     result = trained.result or {}
     _has_columns(result, data, exact)
-    opens += [result["code"], result["weights"]]
+    used = (feature["column"] for feature in result["encoding"]["features"])
+    opens += [*personal.opens(data, desk, used), result["code"], result["weights"]]
     exactly = spec.model_copy(update=found).model_dump(mode="json")
     return Plan(exactly, tuple(dict.fromkeys(opens)), str(result["flavour"]), f"evaluate-{data.name}"[:100])
 

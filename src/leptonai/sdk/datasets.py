@@ -215,6 +215,8 @@ class Description:
 def _type(column: Column) -> str:
     if column.shape:
         return f"{column.type} {'x'.join(map(str, column.shape))}"
+    if column.pii:
+        return f"{column.type}, personal"
     if column.type is FeatureType.BOXES:
         return f"boxes of {len(column.categories)} classes"
     count = len(column.categories)
@@ -257,6 +259,7 @@ def create_dataset(
     image_size: tuple[int, int] | None = None,
     audio_rate: int | None = None,
     audio_seconds: float | None = None,
+    pii: Sequence[str] = (),
     sql: str | None = None,
     url: str | None = None,
     wait: Literal[True] = True,
@@ -274,6 +277,7 @@ def create_dataset(
     image_size: tuple[int, int] | None = None,
     audio_rate: int | None = None,
     audio_seconds: float | None = None,
+    pii: Sequence[str] = (),
     sql: str | None = None,
     url: str | None = None,
     wait: Literal[False],
@@ -290,6 +294,7 @@ def create_dataset(
     image_size: tuple[int, int] | None = None,
     audio_rate: int | None = None,
     audio_seconds: float | None = None,
+    pii: Sequence[str] = (),
     sql: str | None = None,
     url: str | None = None,
     wait: bool = True,
@@ -304,14 +309,15 @@ def create_dataset(
 
     `target`: the column to predict; default: one named label, target or y, else the last; "" for none. `types` overrides what
     is inferred, such as ``{"postcode": "category"}``. `image_size` (height, width) resizes images; `audio_rate` (samples a
-    second) and `audio_seconds` bring sounds to one rate and length. The same content again is the version that is there
+    second) and `audio_seconds` bring sounds to one rate and length. `pii` names personal columns: each gets a key
+    of its own, and only who has the permission ``dataset:pii`` reads them. The same content again is the version that is there
     already. With ``wait=False`` the import goes on by itself, and its Run is returned as soon as the files are sent. An upload
     that was cut goes on where it stopped when it is called again. Raises `Invalid` that names the file, the row and the column.
     """
     check_name(name)
     document = {
         "name": name, "target": target, "types": dict(types or {}), "image_size": image_size, "audio_rate": audio_rate,
-        "audio_seconds": audio_seconds,
+        "audio_seconds": audio_seconds, "pii": tuple(pii),
     }  # fmt: skip
     return _imported(document, files, labels, sql, url, wait)
 

@@ -44,9 +44,9 @@ class Context:
         """Return the store as `owner` uses it: everything encrypted, keys kept in the catalog."""
         return plugins.sealed(self.raw, self.keyring(owner))
 
-    def keyring(self, owner: str) -> CatalogKeyring:
-        """Return the keyring in which `owner` keeps data keys."""
-        return CatalogKeyring(self.catalog, self.keyfile, owner)
+    def keyring(self, owner: str, scope: str = "") -> CatalogKeyring:
+        """Return the keyring in which `owner` keeps data keys; what it binds takes the permission `scope` to be read."""
+        return CatalogKeyring(self.catalog, self.keyfile, owner, scope)
 
     def reach(self, site: str) -> str | None:
         """Return the store's URL as a Site reaches it: a folder is within reach of this machine's own Site only."""

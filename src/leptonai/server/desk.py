@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from leptonai.core.errors import NotFound
 from leptonai.core.nouns import Alias, Dataset, Model, Record
 from leptonai.core.refs import DatasetRef, ModelRef
+from leptonai.server.auth import Caller
 from leptonai.server.context import Context
 
 R = TypeVar("R", bound=Record)
@@ -16,9 +17,14 @@ _ID = re.compile(r"(ds|model)_[0-9a-z]{26}")
 class ServerDesk:
     """Records and blobs, as one caller may see them."""
 
-    def __init__(self, context: Context, by: str):
+    def __init__(self, context: Context, by: str, caller: Caller | None = None):
         self._context = context
+        self._caller = caller
         self.by = by
+
+    def may(self, permission: str) -> bool:
+        """Whether who asks has this permission."""
+        return self._caller is not None and self._caller.may(permission)
 
     def find(self, kind: type[R], where: Mapping[str, Any] | None = None, *, limit: int = 100) -> list[R]:
         """See `Catalog.find`."""

@@ -68,7 +68,8 @@ def check_of(token: str) -> str:
 class CatalogKeyring:
     """A `Keyring` in the catalog: for each blob one record, with its data key wrapped. `owner` is the run or key that writes."""
 
-    def __init__(self, catalog: Catalog, keyfile: KeyFile, owner: str):
+    def __init__(self, catalog: Catalog, keyfile: KeyFile, owner: str, scope: str = ""):
+        self._scope = scope
         self._catalog = catalog
         self._keyfile = keyfile
         self._owner = owner
@@ -87,6 +88,7 @@ class CatalogKeyring:
             wrapped=self._keyfile.wrap(key),
             size=size,
             owner=self._owner,
+            scope=self._scope,
         )
         try:
             self._catalog.add(record)

@@ -65,7 +65,11 @@ def read_blob(who: Caller, here: Context, blob: str) -> None:
         return
     if who.sites and _served(here, who, blob):
         return
-    _of_key(who, here, blob, _owner(here, blob), {})
+    try:
+        record = here.catalog.get(Blob, blob)
+    except NotFound:
+        record = Blob(id=blob, uid="", wrapped="", size=0, owner="")
+    _of_key(who, here, record, {})
 
 
 def hand_over(who: Caller, here: Context, blobs: Iterable[str]) -> None:
@@ -75,18 +79,21 @@ def hand_over(who: Caller, here: Context, blobs: Iterable[str]) -> None:
     wanted, kinds = tuple(dict.fromkeys(blobs)), dict[str, str]()
     for start in range(0, len(wanted), _PAGE):
         for record in here.catalog.find(Blob, {"id": wanted[start : start + _PAGE]}, limit=_PAGE):
-            _of_key(who, here, record.id, record.owner, kinds)
+            _of_key(who, here, record, kinds)
 
 
-def _of_key(who: Caller, here: Context, blob: str, owner: str | None, kinds: dict[str, str]) -> None:
+def _of_key(who: Caller, here: Context, record: Blob, kinds: dict[str, str]) -> None:
+    owner, blob = record.owner, record.id
+    if record.scope and not who.may(record.scope):
+        raise Denied(f"{who.name} may not read blob {blob}: that needs {record.scope}", permission=record.scope)
     if owner == who.name:
         return
-    if owner is not None and owner not in kinds:
+    if owner and owner not in kinds:
         try:
             kinds[owner] = STAGES[here.catalog.get(Run, owner).stage].permission.replace(":write", ":read")
         except (NotFound, KeyError):
             kinds[owner] = ""
-    permission = kinds.get(owner or "", "")
+    permission = kinds.get(owner, "")
     if not permission or permission not in who.scopes:
         more = f": that needs {permission}" if permission else ""
         raise Denied(f"{who.name} may not read blob {blob}{more}", permission=permission or "*")

@@ -30,7 +30,7 @@ def pick(
             )
         if twice := {name for name in features if list(features).count(name) > 1}:
             raise Invalid(f"features: {', '.join(sorted(twice))} is named twice")
-    chosen = tuple(by_name[name] for name in (features or [n for n in by_name if n != target]))
+    chosen = tuple(by_name[name] for name in (features or [n for n in by_name if n != target and not by_name[n].pii]))
     if not chosen:
         raise Invalid(f"{where} has no column to learn from beside its target {target!r}")
     _no_text(chosen, by_name[target])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from leptonai.core import plugins
+from leptonai.core import personal, plugins
 from leptonai.core.errors import Denied, FieldError, Invalid, NotFound
 from leptonai.core.nouns import Blob, Dataset, Run
 from leptonai.core.refs import DatasetRef
@@ -18,12 +18,13 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     data, exact = _exact(spec.data, desk)
     target, features = columns.pick(data.columns, spec.target or data.target, spec.features, exact)
     _check_stopping(spec)
-    opens = list(_blobs(data))
+    used = (target.name, *(feature.name for feature in features))
+    opens = list(personal.opens(data, desk, used))
     found: dict[str, Any] = {"data": exact, "target": target.name}
     if spec.validation is not None:
         validation, found["validation"] = _exact(spec.validation, desk)
         _has([target.name, *(f.name for f in features)], validation, found["validation"], "validation")
-        opens += _blobs(validation)
+        opens += personal.opens(validation, desk, used)
     if spec.code is not None:
         opens.append(_own_code(spec, desk))
         found["flavour"] = spec.flavour or spec.framework
@@ -49,7 +50,8 @@ def prepare_predict(spec: Predict, desk: Desk) -> Plan:
     fitted = learnt(spec.run, desk)
     data, exact = _exact(spec.data, desk)
     _has((feature.column for feature in fitted.encoding.features), data, exact, "data")
-    opens = (*_blobs(data), fitted.code, fitted.weights)
+    used = (feature.column for feature in fitted.encoding.features)
+    opens = (*personal.opens(data, desk, used), fitted.code, fitted.weights)
     return Plan(
         spec.model_copy(update={"data": exact}).model_dump(mode="json"),
         opens,
@@ -64,7 +66,13 @@ def prepare_export(spec: Export, desk: Desk) -> Plan:
     data = desk.get(Dataset, fitted.dataset)
     if spec.evaluation is not None:
         _measured(spec, desk)
-    opens = (*_blobs(data), fitted.code, fitted.weights, *([fitted.events] if fitted.events else []))
+    used = (feature.column for feature in fitted.encoding.features)
+    opens = (
+        *personal.opens(data, desk, used),
+        fitted.code,
+        fitted.weights,
+        *([fitted.events] if fitted.events else []),
+    )
     return Plan(spec.model_dump(mode="json"), opens, fitted.flavour, f"export-{spec.name}"[:100])
 
 
@@ -100,10 +108,6 @@ def _measured(spec: Export, desk: Desk) -> None:
 def _exact(ref: str, desk: Desk) -> tuple[Dataset, str]:
     data = desk.dataset(ref)
     return data, str(DatasetRef.parse(ref).model_copy(update={"name": data.name, "version": data.version}))
-
-
-def _blobs(data: Dataset) -> tuple[str, ...]:
-    return (data.manifest, *data.shards)
 
 
 def _has(names: Iterable[str], data: Dataset, where: str, field: str) -> None:

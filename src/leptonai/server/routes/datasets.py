@@ -1,15 +1,18 @@
 """Datasets."""
 
+import base64
 import json
 from functools import partial
 
 from fastapi import Request
 from starlette.responses import Response
 
+from leptonai.core.errors import Denied
 from leptonai.core.nouns import Audit, Blob, Dataset
-from leptonai.core.stages import load
-from leptonai.server import opens
+from leptonai.core.stages import load, stage
+from leptonai.server import opens, peppers
 from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Routes, Who, Word
+from leptonai.server.scopes import REPORT
 from leptonai.server.wire import Json, matched, one, page
 
 routes = Routes()
@@ -40,14 +43,23 @@ def preview(ref: str, desk: AtDesk, who: Who) -> Response:
     return Json(load("leptonai.data.verbs:preview")(found, json.loads(desk.read(found.manifest))))
 
 
+@routes.route("POST", "/datasets/{name}/pepper", REPORT)
+def pepper(name: str, here: Here, who: Who) -> Response:
+    """Return the key of keyed digests of a dataset's values, to a Run that makes versions of it."""
+    run = who.run
+    if run is None or run.spec.get("name") != name or stage(run.stage).permission != "dataset:write":
+        raise Denied(f"{who.name} makes no version of dataset {name}", permission="*")
+    return Json({"pepper": base64.b64encode(peppers.of(here, name)).decode()})
+
+
 @routes.route("DELETE", "/datasets/{ref}", "dataset:write")
 def delete_dataset(ref: str, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
     """Delete a dataset version and its blobs."""
     found = desk.dataset(ref)
     matched(request, found)
-    keys = here.catalog.find(Blob, {"id": found.manifest})
+    keys = here.catalog.find(Blob, {"id": (found.manifest, *found.pii)})
     audit = Audit.new(name="dataset.delete", subject=f"{found.name}@v{found.version}", by=who.name)
     here.catalog.change(add=(audit,), drop=(found, *keys))
-    for blob in (found.manifest, *found.shards):
+    for blob in (found.manifest, *found.pii, *found.shards):
         here.raw.delete(blob)
     return Response(status_code=204)

@@ -69,7 +69,7 @@ async def caller(request: Request) -> Caller:
 
 async def desk(request: Request) -> ServerDesk:
     """Return the desk of whoever calls."""
-    return ServerDesk(context(request), request.state.caller.name)
+    return ServerDesk(context(request), request.state.caller.name, request.state.caller)
 
 
 async def _context(request: Request) -> Context:
