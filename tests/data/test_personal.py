@@ -84,7 +84,10 @@ def test_a_mask_holds_no_value(files: Importer, memory: int) -> None:
         assert np.isnan(batch["pin"]).all()
         assert batch["label"].tolist() == [0, 1] * 3
     # Who may read it masks as well where he asks for that.
-    assert opened(files, dataset, PersonalReader(dataset, files.handle.blobs, mask=True)).read()["name"].tolist() == [None] * 6
+    assert (
+        opened(files, dataset, PersonalReader(dataset, files.handle.blobs, mask=True)).read()["name"].tolist()
+        == [None] * 6
+    )
 
 
 def test_nothing_tells_of_the_values(files: Importer) -> None:

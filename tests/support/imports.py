@@ -67,7 +67,9 @@ class Importer:
 
     def open(self, dataset: Dataset, *splits: Split, memory: int = 1 << 30) -> DatasetReader:
         """Open a version, or a part of it, with so much memory."""
-        return DatasetReader(dataset, splits, self.shards(dataset), self.handle.raw, memory, PersonalReader(dataset, self.handle.blobs))
+        return DatasetReader(
+            dataset, splits, self.shards(dataset), self.handle.raw, memory, PersonalReader(dataset, self.handle.blobs)
+        )
 
     def shards(self, dataset: Dataset) -> list[dict[str, Any]]:
         """Return what the manifest of a version says of its shards."""

@@ -123,7 +123,7 @@ def _one(tables: list[pa.Table]) -> pa.Table:
     return tables[0] if len(tables) == 1 else pa.concat_tables(tables, promote_options="permissive")
 
 
-def encrypted(part: pa.Table, words: Collection[str], key: bytes) -> bytes:
+def encrypted(part: pa.Table, words: Collection[str], key: bytes) -> pa.Buffer:
     """Return a table as an encrypted Parquet file; columns in `words` as a dictionary and indices."""
     out = pa.BufferOutputStream()
     pq.write_table(
