@@ -12,7 +12,7 @@ from leptonai.core.errors import Corrupt, Denied, Invalid
 from leptonai.core.nouns import Dataset, FeatureType
 from leptonai.data.personal import PersonalReader
 from leptonai.data.reader import DatasetReader
-from leptonai.data.spec import Import
+from leptonai.data.spec import Import, SourceFile
 
 NAMES = ["Ada Lovelace", "Alan Turing", "Grace Hopper", "Edsger Dijkstra", "Barbara Liskov", "Tony Hoare"]
 CSV = "name,born,vip,age,label\n" + "".join(
@@ -36,6 +36,9 @@ class Refusing:
         if id in self._refused:
             raise Denied("no")
         return self._inner.open(id)
+
+    def write(self, chunks: Any) -> Any:
+        return self._inner.write(chunks)
 
 
 def without(files: Importer, dataset: Dataset, mask: bool = False, memory: int = 1 << 30) -> DatasetReader:
@@ -213,3 +216,30 @@ def test_errors_of_other_columns_stay_as_they_are(files: Importer) -> None:
     data = "name,age,label\nAda,36,0\nAlan,old,1\n"
     with pytest.raises(Invalid, match="'age' holds 'old'"):
         files.result({"people.csv": data}, pii=("name",), types={"age": "integer"})
+
+
+def test_rows_are_appended_without_reading_the_personal_ones_before(files: Importer) -> None:
+    first = files.made({"people.csv": CSV.replace("Ada Lovelace", "")}, pii=PII, types={"age": "number"})
+    ref = f"datasets:/made@v{first.version}"
+    files.handle.datasets[ref] = opened(files, first, PersonalReader(first, files.handle.blobs))  # type: ignore[assignment]
+    plain = files.handle.blobs
+    files.handle.blobs = Refusing(plain, first.pii)  # type: ignore[assignment]
+    source = [files.handle.pii.write([CSV.encode()]).id]
+    more = [SourceFile(name="more.csv", size=len(CSV.encode()), parts=tuple(source))]
+    try:
+        result = files.result(more, base=ref)
+    finally:
+        files.handle.blobs = plain
+    second = files.settle(result)
+    assert second is not None
+    assert set(first.shards) < set(second.shards)
+    assert second.pii[:1] == first.pii
+    assert len(second.pii) == 2
+    stats = {column.name: (column.stats, column.nullable) for column in second.columns}
+    assert stats["name"] == ({"count": 12, "missing": 1}, True)
+    assert stats["born"] == ({"count": 12, "missing": 0}, False)
+    found = files.open(second).read()
+    assert found["name"].tolist()[6:] == NAMES
+    assert found["name"].tolist()[1:6] == NAMES[1:]
+    assert found["vip"].tolist() == [False, True] * 6
+    assert [row["name"] for row in json.loads(files.handle.read(second.manifest))["preview"]] == ["<pii>"] * 12

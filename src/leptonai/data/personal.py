@@ -117,7 +117,9 @@ def veiled(column: Column, base: Dataset | None = None) -> Column:
     nullable = stats.get("missing", 0) > 0
     known = (0, 1) if kind is FeatureType.BOOLEAN else ()
     dtype = "str" if kind is FeatureType.TEXT else column.dtype
-    return column.model_copy(update={"pii": True, "type": kind, "dtype": dtype, "categories": known, "stats": stats, "nullable": nullable})
+    return column.model_copy(
+        update={"pii": True, "type": kind, "dtype": dtype, "categories": known, "stats": stats, "nullable": nullable}
+    )
 
 
 def _masked(column: Column) -> Column:
