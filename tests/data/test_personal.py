@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.cleaning import cleaned
 from tests.support.imports import Importer
 
 from leptonai.core.errors import Corrupt, Denied, Invalid
@@ -216,6 +217,16 @@ def test_errors_of_other_columns_stay_as_they_are(files: Importer) -> None:
     data = "name,age,label\nAda,36,0\nAlan,old,1\n"
     with pytest.raises(Invalid, match="'age' holds 'old'"):
         files.result({"people.csv": data}, pii=("name",), types={"age": "integer"})
+
+
+def test_what_is_cleaned_stays_personal(files: Importer) -> None:
+    dataset = files.made({"people.csv": CSV.replace(",born,", ",born at,")}, pii=("name", "age"))
+    made, _ = cleaned(files, dataset, "rename:name=who", {"step": "outliers", "columns": ["age"], "do": "flag"})
+    assert made is not None
+    assert {c.name for c in made.columns if c.pii} == {"who", "age", "age_outlier"}
+    assert files.open(made).read()["who"].tolist() == NAMES
+    words = everything(files, made)
+    assert not any(part in words for name in NAMES for part in name.split())
 
 
 def test_rows_are_appended_without_reading_the_personal_ones_before(files: Importer) -> None:

@@ -21,6 +21,9 @@ class Desk:
     def __init__(self, files: Importer):
         self._files = files
 
+    def may(self, permission: str) -> bool:
+        return True
+
     def dataset(self, ref: str) -> Dataset:
         wanted = DatasetRef.parse(ref)
         found = [d for d in self._files.desk.datasets if d.name == wanted.name and wanted.version in (None, d.version)]

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from leptonai.core import personal
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Dataset, Run
 from leptonai.core.refs import DatasetRef
@@ -44,7 +45,7 @@ def prepare_clean(spec: Clean, desk: Desk) -> Plan:
     planned = plan(spec.steps, data.columns, data.target)
     if spec.learn_from is not None:
         _check_learning([one.step for one in planned])
-    opens = (data.manifest, *data.shards)
+    opens = personal.opens(data, desk)
     return Plan(spec.model_copy(update=found).model_dump(mode="json"), opens, "data", f"clean-{data.name}"[:100])
 
 

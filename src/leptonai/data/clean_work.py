@@ -10,7 +10,7 @@ from leptonai.core.stages import Handle
 from leptonai.data.cleaning.flow import Flow
 from leptonai.data.cleaning.plan import Planned, plan
 from leptonai.data.pieces import Version
-from leptonai.data.spec_clean import Clean, CleanReport
+from leptonai.data.spec_clean import Clean, CleanReport, StepReport
 from leptonai.data.version import VersionWriter
 
 
@@ -34,21 +34,33 @@ def clean(spec: Clean, handle: Handle) -> dict[str, Any]:
         columns=tuple(planned[-1].after),
         steps=flow.reports(),
     )
-    stored = handle.blobs.write([report.model_dump_json().encode()])  # sealed: examples are values of the dataset
+    store = handle.pii if any(column.pii for column in version.columns) else handle.blobs
+    stored = store.write([report.model_dump_json().encode()])  # sealed: examples are values of the dataset
     return {**made, "report": stored.id, "rows_before": version.rows, "rows_after": rows, "dry_run": spec.dry_run}
 
 
 def _written(spec: Clean, flow: Flow, version: Version, last: Planned, handle: Handle) -> dict[str, Any]:
     types: dict[str, FeatureType] = {name: column.type for name, column in last.after.items()}
-    writer = VersionWriter(handle, target=last.target or "", types=types, shard_rows=version.shard_rows)
+    name = spec.name or DatasetRef.parse(spec.data).name
+    pii = [name for name, column in last.after.items() if column.pii]
+    writer = VersionWriter(
+        handle, target=last.target or "", types=types, shard_rows=version.shard_rows, pii=pii, name=name
+    )
     try:
         for table in flow.tables():
             writer.add(table, spec.data, writer.rows)
         if not writer.rows:
             raise Invalid(f"the steps leave no row of {spec.data}: ask for a dry run, which tells what each does")
-        return {**writer.finish(_lineage(spec, flow, version)), "name": spec.name or DatasetRef.parse(spec.data).name}
+        return {**writer.finish(_lineage(spec, flow, version)), "name": name}
     finally:
         writer.close()
+
+
+def _learnt(report: StepReport, version: Version) -> dict[str, Any]:
+    """Return what a step learnt, where it is short; nothing where a personal column may be told of."""
+    personal = any(column.pii for column in version.columns)
+    short = report.learnt and not personal and len(json.dumps(report.learnt)) < 10_000
+    return {"learnt": report.learnt} if short else {}
 
 
 def _lineage(spec: Clean, flow: Flow, version: Version) -> dict[str, Any]:
@@ -56,7 +68,7 @@ def _lineage(spec: Clean, flow: Flow, version: Version) -> dict[str, Any]:
     steps = [
         {
             **report.step,
-            **({"learnt": report.learnt} if report.learnt and len(json.dumps(report.learnt)) < 10_000 else {}),
+            **_learnt(report, version),
         }
         for report in flow.reports()
     ]

@@ -10,6 +10,7 @@ import pyarrow as pa
 from leptonai.core.nouns import Column, Dataset, FeatureType
 from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import Handle
+from leptonai.data.personal import PersonalReader
 from leptonai.data.shards import BLOCKS, read_shard
 from leptonai.data.split import rows_of
 from leptonai.data.stored import conform, to_numpy
@@ -47,8 +48,9 @@ class Version:
     def _tables(self, names: Sequence[str] | None) -> Iterator[pa.Table]:
         wanted = [column for column in self.columns if names is None or column.name in names]
         schema = pa.schema([])
+        personal = PersonalReader(self.record, self._handle.blobs)
         for shard in self._shards:
-            table = read_shard(shard, self._handle.raw, [column.name for column in wanted])
+            table = read_shard(shard, self._handle.raw, [column.name for column in wanted], (), personal)
             values = [conform(table[column.name], column) for column in wanted]
             schema = pa.schema([field_of(column, found.type) for column, found in zip(wanted, values, strict=True)])
             yield pa.Table.from_arrays(values, schema=schema)

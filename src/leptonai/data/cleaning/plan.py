@@ -30,6 +30,11 @@ def plan(steps: Sequence[Any], columns: Sequence[Column], target: str | None) ->
     for number, step in enumerate(steps):
         where = f"steps.{number}"
         takes, after = _HOW[step.step](step, schema, target, where)
+        # What is made of a personal column is personal.
+        own = {name for name, column in schema.items() if column.pii}
+        after = {
+            name: column.model_copy(update={"pii": True}) if name in own else column for name, column in after.items()
+        }
         if isinstance(step, spec.Rename):
             target = step.names.get(target or "", target)
         target = target if target in after else None
@@ -106,7 +111,8 @@ def _outliers(step: spec.Outliers, schema: Schema, target: str | None, where: st
     if step.do != "flag":
         return takes, schema
     flags = {
-        f"{name}_outlier": Column(name=f"{name}_outlier", type=FeatureType.BOOLEAN, dtype="bool") for name in takes
+        f"{name}_outlier": Column(name=f"{name}_outlier", type=FeatureType.BOOLEAN, dtype="bool", pii=schema[name].pii)
+        for name in takes
     }
     _new(list(flags), schema, where)
     return takes, {**schema, **flags}
