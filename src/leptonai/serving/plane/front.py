@@ -9,6 +9,7 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -26,6 +27,7 @@ from leptonai.serving.plane.metrics import Labels
 from leptonai.serving.plane.problems import Refused, failed
 from leptonai.serving.plane.readers import Read, Reader
 from leptonai.serving.plane.recent import Sight
+from leptonai.serving.plane.remembered import Answers, digest
 from leptonai.serving.plane.router import Route, Router
 from leptonai.serving.plane.waiting import Away
 
@@ -322,12 +324,20 @@ class Front:
     def _begin(self, call: Call, route: Route, reader: Reader) -> Answer | None:
         """Read the request and hand it to its model, whose outputs are the answer; a large one is read in a thread."""
         _allow(call, b"POST")
+        read = reader
+        if route.answers is not None:
+            known = digest(route.replica.model.id, reader, call)
+            if (found := route.answers.recall(known, route.head)) is not None:
+                route.series.hits += 1
+                self.send(call, route, found)
+                return None
+            read = partial(_remembering, reader, route.answers, known)
         route.replica.hold()
         if readers.is_long(call, reader):
-            reading = self._loop.run_in_executor(None, reader, call, route)
+            reading = self._loop.run_in_executor(None, read, call, route)
             reading.add_done_callback(lambda done: self._submit(call, route, lambda *_: done.result()))
         else:
-            self._submit(call, route, reader)
+            self._submit(call, route, read)
         return None
 
     def _submit(self, call: Call, route: Route, reader: Reader) -> None:
@@ -338,6 +348,13 @@ class Front:
         except Exception as error:  # noqa: BLE001 - as in `handle`
             route.replica.release()
             self.send(call, route, failed(call, error, route.head))
+
+
+def _remembering(reader: Reader, answers: Answers, known: bytes, call: Call, route: Route) -> Read:
+    """Read a request whose answer is to be remembered."""
+    route.series.misses += 1
+    read = reader(call, route)
+    return read._replace(write=answers.keeping(known, read.write))
 
 
 def _split(url: bytes) -> tuple[str, ...]:

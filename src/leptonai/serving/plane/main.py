@@ -109,7 +109,7 @@ async def serve(
         Front(router, local=local, origins=origins(settings.get("origins"))),
         connections=CONNECTIONS if kept is None else kept.slots,
     )
-    router.metrics.process = lambda: facts(board.slot, server, router.watch)
+    router.metrics.process = lambda: facts(board.slot, server, router)
     reader, writer = await asyncio.open_connection(sock=control)
     told = asyncio.create_task(Control(router, reader, writer).run())
     reader, other = await asyncio.open_connection(sock=aside)

@@ -83,6 +83,7 @@ class Series:
         self.stages = {stage: Histogram(SECONDS) for stage in STAGES}
         self.batch = Histogram(ROWS)
         self.load_seconds: float | None = None
+        self.hits = self.misses = 0  # of the remembered answers
         self._times: list[tuple[float, float, float, float, float]] = []  # seconds in each stage, not yet counted
         self._noted: tuple[tuple[object, ...], str] = ((), "")
 
@@ -127,6 +128,7 @@ class Series:
             "stages": {stage: (found.counts, found.sum) for stage, found in self.stages.items() if any(found.counts)},
             "batch": (self.batch.counts, self.batch.sum),
             "load_seconds": self.load_seconds,
+            "cache": (self.hits, self.misses),
         }
 
     def noted(self) -> str:
@@ -143,6 +145,9 @@ class Series:
         for stage, (counts, sum) in note["stages"].items():
             self.stages[stage].add(counts, sum)
         self.batch.add(*note["batch"])
+        self.hits, self.misses = (
+            mine + more for mine, more in zip((self.hits, self.misses), note["cache"], strict=True)
+        )
         if note["load_seconds"] is not None:
             self.load_seconds = max(self.load_seconds or 0.0, note["load_seconds"])
 
@@ -213,6 +218,17 @@ class Metrics:
         for labels, series in known:
             if series.load_seconds is not None:
                 lines.append(_line("leptonai_model_load_seconds", labels, series.load_seconds))
+        for name, kind, word in (("hits", "remembered", "hits"), ("misses", "computed", "misses")):
+            lines += _head(
+                f"leptonai_response_cache_{name}_total",
+                "counter",
+                f"Requests whose answer was {kind}, of services that remember.",
+            )
+            lines += [
+                _line(f"leptonai_response_cache_{name}_total", labels, getattr(series, word))
+                for labels, series in known
+                if series.hits or series.misses
+            ]
         lines += _of_processes([note["process"] for note in notes if note["process"]])
         return "\n".join(lines) + "\n"
 
@@ -255,6 +271,12 @@ _OF_PROCESS = (
     ("leptonai_access_log_dropped_total", "counter", "access_dropped", "Lines of the access log that were dropped."),
     ("leptonai_predictions_dropped_total", "counter", "predictions_dropped", "Requests that the prediction log was to keep and dropped."),
     ("leptonai_predictions_kept_total", "counter", "predictions_kept", "Requests that were handed to the prediction log."),
+    ("leptonai_model_loads_total", "counter", "loads", "Model versions that a serving process loaded."),
+    ("leptonai_model_evictions_total", "counter", "evictions", "Services whose model left memory: for others, idle, or as asked."),
+    ("leptonai_model_waits_total", "counter", "waits", "Requests that waited for a model to be loaded."),
+    ("leptonai_model_wait_seconds_total", "counter", "wait_seconds", "Time that requests waited for models."),
+    ("leptonai_model_waiting", "gauge", "waiting", "Requests that wait for a model now."),
+    ("leptonai_response_cache_bytes", "gauge", "remembered", "Answers that a serving process remembers."),
 )  # fmt: skip
 
 
@@ -262,7 +284,10 @@ def _of_processes(notes: Sequence[Mapping[str, Any]]) -> list[str]:
     lines: list[str] = []
     for name, kind, key, help in _OF_PROCESS if notes else ():
         lines += _head(name, kind, help)
-        lines += [_line(name, {"process": str(note["slot"])}, note[key]) for note in sorted(notes, key=_slot)]
+        for note in sorted(notes, key=_slot):
+            process, value = {"process": str(note["slot"])}, note[key]
+            by = value.items() if isinstance(value, dict) else [("", value)]
+            lines += [_line(name, {**process, **({"reason": word} if word else {})}, number) for word, number in by]
     return lines
 
 

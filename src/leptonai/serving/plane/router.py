@@ -14,6 +14,7 @@ from leptonai.serving.plane.board import Board
 from leptonai.serving.plane.keys import Keys
 from leptonai.serving.plane.metrics import Labels, Metrics, Series
 from leptonai.serving.plane.recent import Tap, Watch
+from leptonai.serving.plane.remembered import Answers
 from leptonai.serving.plane.replica import Replica
 from leptonai.serving.plane.split import Asker, Split
 from leptonai.serving.plane.waiting import Absent, Waiting
@@ -34,6 +35,7 @@ class Route(NamedTuple):
     tap: Tap
     variant: str = "stable"
     pinned: bool = False  # whether its model may not be unloaded
+    answers: Answers | None = None  # that are remembered, where the service wants that
     split: Split | None = None  # where several versions answer for the service
 
     @property
@@ -54,6 +56,9 @@ class Router:
             Counter()
         )  # how many routes there are to each model, and whether it is absent
         self.waiting = Waiting()
+        self.loads = 0  # of versions, since the process runs
+        self.evictions: Counter[str] = Counter()  # of services' models, by why
+        self._answers: dict[str, Answers] = {}  # that are remembered
         self._routes: dict[str, Route] = {}
         self.metrics = Metrics(self._depths, board, lambda: self._depths(every=False))
         self.keys = Keys()  # until the agent says which there are, only what is public can be called
@@ -77,6 +82,7 @@ class Router:
             opening = self._opening[model.id] = asyncio.get_running_loop().create_future()
             try:
                 self._replicas[model.id] = await Replica.open(model, load, way)
+                self.loads += 1
             finally:
                 del self._opening[model.id]
                 opening.set_result(None)
@@ -117,11 +123,14 @@ class Router:
         left: set[tuple[str, bool]] = set()
         splits = gone = False
         for service in drop:
+            self._answers.pop(service, None)
             if (route := self._routes.pop(service, None)) is not None:
                 gone, splits = True, splits or route.split is not None
                 left |= self._count(_all(route), -1)
         for line in lines:
             before = self._routes.get(line.service)
+            if line.absent and before is not None and not isinstance(before.replica, Absent):
+                self.evictions[line.absent] += 1
             each = [] if before is None else _all(before)
             after = self._routes[line.service] = self._routes_of(line)
             self._count(_all(after), 1)
@@ -158,6 +167,11 @@ class Router:
         if op == "load":
             return not isinstance(replica, Absent)
         return isinstance(replica, Absent) and replica.why == UNLOADED
+
+    @property
+    def remembered(self) -> int:
+        """How many bytes of answers are remembered."""
+        return sum(answers.bytes for answers in self._answers.values())
 
     def used(self) -> list[str]:
         """Return the ids of the loaded models that were used since this was asked last."""
@@ -279,8 +293,18 @@ class Router:
             self.watch.tap(line.service),
             share.variant,
             line.pinned,
+            self._remembers(line),
             split,
         )
+
+    def _remembers(self, line: Line) -> Answers | None:
+        """Return what remembers the answers of a service; nothing while several versions answer, or none is to."""
+        if not line.answers:
+            self._answers.pop(line.service, None)
+            return None
+        found = self._answers.setdefault(line.service, Answers(line.answers))
+        found.resize(line.answers)
+        return found if len(line.variants) == 1 and line.absent != UNLOADED else None
 
     def _splits(self) -> list[Split]:
         return [route.split for route in self._routes.values() if route.split is not None]

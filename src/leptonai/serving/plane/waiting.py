@@ -88,6 +88,7 @@ class Waiting:
         self.ask: Callable[[dict[str, Any]], None] = lambda _: None
         self.held = 0  # now
         self.total = 0  # since the process runs
+        self.seconds = 0.0  # that they waited
         self._bytes = 0
         self._calls: dict[str, list[_Held]] = {}
         self._asked: set[tuple[str, str]] = set()
@@ -138,6 +139,7 @@ class Waiting:
 
     def _leave(self, held: "_Held") -> None:
         self.held -= 1
+        self.seconds += time.perf_counter() - held.since
         self._bytes -= held.size
         if held.timer is not None:
             held.timer.cancel()
@@ -154,12 +156,13 @@ class Waiting:
 
 
 class _Held:
-    __slots__ = ("again", "fail", "size", "timer")
+    __slots__ = ("again", "fail", "since", "size", "timer")
 
     def __init__(self, size: int, again: Callable[[], None], fail: Callable[[LeptonError], None]):
         self.size = size
         self.again = again
         self.fail = fail
+        self.since = time.perf_counter()
         self.timer: asyncio.TimerHandle | None = None
 
 
