@@ -179,7 +179,7 @@ class Services:
     def _newest(self, name: str) -> Desired:
         """Return a Service as far as it is known here."""
         desired = self._each[name]
-        desired = self._each[name] = desired._replace(service=self._rollouts.newest(desired.service))
+        desired = desired._replace(service=self._rollouts.newest(desired.service))
         if desired.service.stopped:
             self._wanted.pop(name, None)
             self._live.pop(name, None)
