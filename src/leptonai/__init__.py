@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leptonai.core.errors import LeptonError as LeptonError
+    from leptonai.sdk import augment as augment
     from leptonai.sdk import layers as layers
     from leptonai.sdk.client import Client as Client
     from leptonai.sdk.client import connect as connect
@@ -77,6 +78,7 @@ __all__ = [
     "Service",
     "__version__",
     "api_key",
+    "augment",
     "connect",
     "create_dataset",
     "get_dataset",
@@ -96,8 +98,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "layers":
-        return import_module("leptonai.sdk.layers")
+    if name in ("augment", "layers"):
+        return import_module(f"leptonai.sdk.{name}")
     if name == "LeptonError":
         return import_module("leptonai.core.errors").LeptonError
     if name in _HOMES:

@@ -40,7 +40,7 @@ def digits() -> tuple[ArrayReader, ArrayReader]:
 
 
 def model(kind: str) -> tuple[Any, dict[str, Any]]:
-    if kind == "torch":
+    if kind in ("torch", "augmented"):
         import torch
         from torch import nn
 
@@ -75,6 +75,7 @@ def main(folder: Path, kind: str) -> None:
     spec = Train(
         data="train", validation="test", framework=framework, flavour=flavour, code=blob, epochs=EPOCHS, seed=4,
         checkpoint_seconds=0.02, early_stopping=EarlyStopping(monitor="val_accuracy", patience=3),
+        augment=("shift", "rotate", "noise", "mixup", "cutmix") if kind == "augmented" else (),
     )  # fmt: skip
     result = train(spec, handle)
     weights = handle.read(result["weights"])

@@ -72,6 +72,10 @@ def test_a_killed_pytorch_training_ends_with_the_same_bits(tmp_path: Path) -> No
     compare(tmp_path, "torch", "torch", kills=2, how=signal.SIGKILL, seed=1)
 
 
+def test_a_killed_training_on_augmented_batches_ends_with_the_same_bits(tmp_path: Path) -> None:
+    compare(tmp_path, "augmented", "torch", kills=2, how=signal.SIGKILL, seed=6)
+
+
 def test_a_training_that_is_told_to_stop_leaves_a_checkpoint(tmp_path: Path) -> None:
     compare(tmp_path, "torch", "torch", kills=1, how=signal.SIGTERM, seed=2)
 

@@ -59,6 +59,27 @@ def merge(
     return document | {name: value for name, value in given.items() if value is not None}
 
 
+def step(text: str) -> dict[str, Any]:
+    """Read ``rotate:degrees=10,fill=zero``, or a JSON object, as an object with an `op`. Values are JSON, else text."""
+    if text.lstrip().startswith("{"):
+        try:
+            found = json.loads(text)
+        except ValueError as error:
+            raise typer.BadParameter(f"{text[:80]!r} is not JSON: {error}") from error
+        return dict(found)
+    op, _, options = text.partition(":")
+    found = {"op": op}
+    for option in filter(None, options.split(",")):
+        name, equals, value = option.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"--augment takes STEP:NAME=VALUE,…, such as rotate:degrees=10, not {text!r}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
 def need(document: Mapping[str, Any], *names: str) -> None:
     """Refuse, as a mistake of usage, a document that lacks one of these."""
     for name in names:

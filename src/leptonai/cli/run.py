@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from leptonai.cli import output
+from leptonai.cli import flags, output
 from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, Wait, merge, need
 
 app = typer.Typer(name="run", help="Train, evaluate, and see how it went.", no_args_is_help=True)
@@ -63,6 +63,14 @@ def create(
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.", rich_help_panel=TRAIN)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows at once.")] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.", rich_help_panel=TRAIN)] = None,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP",
+            help="Change training rows on their way: flip, or rotate:degrees=10,fill=zero; repeatable.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without progress.", rich_help_panel=TRAIN)
     ] = None,
@@ -90,14 +98,15 @@ def create(
 
     Example: lepton run create evaluate --run run_01… --data churn
     """
-    flags = {
+    given = {
         "data": data, "target": target, "validation": validation, "features": feature or None,
         "epochs": epochs, "batch_size": batch_size, "seed": seed, "run": run, "model": model,
+        "augment": [flags.step(text) for text in augment] if augment else None,
         "early_stopping": None if patience is None else {"patience": patience},
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
     }  # fmt: skip
     limits = {"memory_mb": memory_mb, "wall_seconds": wall_seconds}
-    document = merge(file, flags, spec_of)
+    document = merge(file, given, spec_of)
     document["limits"] = {
         **(document.get("limits") or {}),
         **{k: v for k, v in limits.items() if v is not None},

@@ -75,13 +75,15 @@ class Model:
         category_encoding: Literal["index", "onehot"] = "index",
         scale: bool = True,
         checkpoint_seconds: float = 30.0,
+        augment: Sequence[Any] = (),
         name: str | None = None,
         verbose: Verbose = "auto",
     ) -> History:
         """Train on a dataset, or on a part of one: a Run, followed to its end with a live progress bar.
 
         `epochs`: passes over the data; default 1, or what a model that the server picks needs. `callbacks` may hold an `EarlyStopping` (ours, or Keras's). `target` and `features` are column names; default: the
-        dataset's target, and all other columns. Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
+        dataset's target, and all other columns. `augment`: how training rows are changed on their way, such as
+        ``[leptonai.augment.Flip(), "noise"]``. Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
         """
         document = {
             "data": reference(train, "train"),
@@ -96,6 +98,7 @@ class Model:
             "category_encoding": category_encoding,
             "scale": scale,
             "checkpoint_seconds": checkpoint_seconds,
+            "augment": [step if isinstance(step, (str, Mapping)) else step.model_dump() for step in augment] or None,
         }
         document = {name: value for name, value in document.items() if value is not None}
         check(Train, document, "fit")  # before the code travels

@@ -11,8 +11,9 @@ from leptonai.core.errors import FieldError, Invalid, LeptonError
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle, Shuffle
 from leptonai.training import checkpoint, trainee
+from leptonai.training.augment.apply import Augmenter
 from leptonai.training.checkpoint import Course, Keeper, Stopped
-from leptonai.training.rows import Rows
+from leptonai.training.rows import Rows, ahead
 from leptonai.training.spec import EarlyStopping, Encoding, Train
 
 _PROGRESS_SECONDS = 0.25  # at most four lines of progress a second
@@ -30,6 +31,7 @@ class Loop:
     rows: Rows
     validation: Rows | None
     course: Course
+    augmenter: Augmenter | None = None
 
     def run(self) -> None:
         """Train to the end. When told to stop (SIGTERM, Ctrl-C) leave a checkpoint and raise."""
@@ -50,7 +52,10 @@ class Loop:
         course, size = self.course, self.spec.batch_size
         shuffle = Shuffle(self.spec.seed, course.window) if self.spec.shuffle else None
         began = time.perf_counter()
-        with closing(self.rows.batches(size, shuffle, course.epoch, course.batch * size)) as batches:
+        given = self.rows.batches(size, shuffle, course.epoch, course.batch * size)
+        if self.augmenter is not None:  # beside the training, a little ahead of it
+            given = ahead(self.augmenter.batches(given, course.epoch, course.batch * size))
+        with closing(given) as batches:
             for x, y in batches:
                 with self._users_code("training"):
                     self.learner.step(x, y)

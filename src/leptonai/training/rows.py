@@ -68,9 +68,9 @@ class Rows:
     ) -> Generator[tuple[Array, Array], None, None]:
         """Yield (x, y), in the order of an epoch from its place `start` on, else as stored."""
         if self._x is None:
-            yield from _ahead(self._read(size, shuffle, epoch, start))
+            yield from ahead(self._read(size, shuffle, epoch, start))
             return
-        order = None if shuffle is None else self._reader.order(shuffle, epoch)
+        order = None if shuffle is None else self._order(shuffle, epoch)
         for at in range(start, self.count, size):
             if order is None:
                 x, y = self._x[at : at + size], self._y[at : at + size]
@@ -78,6 +78,20 @@ class Rows:
                 rows = order[at : at + size]
                 x, y = self._x.take(rows, axis=0), self._y.take(rows, axis=0)
             yield self._encoded(x) if self._late else x, y
+
+    @property
+    def held(self) -> bool:
+        """Whether all rows are in memory."""
+        return self._x is not None
+
+    def put(self, x: Array, y: Array) -> None:
+        """Take these rows, encoded, in place of those that are held."""
+        self._x, self._y, self.count = x, y, len(x)
+
+    def _order(self, shuffle: Shuffle, epoch: int) -> Array:
+        if self.count == self._reader.rows:
+            return np.asarray(self._reader.order(shuffle, epoch))
+        return np.random.default_rng([shuffle.seed, epoch]).permutation(self.count)  # there are made rows among them
 
     def all(self) -> tuple[Array, Array]:
         """Return all rows at once, for a model that learns in one fit."""
@@ -116,7 +130,7 @@ def check_range(x: Array, encoding: Encoding, entries: int | None) -> None:
 _END = object()
 
 
-def _ahead(batches: Iterator[Any]) -> Generator[Any, None, None]:
+def ahead(batches: Iterator[Any]) -> Generator[Any, None, None]:
     """Yield from `batches`, which a thread keeps a little ahead of; what it raises is raised here."""
     ready: queue.Queue[Any] = queue.Queue(maxsize=_AHEAD)
     stopped = threading.Event()

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from leptonai.core.nouns import Frozen, Name
+from leptonai.training.augment.spec import AnyStep
 
 # JSON has no word for "not a number": a loss that is none travels as null, and is NaN again at the other end.
 Measured = Annotated[
@@ -47,6 +48,7 @@ class Train(Frozen):
     checkpoint_seconds: float = Field(default=30.0, ge=0)  # 0: after each epoch only
     category_encoding: Literal["index", "onehot"] = "index"
     scale: bool = True  # numbers to mean 0 and deviation 1
+    augment: Annotated[tuple[AnyStep, ...], Field(max_length=32)] = ()  # how training rows are changed, in this order
 
 
 class Predict(Frozen):

@@ -31,6 +31,11 @@ def last_loss(learner: Learner) -> float:
     return float(getattr(learner, "last_loss", 0.0))
 
 
+def takes_shares(learner: Learner) -> bool:
+    """Whether its loss, known once it has begun, takes shares of classes (rows, classes) in place of class numbers."""
+    return bool(getattr(learner, "takes_shares", False))
+
+
 def notes(learner: Learner) -> list[str]:
     """Return what the library warned of."""
     return list(getattr(learner, "notes", ()))

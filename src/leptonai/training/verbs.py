@@ -10,6 +10,7 @@ from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import FLAVOURS, Desk, Plan
 from leptonai.core.states import RunState
 from leptonai.training import columns, defaults
+from leptonai.training.augment.check import check_steps
 from leptonai.training.spec import Export, Fitted, Predict, Train
 
 
@@ -18,6 +19,7 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     data, exact = _exact(spec.data, desk)
     target, features = columns.pick(data.columns, spec.target or data.target, spec.features, exact)
     _check_stopping(spec)
+    check_steps(spec.augment, features, classes=columns.task_of(target) == "classification")
     used = (target.name, *(feature.name for feature in features))
     opens = list(personal.opens(data, desk, used))
     found: dict[str, Any] = {"data": exact, "target": target.name}

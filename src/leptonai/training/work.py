@@ -12,13 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from leptonai.core import plugins
-from leptonai.core.errors import Invalid
+from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.ports import Framework, Learner
 from leptonai.core.stages import Handle, Reader
 from leptonai.training import checkpoint, defaults, encoder, events, trainee
+from leptonai.training.augment.apply import Augmenter
+from leptonai.training.augment.smote import smote
+from leptonai.training.augment.spec import Smote
 from leptonai.training.checkpoint import Course, Saved
 from leptonai.training.loop import Loop
-from leptonai.training.rows import Rows
+from leptonai.training.rows import MEMORY, Rows
 from leptonai.training.spec import Encoding, Fitted, Predict, Train
 
 _LIBRARIES = {
@@ -36,6 +39,9 @@ _VALUE_LOSSES = frozenset(
         "meanabsolutepercentageerror", "msle", "meansquaredlogarithmicerror",
     }
 )  # fmt: skip
+
+
+_AT_ONCE = 4096  # rows that are changed together
 
 
 class Subject(NamedTuple):
@@ -60,13 +66,15 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     encoding = saved.encoding if saved else _encoding(subject, reader, traits)
     rows = Rows(reader, encoding, traits.entries)
     validation = _validation(spec, encoding, traits, handle)
+    _even_out(spec, encoding, rows, handle)
     _begin(learner, rows, encoding, spec)
+    augmenter = _augmenter(spec, encoding, reader, learner)
     course = saved.course if saved else Course(window=rows.window)
     if traits.incremental:
         _restore(learner, saved, course, handle)
-        Loop(spec, handle, learner, encoding, rows, validation, course).run()
+        Loop(spec, handle, learner, encoding, rows, validation, course, augmenter).run()
     else:
-        _all_at_once(spec, handle, learner, rows, validation, course)
+        _all_at_once(spec, handle, learner, rows, validation, course, augmenter)
     return _fitted(spec, handle, subject, encoding, course, reader).model_dump(mode="json")
 
 
@@ -125,6 +133,39 @@ def _begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> Non
         raise type(error)(f"{error.message} ({_words(encoding)})", errors=error.errors) from error
 
 
+def _even_out(spec: Train, encoding: Encoding, rows: Rows, handle: Handle) -> None:
+    """Add made rows of the rarer classes, where the spec asks for them; they are the same in each attempt."""
+    for step in spec.augment:
+        if isinstance(step, Smote):
+            if not rows.held:
+                raise Invalid(
+                    f"augment: smote needs all rows in memory, and these take more than {MEMORY >> 30} GiB: leave it out, or train on "
+                    "a part of them",
+                    errors=[FieldError("augment.smote", "fewer rows")],
+                )
+            before = rows.count
+            rows.put(*smote(step, *rows.all(), encoding, spec.seed))
+            handle.say(f"smote: {rows.count - before:,} made rows were added to {before:,}")
+
+
+def _augmenter(spec: Train, encoding: Encoding, reader: Reader, learner: Learner) -> Augmenter | None:
+    if all(isinstance(step, Smote) for step in spec.augment):
+        return None
+    soft = trainee.takes_shares(learner)
+    return Augmenter(spec.augment, encoding, reader.columns, spec.seed, soft=soft)
+
+
+def _copies(spec: Train, handle: Handle, rows: Rows, augmenter: Augmenter) -> tuple[Any, Any]:
+    """Return the rows as they are, and a changed copy of them for each epoch, for a model that learns in one fit."""
+    parts = [rows.all()]
+    for epoch in range(spec.epochs):
+        with closing(rows.batches(_AT_ONCE)) as batches:
+            parts += augmenter.batches(batches, epoch, 0)
+    handle.say(f"learns from the rows and from {spec.epochs} changed {'copies' if spec.epochs > 1 else 'copy'} of them")
+    x, y = zip(*parts, strict=True)
+    return np.concatenate(x), np.concatenate(y)
+
+
 def _words(encoding: Encoding) -> str:
     names = [feature.column for feature in encoding.features]
     shown = ", ".join(names[:12]) + (f", … {len(names)} in all" if len(names) > 12 else "")
@@ -141,16 +182,25 @@ def _restore(learner: Learner, saved: Saved | None, course: Course, handle: Hand
 
 
 def _all_at_once(
-    spec: Train, handle: Handle, learner: Learner, rows: Rows, validation: Rows | None, course: Course
+    spec: Train,
+    handle: Handle,
+    learner: Learner,
+    rows: Rows,
+    validation: Rows | None,
+    course: Course,
+    augmenter: Augmenter | None,
 ) -> None:
     import time
 
-    for name, given in (("epochs", spec.epochs > 1), ("early_stopping", spec.early_stopping is not None)):
+    for name, given in (
+        ("epochs", spec.epochs > 1 and augmenter is None),
+        ("early_stopping", spec.early_stopping is not None),
+    ):
         if given:
             handle.say(f"{name} is not used: a model of scikit-learn learns in one fit")
     began = time.perf_counter()
     handle.progress(0, 1, "fits")
-    learner.step(*rows.all())
+    learner.step(*(rows.all() if augmenter is None else _copies(spec, handle, rows, augmenter)))
     for note in trainee.notes(learner):
         handle.say(note)
     metrics = dict(learner.metrics())

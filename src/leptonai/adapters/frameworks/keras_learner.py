@@ -105,8 +105,15 @@ class KerasLearner:
         # Losses and metrics of the user's own are given tensors, as by Keras's fit.
         return keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(self._target(y))
 
+    @property
+    def takes_shares(self) -> bool:
+        """Whether the loss takes shares of classes, floats (batch, classes), in place of class numbers."""
+        return self._one_hot
+
     def _target(self, y: Any) -> Any:
         if self._task == "classification":
+            if y.dtype.kind == "f" and y.ndim == 2:  # shares of classes
+                return y
             if self._one_hot:
                 return np.eye(outputs(self._outputs), dtype=np.float32)[y]
             if outputs(self._outputs) > 1:

@@ -14,7 +14,14 @@ from leptonai.adapters.frameworks import arrays
 from leptonai.adapters.frameworks.shapes import check_outputs, outputs
 from leptonai.adapters.frameworks.torch_fit import refused
 from leptonai.adapters.frameworks.torch_metrics import Metric
-from leptonai.adapters.frameworks.torch_parts import Loss, OptimizerRecipe, default_loss, last_activation, targets
+from leptonai.adapters.frameworks.torch_parts import (
+    Loss,
+    OptimizerRecipe,
+    default_loss,
+    last_activation,
+    takes_shares,
+    targets,
+)
 
 Tensor = torch.Tensor
 
@@ -57,6 +64,11 @@ class TorchLearner:
         """How many numbers it learns."""
         return sum(p.numel() for p in self.model.parameters() if not isinstance(p, nn.UninitializedParameter))
 
+    @property
+    def takes_shares(self) -> bool:
+        """Whether the loss takes shares of classes, floats (batch, classes), in place of class numbers."""
+        return self._task == "classification" and self._loss is not None and takes_shares(self._loss)
+
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. The weights stay those that the user's object had; lazy layers are filled after seeding."""
         self._seed(seed)
@@ -98,9 +110,13 @@ class TorchLearner:
 
     def _losses(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         assert self._loss is not None  # noqa: S101  (begin set it)
-        shaped = targets(self._loss, self._task, y, output)
+        shaped = self._shaped(output, y)
         value = self._loss.compute(output, shaped)
         return (value if value.dim() == 0 else value.mean()), shaped
+
+    def _shaped(self, output: Tensor, y: Tensor) -> Tensor:
+        assert self._loss is not None  # noqa: S101  (begin set it)
+        return targets(self._loss, self._task, y, output)
 
     def step(self, x: Any, y: Any) -> None:
         """See the port."""
@@ -125,6 +141,9 @@ class TorchLearner:
             self._add(value, output, target, shaped)
 
     def _add(self, value: Tensor, output: Tensor, target: Tensor, shaped: Tensor) -> None:
+        if self._task == "classification" and target.dim() == 2:  # shares of classes: measured by the likeliest
+            target = target.argmax(-1)
+            shaped = self._shaped(output, target)
         self.last_loss = value.item()
         rows = len(target)
         self._sum += torch.tensor([self.last_loss * rows, rows], dtype=torch.float64)

@@ -170,6 +170,12 @@ def last_activation(module: nn.Module, outputs: int) -> str:
     return "sigmoid" if outputs == 1 and not isinstance(last, nn.LogSoftmax) else "softmax"
 
 
+def takes_shares(found: Loss) -> bool:
+    """Whether a loss takes shares of classes, floats (batch, classes), in place of class numbers."""
+    entropy = isinstance(found.compute, nn.CrossEntropyLoss) and found.compute.ignore_index < 0
+    return found.kind in ("binary", "value") or entropy or found.compute is functional.cross_entropy
+
+
 def targets(found: Loss, task: str, y: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
     """Shape and type the targets as the loss takes them. `y`: int64 (batch,) class numbers, or float32 values.
 
@@ -177,6 +183,9 @@ def targets(found: Loss, task: str, y: torch.Tensor, output: torch.Tensor) -> to
     the row's target, as Keras does it.
     """
     if task == "classification":
+        if y.dim() == 2:  # shares of classes
+            several = output.dim() > 1 and output.shape[-1] > 1
+            return y.to(output.dtype) if several else y[:, 1].to(output.dtype).reshape(output.shape)
         if found.kind in ("index", "custom"):
             return y
         if output.dim() > 1 and output.shape[-1] > 1:

@@ -1,0 +1,34 @@
+"""Whether steps of augmentation fit the columns: what is known from the schema alone, without a row."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.nouns import Column
+from leptonai.training.augment.spec import FITS, Cutmix, Smote
+
+
+def check_steps(steps: Sequence[Any], features: Sequence[Column], *, classes: bool) -> None:
+    """Raise `Invalid` for a step that fits none of the columns a model learns from. `classes`: whether the target is classes."""
+    for number, step in enumerate(steps):
+        field = f"augment.{number}.{step.op}"
+        fits = [column for column in features if column.type in FITS[step.op]]
+        kinds = ", ".join(FITS[step.op])
+        for name in getattr(step, "columns", None) or ():
+            if name not in {column.name for column in fits}:
+                raise Invalid(
+                    f"augment: {step.op} cannot change column {name!r}: name columns that the model learns from, of type {kinds}",
+                    errors=[FieldError(f"{field}.columns", f"columns of type {kinds}")],
+                )
+        alone = isinstance(step, (Cutmix, Smote)) and len(fits) < len(features)
+        if not fits or alone:
+            found = ", ".join(f"{column.name} ({column.type})" for column in features[:8])
+            raise Invalid(
+                f"augment: {step.op} {'takes only' if alone else 'needs'} columns of type {kinds}, and the model learns from {found}",
+                errors=[FieldError(field, f"columns of type {kinds}")],
+            )
+        if isinstance(step, Smote) and not classes:
+            raise Invalid(
+                "augment: smote evens out classes, and the target is a number: leave it out",
+                errors=[FieldError(field, "a target of classes")],
+            )
