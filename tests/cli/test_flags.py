@@ -48,6 +48,15 @@ def test_a_missing_or_binary_spec_file(tmp_path: Path) -> None:
         flags.read_spec(path)
 
 
+def test_a_step_of_augmentation_is_read() -> None:
+    assert flags.step("flip") == {"op": "flip"}
+    assert flags.step("rotate:degrees=10,fill=zero") == {"op": "rotate", "degrees": 10, "fill": "zero"}
+    assert flags.step('{"op": "noise", "columns": ["a"]}') == {"op": "noise", "columns": ["a"]}
+    for wrong in ("rotate:10", "{", "{1}"):
+        with pytest.raises(typer.BadParameter):
+            flags.step(wrong)
+
+
 def test_what_must_be_said_is_a_mistake_of_usage() -> None:
     with pytest.raises(typer.BadParameter, match="name"):
         flags.need({"name": ""}, "name")

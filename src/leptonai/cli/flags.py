@@ -66,7 +66,9 @@ def step(text: str) -> dict[str, Any]:
             found = json.loads(text)
         except ValueError as error:
             raise typer.BadParameter(f"{text[:80]!r} is not JSON: {error}") from error
-        return dict(found)
+        if not isinstance(found, dict):
+            raise typer.BadParameter(f"{text[:80]!r} is no JSON object")
+        return found
     op, _, options = text.partition(":")
     found = {"op": op}
     for option in filter(None, options.split(",")):

@@ -79,7 +79,7 @@ def _warped(x: Array, turn: Array, move: Array, fill: str) -> Array:
     top, left = np.minimum(row.astype(np.int32), high - 2), np.minimum(column.astype(np.int32), wide - 2)
     down, right = row - top, column - left
     first = top * wide + left + (np.arange(count, dtype=np.int32) * (high * wide))[:, None, None]
-    pixels = x.reshape(-1)
+    pixels: Array = x.reshape(-1)
     if channels > 1:  # single numbers are gathered three times as fast as rows of one
         pixels, down, right = x.reshape(-1, channels), down[..., None], right[..., None]
     upper = _between(pixels.take(first, axis=0), pixels.take(first + 1, axis=0), right)
