@@ -24,9 +24,10 @@ from leptonai.core.states import ServiceState
 from leptonai.sdk.http import Http
 from leptonai.serving import rollout
 from leptonai.serving.table import Line
-from leptonai.serving.verbs import ONNX
 
 TICK_SECONDS = 0.2
+
+_ONNX = "model.onnx"
 
 _log = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class Services:
             self._residence.race(live)  # also what an agent found there that began with other settings or libraries
             going = desired.service.rollout is not None and desired.service.rollout.going
             return (
-                not going and desired.wanted == id and ONNX in live.files
+                not going and desired.wanted == id and _ONNX in live.files
             )  # the processes of others may get into trouble
         failure = self._failed.get(name)
         if failure is not None and (failure.model, failure.rev) == (id, desired.service.status.rev):
