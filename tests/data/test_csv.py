@@ -312,3 +312,13 @@ def test_a_fault_in_a_later_block_is_named_by_its_row_in_the_file(late: str, wor
     with pytest.raises(Invalid) as caught:
         list(read_csv("t.csv", io.BytesIO(data), {}, block=1024))
     assert [word for word in words if word not in caught.value.message] == [], caught.value.message
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_no_row_is_lost_between_blocks(quote: str) -> None:
+    lines = ["n,what,x", *(f"{i},{quote}w{i % 7}{quote},{i / 4}" for i in range(5000))]
+    tables = list(read_csv("t.csv", io.BytesIO("\n".join(lines).encode()), {}, block=4096))
+    assert len(tables) > 5
+    whole = pa.concat_tables(tables)
+    assert whole["n"].to_pylist() == list(range(5000))
+    assert whole["x"].to_pylist() == [i / 4 for i in range(5000)]

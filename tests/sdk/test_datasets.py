@@ -10,12 +10,14 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from leptonai.core.errors import Invalid, NotFound, Unsupported
+from leptonai.core.errors import Denied, Invalid, NotFound, Unsupported
 from leptonai.core.nouns import Column
 from leptonai.core.nouns import Dataset as DatasetRecord
 from leptonai.core.refs import DatasetRef
+from leptonai.data.spec import Import, SourceFile
 from leptonai.data.split import rows_of
-from leptonai.sdk import client, uploads
+from leptonai.sdk import client, runs, uploads
+from leptonai.sdk.client import Client
 from leptonai.sdk.datasets import Dataset, create_dataset, get_dataset, list_datasets
 
 TABLE = "age,income,city,label\n" + "".join(
@@ -169,3 +171,44 @@ def test_an_import_can_go_on_by_itself(home: Path, table: Path) -> None:
     run.wait(verbose=False)
     assert any("100 rows, 4 columns, target: label (category)" in line for line in run.logs())
     assert len(get_dataset("later")) == 100
+
+
+def test_a_large_file_on_this_machine_is_read_where_it_lies(
+    home: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = create_dataset("sent", files=table)
+    monkeypatch.setattr(uploads, "_LARGE", 1)
+    monkeypatch.setattr(client.current().http, "upload", lambda data: pytest.fail("it was sent"))
+    lies = create_dataset("lies", files=table)
+    assert (lies.digest, lies.rows) == (sent.digest, 100)
+    assert str(table) not in lies.record.model_dump_json()
+
+
+def test_a_file_that_changes_while_it_is_imported_is_told(
+    home: Path, table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(uploads, "_LARGE", 1)
+    in_place = uploads._in_place
+
+    def changed(source: uploads.Source) -> SourceFile:
+        found = in_place(source)
+        table.write_text(TABLE + "1,2,Paris,no\n")
+        return found
+
+    monkeypatch.setattr(uploads, "_in_place", changed)
+    with pytest.raises(Invalid, match=r"people\.csv was changed while it was imported"):
+        create_dataset("changing", files=table)
+
+
+def test_nobody_else_has_files_of_the_server_read(home: Path, table: Path) -> None:
+    via = client.current()
+    key = via.http.call("POST", "/keys", json={"name": "other", "scopes": ["*"]})["secret"]
+    file = SourceFile(name="x.csv", size=table.stat().st_size, path=str(table), changed=table.stat().st_mtime_ns)
+    with Client(via.url, key) as other:
+        for local, words in (
+            (True, "is on another machine"),
+            (False, "paths are read only for programs on the machine"),
+        ):
+            spec = Import(name="stolen", files=(file,), local=local).model_dump(mode="json")
+            with pytest.raises(Denied, match=words):
+                runs.follow(other.http, runs.submit(other.http, "import", spec, name="stolen").id, title="t")

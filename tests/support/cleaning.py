@@ -17,6 +17,7 @@ class Desk:
     """The versions of an Importer, by reference."""
 
     by = "ann"
+    here = True
 
     def __init__(self, files: Importer):
         self._files = files

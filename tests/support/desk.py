@@ -13,7 +13,7 @@ from leptonai.core.refs import DatasetRef, ModelRef
 
 class CatalogDesk:
     def __init__(self, catalog: SqlCatalog, by: str = "me"):
-        self.catalog, self.by = catalog, by
+        self.catalog, self.by, self.here = catalog, by, False
 
     def may(self, permission: str) -> bool:
         return False

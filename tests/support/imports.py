@@ -23,6 +23,7 @@ class Catalogue:
     """The versions so far, as a Desk shows them to `settle_import`."""
 
     by = "ann"
+    here = True
 
     def __init__(self) -> None:
         self.datasets: list[Dataset] = []

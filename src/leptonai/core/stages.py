@@ -163,6 +163,7 @@ class Desk(Protocol):
     """What the server offers to a stage's verbs."""
 
     by: str  # who asks: the name of a key
+    here: bool  # whether he is a program of the server's own user, on its machine
 
     def may(self, permission: str) -> bool:
         """Whether who asks has this permission; nobody asks while a Run is settled."""

@@ -147,7 +147,9 @@ def _parse(text: Text, kinds: Mapping[str, pa.DataType], block: int) -> pa.Table
 
 def _polars(text: Text, kinds: Mapping[str, pa.DataType], rows: int | None) -> pa.Table:
     schema = pl.Schema({column: _POLARS[kind] for column, kind in kinds.items()})
-    frame = pl.read_csv(text.data, schema=schema, separator=text.delimiter, quote_char=None, n_rows=rows)
+    frame = pl.read_csv(
+        text.data, has_header=text.body > 0, schema=schema, separator=text.delimiter, quote_char=None, n_rows=rows
+    )
     return _nulls(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
 
 

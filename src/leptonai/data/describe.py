@@ -94,7 +94,8 @@ class Numbers:
         with np.errstate(over="ignore", invalid="ignore"):  # what is beyond float64 is left out
             mean = float(finite.mean())
             away = finite - mean
-            squares = float(np.dot(away, away))
+            away *= away  # and no product of vectors, which would wake the threads of the linear algebra
+            squares = float(away.sum())
             apart, total = mean - self._mean, self._count + count
             self._mean += apart * count / total
             self._squares += squares + apart * apart * self._count * count / total

@@ -1,12 +1,14 @@
 """The uploaded parts of files, put together again."""
 
 import io
+import os
+import stat
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from leptonai.core.errors import Corrupt, Invalid
+from leptonai.core.errors import Corrupt, Denied, FieldError, Invalid
 from leptonai.core.ports import Store
 from leptonai.data.spec import Import, SourceFile
 
@@ -15,10 +17,18 @@ _KEPT = 2  # parts of one file that are held at once: a reader that jumps betwee
 
 
 def listed(spec: Import, blobs: Store) -> tuple[SourceFile, ...]:
-    """Return the files to import, from the spec or from its index. Raises `Invalid`."""
-    if spec.index is None:
-        return spec.files
-    with blobs.open(spec.index) as file:
+    """Return the files to import, from the spec or from its index. Raises `Invalid`, `Denied` for a path that nobody allowed."""
+    files = spec.files if spec.index is None else _indexed(spec.index, blobs)
+    if not spec.local and (named := next((file for file in files if file.path is not None), None)):
+        raise Denied(
+            f"{named.name}: paths are read only for programs on the machine of the server: upload the file",
+            permission="local",
+        )
+    return files
+
+
+def _indexed(index: str, blobs: Store) -> tuple[SourceFile, ...]:
+    with blobs.open(index) as file:
         data = file.read()
     try:
         files = _FILES.validate_json(data)
@@ -98,14 +108,44 @@ class PartsFile(io.RawIOBase):
 
 
 def opened(file: SourceFile, blobs: Store) -> io.BufferedReader:
-    """Open an uploaded file, as one that can be read and jumped in."""
+    """Open a file, as one that can be read and jumped in. Raises `Invalid` when it is not the one that was named any more."""
+    if file.path is not None:
+        return _at_path(file)
     return io.BufferedReader(PartsFile(file, blobs), 1 << 20)
+
+
+def _at_path(file: SourceFile) -> io.BufferedReader:
+    try:
+        found: io.BufferedReader = io.BufferedReader(io.FileIO(str(file.path)), 1 << 20)
+    except OSError as error:
+        raise Invalid(
+            f"{file.name} cannot be read any more: {error.strerror}", errors=[FieldError(file.name, "readable")]
+        ) from error
+    about = os.fstat(found.fileno())
+    if not stat.S_ISREG(about.st_mode) or (about.st_size, about.st_mtime_ns) != (file.size, file.changed):
+        found.close()
+        raise Invalid(
+            f"{file.name} was changed while it was imported: import it again",
+            errors=[FieldError(file.name, "unchanged")],
+        )
+    return found
+
+
+def unchanged(files: Sequence[SourceFile]) -> None:
+    """Raise `Invalid` when one of the files that are read where they lie was changed since it was named."""
+    for file in files:
+        if file.path is not None:
+            _at_path(file).close()
 
 
 def contents(files: Sequence[SourceFile], blobs: Store) -> Iterator[tuple[SourceFile, bytes]]:
     """Yield each small file with its bytes. Many share a part: the last one read is kept."""
     kept, data = "", b""
     for file in files:
+        if file.path is not None:
+            with _at_path(file) as source:
+                yield file, source.read()
+            continue
         pieces = []
         for part in file.parts:
             if part != kept:

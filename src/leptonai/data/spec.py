@@ -29,8 +29,10 @@ class SourceFile(Frozen):
 
     name: str = Field(min_length=1, max_length=4096)  # as the user wrote it; a label, never opened as a path
     size: int = Field(ge=0)
-    parts: tuple[str, ...]
+    parts: tuple[str, ...] = ()
     offset: int = Field(default=0, ge=0)  # where in the first part it begins: many small files share one part
+    path: str | None = None  # in place of parts: where it lies on the machine of the Site, see `Import.local`
+    changed: int = 0  # of a file with a path: when, in nanoseconds, so that one that changes meanwhile is noticed
     label: str | None = None  # of an image, sound or text: the name of the class folder it was in
 
 
@@ -43,6 +45,9 @@ class Import(Frozen):
     parts: tuple[str, ...] = ()  # ...and the blobs that they lie in
     target: str | None = None  # None: a column named label, target or y, else the last one; "" for none
     types: dict[str, FeatureType] = Field(default_factory=dict)  # overrides of what is inferred
+    local: bool = (
+        False  # files with a path are read where they lie: only for programs of the user and machine of the server
+    )
     base: str | None = None  # a version whose rows come first: its shards are shared
     labels: str | None = None  # which of the files is a table that says more of each image, sound or text
     image_size: tuple[int, int] | None = None  # (height, width): resize images to it

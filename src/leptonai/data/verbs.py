@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.errors import Denied, FieldError, Invalid
 from leptonai.core.nouns import Blob, Column, Dataset, Run
 from leptonai.core.stages import Changes, Desk, Plan
 from leptonai.data.spec import Import
@@ -14,6 +14,10 @@ _PAGE = 500
 
 def prepare_import(spec: Import, desk: Desk) -> Plan:
     """Plan an import: its process may open the uploaded parts, and nothing else. Raises `Invalid` for a part that is not there."""
+    if spec.local and not desk.here:
+        raise Denied(
+            f"{desk.by} is on another machine, whose files cannot be read from here: upload them", permission="local"
+        )
     listed = ((spec.index,) if spec.index is not None else ()) + spec.parts
     opens = tuple(dict.fromkeys([*listed, *(part for file in spec.files for part in file.parts)]))
     for start in range(0, len(opens), _PAGE):

@@ -9,7 +9,7 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.stages import Handle
 from leptonai.data.idx_file import read_idx
 from leptonai.data.media import is_media, read_media
-from leptonai.data.parts import listed
+from leptonai.data.parts import listed, unchanged
 from leptonai.data.personal import redacted
 from leptonai.data.spec import ARRAYS, Import, SourceFile
 from leptonai.data.tables import read_tables
@@ -34,6 +34,7 @@ def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
         for table, file, first, done in _read(files, spec, handle):
             writer.add(table, file, first)
             handle.progress(writer.rows, max(writer.rows, round(writer.rows * total / max(1, done))), "rows")
+        unchanged(files)
         return {**writer.finish(_source(files, spec)), "name": spec.name}
     except Invalid as error:
         raise redacted(error, pii) from None

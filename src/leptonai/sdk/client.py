@@ -102,6 +102,11 @@ class Client:
         return self.http.base_url
 
     @property
+    def here(self) -> bool:
+        """Whether the server is that of this machine's user, and can read his files where they lie."""
+        return self.host is None
+
+    @property
     def private(self) -> bool:
         """Whether the server was started for programs like this one, and ends with the last of them."""
         return self.host is None and self.http is not None and self._embedded is not None and self._embedded.private

@@ -334,7 +334,9 @@ def _imported(
             document["labels"] = chosen[-1].name
         # Before anything travels: a wrong option should not cost an upload.
         check(Import, {**document, "files": [{"name": "first", "size": 0, "parts": ()}]}, "create_dataset")
-        spec = check(Import, {**document, **upload(via.http, chosen, f"upload {name}")}, "create_dataset")
+        spec = check(
+            Import, {**document, **upload(via.http, chosen, f"upload {name}", here=via.here)}, "create_dataset"
+        )
     record = runs.submit(via.http, "import", sent(spec), name=name)
     if not wait:
         return runs.Run(record, via)

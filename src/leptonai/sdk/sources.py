@@ -25,6 +25,7 @@ class Source(NamedTuple):
     size: int
     open: Callable[[], BinaryIO]
     place: str = ""  # where it lies, for messages
+    path: Path | None = None  # of a file on this machine
 
 
 def sources(files: Any, keep: ExitStack | None = None, *, loose: bool = False) -> list[Source]:
@@ -72,7 +73,7 @@ def _meant(item: Any, number: int, keep: ExitStack, loose: bool) -> list[Source]
 
 def _file(path: Path, name: str) -> Source:
     try:
-        return Source(name, None, path.stat().st_size, lambda: path.open("rb"), str(path))
+        return Source(name, None, path.stat().st_size, lambda: path.open("rb"), str(path), path)
     except OSError as error:
         raise unreadable(path, error) from error
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from leptonai.data.spec import SourceFile
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 PART = 16 << 20  # bytes in one part
 _AT_ONCE = 4
+_LARGE = 32 << 20  # bytes from which on it pays not to send them
 _NAMED = 1000  # more files than this are listed in a blob of their own
 
 
@@ -53,9 +55,14 @@ def _cut(files: Sequence[Source]) -> Iterator[tuple[list[_Piece], bytes]]:
         yield inside, bytes(buffer)
 
 
-def upload(http: "Http", files: Sequence[Source], title: str) -> dict[str, Any]:
-    """Send what is not there yet; return the fields `files`, or `index` and `parts`, of an import's spec."""
+def upload(http: "Http", files: Sequence[Source], title: str, *, here: bool = False) -> dict[str, Any]:
+    """Send what is not there yet; return the fields `files`, or `index` and `parts`, of an import's spec.
+
+    Where the server is `here`, on this machine, it reads large files where they lie, and nothing is sent.
+    """
     total = sum(source.size for source in files)
+    if here and total >= _LARGE and all(source.path is not None for source in files):
+        return {**_spec(http, [_in_place(source) for source in files], ()), "local": True}
     sent: list[tuple[list[_Piece], str]] = []
     parts = _cut(files)
     with Progress(title) as bar, ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -65,11 +72,23 @@ def upload(http: "Http", files: Sequence[Source], title: str) -> dict[str, Any]:
                 sent.append((inside, blob.result()))
                 done = sum(piece.size for pieces, _ in sent for piece in pieces)
                 bar.update(done, max(total, done), "bytes")
-    listed = _listed(files, sent)
+    return _spec(http, _listed(files, sent), [blob for _, blob in sent])
+
+
+def _spec(http: "Http", listed: Sequence[SourceFile], parts: Sequence[str]) -> dict[str, Any]:
     if len(listed) <= _NAMED:
         return {"files": listed}
     index = http.upload(json.dumps([file.model_dump(mode="json") for file in listed]).encode())
-    return {"index": index, "parts": [blob for _, blob in sent]}
+    return {"index": index, "parts": parts}
+
+
+def _in_place(source: Source) -> SourceFile:
+    path = source.path or Path()
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return SourceFile(name=source.name, size=source.size, path=str(path.resolve()), changed=changed, label=source.label)
 
 
 def _listed(files: Sequence[Source], sent: Sequence[tuple[list[_Piece], str]]) -> list[SourceFile]:

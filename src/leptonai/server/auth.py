@@ -4,7 +4,7 @@ import contextlib
 import hmac
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from leptonai.core.errors import Conflict, Denied, NotFound, Unauthenticated
 from leptonai.core.nouns import Key, Run, utcnow
@@ -26,6 +26,7 @@ class Caller:
     scopes: frozenset[str]
     run: Run | None = None  # set for the process of a Run: then it may touch only what the Run names
     sites: frozenset[str] = frozenset()  # where he may be the agent
+    here: bool = False  # whether he is a program of the server's own user, on its machine
 
     @property
     def owner(self) -> str:
@@ -68,7 +69,7 @@ class Door:
         self._cache: dict[str, tuple[float, Caller]] = {}
         self._lock = threading.Lock()
         self._own = (
-            (context.local_token, _caller("local", ("*",))),
+            (context.local_token, replace(_caller("local", ("*",)), here=True)),
             (context.agent_token, _caller("agent:home", ("site:agent:home",))),
         )
 

@@ -21,6 +21,7 @@ class ServerDesk:
         self._context = context
         self._caller = caller
         self.by = by
+        self.here = caller is not None and caller.here
 
     def may(self, permission: str) -> bool:
         """Whether who asks has this permission."""
