@@ -51,8 +51,21 @@ def test_cleaning_makes_the_next_version_and_keeps_the_old(people: Dataset) -> N
         people.clean({"step": "impute", "by": "guess"})
 
 
+def test_a_profile_is_an_object_and_a_page(people: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = people.profile(against=people)
+    assert found["age"]["stats"]["missing"] == 21
+    assert {alert.about for alert in found.alerts} >= {"duplicates", "missing"}
+    page = tmp_path / "page.html"
+    home = str(people._client.home)
+    command = ["--home", home, "dataset", "profile", "people@v1", "--html", str(page), "-o", "json"]
+    assert main.run_command(command) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["columns"][0]["name"]) == (205, "age")
+    assert "<svg" in page.read_text("utf-8")
+
+
 def test_the_command_takes_words_and_files(people: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    home = str(client.current().home)
+    home = str(people._client.home)
 
     def ask(*arguments: str, code: int = 0) -> str:
         assert main.run_command(["--home", home, *arguments]) == code

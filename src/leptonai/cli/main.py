@@ -11,6 +11,7 @@ from leptonai.cli import (
     audit,
     dataset,
     dataset_clean,
+    dataset_profile,
     doctor,
     errors,
     key,
@@ -87,6 +88,7 @@ app.add_typer(run.app, rich_help_panel=BUILD)
 app.add_typer(model.app, rich_help_panel=BUILD)
 del (
     dataset_clean,
+    dataset_profile,
     service_bench,
     service_logs,
     service_memory,

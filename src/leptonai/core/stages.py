@@ -45,6 +45,14 @@ STAGES: dict[str, Stage] = {
             "dataset:write",
         ),
         Stage(
+            "profile",
+            "leptonai.data.spec_profile:Profile",
+            "leptonai.data.look_verbs:prepare_profile",
+            "leptonai.data.profile_work:profile",
+            None,
+            "dataset:read",
+        ),
+        Stage(
             "train",
             "leptonai.training.spec:Train",
             "leptonai.training.verbs:prepare_train",

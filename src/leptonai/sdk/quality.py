@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from leptonai.sdk import cleaning
+from leptonai.sdk import cleaning, profiles
 
 if TYPE_CHECKING:
     from leptonai.sdk.datasets import Dataset
@@ -50,3 +50,22 @@ class Quality:
         spec = cleaning.spec_of(self.ref, steps, name=name, learn_from=part, dry_run=dry_run or None)
         record, report = cleaning.run(self._client, spec)
         return report if dry_run else made_by(self._client, record)
+
+    def profile(
+        self,
+        *,
+        against: "Dataset | str | None" = None,
+        test: "Dataset | str | None" = None,
+        sample: int | None = None,
+        seed: int | None = None,
+    ) -> profiles.Profiled:
+        """Return what is in its rows: distributions, outliers, duplicates, correlations, class balance, leakage, drift.
+
+        `against` is an older version, to tell drift from it; `test` the rows that models of it are tested on, to tell which of them
+        are in it too. What is costly is told from `sample` rows (50,000), which `seed` chooses.
+        """
+        return profiles.run(self._client, self.ref, against=_ref(against), test=_ref(test), sample=sample, seed=seed)
+
+
+def _ref(data: "Dataset | str | None") -> str | None:
+    return data if data is None or isinstance(data, str) else data.ref

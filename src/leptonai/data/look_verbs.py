@@ -1,0 +1,29 @@
+"""What the server answers at once about looking at rows: profiles, checks and differences."""
+
+from typing import Any
+
+from leptonai.core.nouns import Dataset
+from leptonai.core.stages import Desk, Plan
+from leptonai.data.clean_verbs import exact
+from leptonai.data.spec_profile import Profile
+
+
+def prepare_profile(spec: Profile, desk: Desk) -> Plan:
+    """Make the versions exact. Raises `Invalid` or `NotFound`."""
+    found, opens = _exactly(spec, ("data", "against", "test"), desk)
+    name = f"profile-{found['data'][0].name}"[:100]
+    return Plan(_renamed(spec, found), opens, "data", name)
+
+
+def _exactly(spec: Any, fields: tuple[str, ...], desk: Desk) -> tuple[dict[str, tuple[Dataset, str]], tuple[str, ...]]:
+    """Return the versions that the fields of a spec name, with their exact references; and the blobs they need."""
+    found = {field: exact(getattr(spec, field), desk) for field in fields if getattr(spec, field) is not None}
+    opens = [blob for data, _ in found.values() for blob in (data.manifest, *data.shards)]
+    return found, tuple(dict.fromkeys(opens))
+
+
+def _renamed(spec: Any, found: dict[str, tuple[Dataset, str]]) -> dict[str, Any]:
+    updated: dict[str, Any] = spec.model_copy(update={field: ref for field, (_, ref) in found.items()}).model_dump(
+        mode="json"
+    )
+    return updated
