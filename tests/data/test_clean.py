@@ -263,3 +263,21 @@ def test_duplicates_are_those_of_pandas(files: Importer, values: list[tuple[int,
     assert report.rows_after == len(wanted)
     found = rows_of(files, made)
     assert [int(n) for n in found["n"]] == wanted[0].tolist()
+
+
+def test_personal_columns_stay_personal_and_unseen(files: Importer) -> None:
+    text = (
+        "name,mail,age,y\n"
+        + "".join(f" Ann {i},a{i}@x.org,{20 + i % 9},{i % 2}\n" for i in range(60))
+        + " Ann 1,a1@x.org,21,1\n"
+    )
+    data = files.made({"t.csv": text}, name="p", pii=("name", "mail"), shard_rows=16)
+    made, report = cleaned(files, data, "drop_duplicates", {"step": "text", "columns": ["name"]}, "rename:mail=contact")
+    assert made is not None
+    assert {column.name for column in made.columns if column.pii} == {"name", "contact"}
+    assert report.rows_after == 60
+    assert "Ann" not in report.model_dump_json()
+    assert rows_of(files, made)["name"][0] == "Ann 0"
+    with pytest.raises(Invalid) as error:
+        cleaned(files, data, "cast:name=number")
+    assert "Ann" not in str(error.value)

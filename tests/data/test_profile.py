@@ -154,3 +154,13 @@ def test_the_page_is_whole_and_escaped(files: Importer, made: Dataset, tmp_path:
         assert name in repr(found)
         assert "<table>" in found._repr_html_()
         assert found.to_dict()["rows"] == found.record.rows
+
+
+def test_personal_columns_are_not_looked_at(files: Importer) -> None:
+    text = "name,age,y\n" + "".join(f"Ann{i % 7},{20 + i % 9},{i % 2}\n" for i in range(300))
+    files.made({"t.csv": text}, name="p", pii=("name",))
+    for data in ("p", "p?part=train&train_size=0.5"):
+        found = profiled(files, data)
+        assert "Ann" not in found.model_dump_json()
+        assert [column["name"] for column in found.columns] == ["age", "y", "name"]
+        assert found.notes[-1] == "personal columns are not looked at: name"

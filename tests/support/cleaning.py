@@ -21,9 +21,10 @@ class Desk:
 
     def __init__(self, files: Importer):
         self._files = files
+        self.lacks: set[str] = set()
 
     def may(self, permission: str) -> bool:
-        return True
+        return permission not in self.lacks
 
     def dataset(self, ref: str) -> Dataset:
         wanted = DatasetRef.parse(ref)

@@ -9,6 +9,7 @@ from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import Handle
 from leptonai.data.cleaning.flow import Flow
 from leptonai.data.cleaning.plan import Planned, plan
+from leptonai.data.personal import redacted
 from leptonai.data.pieces import Version
 from leptonai.data.spec_clean import Clean, CleanReport, StepReport
 from leptonai.data.version import VersionWriter
@@ -16,11 +17,20 @@ from leptonai.data.version import VersionWriter
 
 def clean(spec: Clean, handle: Handle) -> dict[str, Any]:
     """Apply the steps; return what `data.verbs.settle_clean` needs, with the blob of the report. Raises `Invalid`."""
-    version = Version(spec.data, handle)
+    version = Version(spec.data, handle, personal=True)
+    personal = [column.name for column in version.columns if column.pii]
+    try:
+        return _cleaned(spec, version, handle)
+    except Invalid as error:
+        raise redacted(error, personal) from None
+
+
+def _cleaned(spec: Clean, version: Version, handle: Handle) -> dict[str, Any]:
     planned = plan(spec.steps, version.columns, version.record.target)
     flow = Flow(planned, version, handle.progress)
     flow.learn(Version(spec.learn_from, handle).chosen if spec.learn_from is not None else None)
-    rows, made = 0, {}
+    rows = 0
+    made: dict[str, Any] = {}
     if spec.dry_run:
         for table in flow.tables():
             rows += table.num_rows

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from leptonai.core import personal
 from leptonai.core.nouns import Dataset
 from leptonai.core.stages import Desk, Plan
 from leptonai.data.clean_verbs import exact
@@ -18,7 +19,7 @@ def prepare_profile(spec: Profile, desk: Desk) -> Plan:
 def _exactly(spec: Any, fields: tuple[str, ...], desk: Desk) -> tuple[dict[str, tuple[Dataset, str]], tuple[str, ...]]:
     """Return the versions that the fields of a spec name, with their exact references; and the blobs they need."""
     found = {field: exact(getattr(spec, field), desk) for field in fields if getattr(spec, field) is not None}
-    opens = [blob for data, _ in found.values() for blob in (data.manifest, *data.shards)]
+    opens = [blob for data, _ in found.values() for blob in personal.opens(data, desk, mask=True)]
     return found, tuple(dict.fromkeys(opens))
 
 

@@ -11,24 +11,28 @@ from leptonai.core.nouns import Column, Dataset, FeatureType
 from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import Handle
 from leptonai.data.personal import PersonalReader
-from leptonai.data.shards import BLOCKS, read_shard
 from leptonai.data.split import rows_of
-from leptonai.data.stored import conform, to_numpy
+from leptonai.data.stored import read_table, to_numpy
 
 _STRATA = (FeatureType.CATEGORY, FeatureType.BOOLEAN)
 
 
 class Version:
-    """A dataset version, read in order and in bounded memory: one shard at a time."""
+    """A dataset version, read in order and in bounded memory: one shard at a time.
 
-    def __init__(self, ref: str, handle: Handle):
+    Personal columns are not there, unless `personal` asks for them, which takes the permission dataset:pii.
+    """
+
+    def __init__(self, ref: str, handle: Handle, *, personal: bool = False):
         self.ref = ref
         self.record: Dataset = handle.data(str(DatasetRef.parse(ref).model_copy(update={"splits": ()}))).dataset
+        self._personal = PersonalReader(self.record, handle.blobs) if personal else None
         self._splits = DatasetRef.parse(ref).splits
         self._handle = handle
         with handle.blobs.open(self.record.manifest) as file:
             self._shards: list[dict[str, Any]] = json.loads(file.read())["shards"]
-        self.columns: tuple[Column, ...] = self.record.columns
+        self.columns: tuple[Column, ...] = tuple(c for c in self.record.columns if personal or not c.pii)
+        self.hidden = tuple(c.name for c in self.record.columns if c.pii and not personal)
         self.shard_rows = max(int(shard["rows"]) for shard in self._shards)
         self.chosen = self._part()  # which rows of the version (bool) are in the part; None: all
         self.rows = self.record.rows if self.chosen is None else int(self.chosen.sum())
@@ -47,13 +51,8 @@ class Version:
 
     def _tables(self, names: Sequence[str] | None) -> Iterator[pa.Table]:
         wanted = [column for column in self.columns if names is None or column.name in names]
-        schema = pa.schema([])
-        personal = PersonalReader(self.record, self._handle.blobs)
         for shard in self._shards:
-            table = read_shard(shard, self._handle.raw, [column.name for column in wanted], (), personal)
-            values = [conform(table[column.name], column) for column in wanted]
-            schema = pa.schema([field_of(column, found.type) for column, found in zip(wanted, values, strict=True)])
-            yield pa.Table.from_arrays(values, schema=schema)
+            yield read_table(shard, self._handle.raw, wanted, self._personal)
 
     def _part(self) -> np.ndarray | None:
         if not self._splits:
@@ -69,11 +68,3 @@ class Version:
             return None
         found = [to_numpy(table[target.name], target) for table in self._tables([target.name])]
         return np.concatenate(found)
-
-
-def field_of(column: Column, kind: pa.DataType) -> pa.Field:
-    """Return the field of a column; images and tensors carry their layout, see `blocks.layout`."""
-    if column.type not in BLOCKS:
-        return pa.field(column.name, kind)
-    about = {"dtype": column.dtype, "shape": ",".join(map(str, column.shape))}
-    return pa.field(column.name, kind, metadata=about)

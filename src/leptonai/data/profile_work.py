@@ -14,7 +14,7 @@ from leptonai.core.stages import Handle
 from leptonai.data.describe import RowSample
 from leptonai.data.growing import growing
 from leptonai.data.origin import Origin, Piece
-from leptonai.data.pieces import Version, field_of
+from leptonai.data.pieces import Version
 from leptonai.data.profiling import alerts, drift, pictures, relations
 from leptonai.data.profiling.counts import histogram, repeated
 from leptonai.data.row_hash import hashes
@@ -24,6 +24,8 @@ from leptonai.data.split import rows_of
 from leptonai.data.stored import to_numpy
 
 _COMPARED = (*relations.NUMERIC, FeatureType.CATEGORY, FeatureType.BOOLEAN)
+_WIDE = (*BLOCKS, FeatureType.BOXES)
+_PERSONAL = "personal columns are not looked at: {}"
 _DEFAULT = Split(part="train", train_size=0.8)
 
 
@@ -33,11 +35,12 @@ def profile(spec: Profile, handle: Handle) -> dict[str, Any]:
     if not version.rows:
         raise Invalid(f"{spec.data} has no rows to look at")
     columns = version.columns if version.chosen is None else _described(version, handle)
+    hidden = [c for c in version.record.columns if c.name in version.hidden]
     look = _Look(columns, version, spec)
     for done in look.read():
         handle.progress(done, version.rows, "rows")
     target = next((column for column in columns if column.name == version.record.target), None)
-    tabular = [column for column in columns if column.type in _COMPARED and not getattr(column, "pii", False)]
+    tabular = [column for column in columns if column.type in _COMPARED]
     coded = {column.name: _coded(look.sampled(column), column) for column in tabular}
     correlations, notes = relations.correlations(tabular, coded)
     power: list[dict[str, Any]] = []
@@ -49,13 +52,13 @@ def profile(spec: Profile, handle: Handle) -> dict[str, Any]:
         "rows": version.rows,
         "sample": len(look.numbers),
         "target": version.record.target,
-        "columns": [look.told(column) for column in columns],
+        "columns": [*(look.told(column) for column in columns), *(look.told(column) for column in hidden)],
         "correlations": correlations,
         "duplicates": look.duplicates(),
         "balance": _balance(target),
         "leakage": {"splits": _splits(spec, version, look, handle), "target": power},
         "drift": _drift(spec, version, look, handle),
-        "notes": [*notes, *look.notes],
+        "notes": [*notes, *look.notes, *([_PERSONAL.format(", ".join(version.hidden))] if hidden else [])],
     }
     report = ProfileReport.model_validate({**facts, "alerts": alerts.of(facts)})
     stored = handle.blobs.write([report.model_dump_json().encode()])
@@ -69,7 +72,7 @@ class _Look:
 
     def __init__(self, columns: Sequence[Column], version: Version, spec: Profile):
         self._columns, self._version = columns, version
-        self._histograms = [h for c in columns if not getattr(c, "pii", False) and (h := histogram(c)) is not None]
+        self._histograms = [h for c in columns if (h := histogram(c)) is not None]
         random = np.random.default_rng(spec.seed)
         every = np.arange(version.record.rows) if version.chosen is None else np.flatnonzero(version.chosen)
         self._picked = np.zeros(version.record.rows, bool)
@@ -91,7 +94,7 @@ class _Look:
     def read(self) -> Any:
         """Pass the rows by; yield how many did."""
         done = 0
-        flat = [column.name for column in self._columns if column.type not in BLOCKS]
+        flat = [column.name for column in self._columns if column.type not in _WIDE]
         target = self._version.record.target
         features = [column.name for column in self._columns if column.name != target]
         for table, numbers in self._version.pieces():
@@ -141,8 +144,11 @@ def _described(version: Version, handle: Handle) -> tuple[Column, ...]:
     """Return the columns with the statistics of a part; those of the whole version are in its record."""
     sample = RowSample()
     target = version.record.target
-    grown = [growing(field_of(c, pa.null()), c.type, is_target=c.name == target) for c in version.columns]
+    grown: list[Any] = []
     for table, numbers in version.pieces():
+        if not grown:
+            kinds = {column.name: column.type for column in version.columns}
+            grown = [growing(field, kinds[field.name], is_target=field.name == target) for field in table.schema]
         taken, kept = sample.choose(table.num_rows)
         origin = Origin((Piece(version.ref, int(numbers[0]), table.num_rows),))
         for one in grown:
@@ -224,7 +230,6 @@ def _drift(spec: Profile, version: Version, look: _Look, handle: Handle) -> dict
         for column in version.columns
         if column.type in _COMPARED
         and column.name in known
-        and not getattr(column, "pii", False)
         and relations.is_number(column) == relations.is_number(known[column.name])
         and known[column.name].type in _COMPARED
     ]

@@ -1,6 +1,6 @@
 """Rows pass by the steps: as often as steps need to learn from what the ones before them leave, then once to be written."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from leptonai.data.cleaning.values import (
     ImputeValues,
     WriteAlike,
 )
+from leptonai.data.personal import SHOWN
 from leptonai.data.pieces import Version
 from leptonai.data.spec_clean import StepReport
 
@@ -48,7 +49,7 @@ class Flow:
         self._actions = [action(one) for one in planned]
         self._version = version
         self._progress = progress
-        self._accounts = [Account() for _ in planned]
+        self._accounts = [Account({n for n, c in {**one.before, **one.after}.items() if c.pii}) for one in planned]
         self._done = 0
         self._passes = 1 + sum(one.learns for one in self._actions)
 
@@ -143,7 +144,7 @@ class Flow:
                 rows_before=account.before,
                 rows_after=account.after,
                 changed=account.changed,
-                learnt=one.told(),
+                learnt={name: value for name, value in one.told().items() if name not in account.personal},
                 examples=tuple(account.examples),
             )
             for one, account in zip(self._actions, self._accounts, strict=True)
@@ -153,7 +154,8 @@ class Flow:
 class Account:
     """What a step did: rows, values, and a few examples."""
 
-    def __init__(self) -> None:
+    def __init__(self, personal: Collection[str] = ()) -> None:
+        self.personal = personal  # columns whose values are not shown
         self.before = self.after = 0
         self.changed: dict[str, int] = {}
         self.examples: list[dict[str, Any]] = []
@@ -168,7 +170,8 @@ class Account:
         if len(self.examples) < _EXAMPLES and not kept.all():
             found = dropped(table, kept, _EXAMPLES - len(self.examples))
             self.examples += [
-                {**one, "left_out": {name: _shown(value) for name, value in one["left_out"].items()}} for one in found
+                {**one, "left_out": {name: self._shown(name, value) for name, value in one["left_out"].items()}}
+                for one in found
             ]
 
     def moved(self, moved: Moved, writes: Sequence[str]) -> None:
@@ -196,10 +199,13 @@ class Account:
                 {
                     "row": None if number is None else number + 1,
                     "column": name,
-                    **({"before": _shown(before[name][row].as_py())} if before is not None else {}),
-                    "after": _shown(after[name][row].as_py()),
+                    **({"before": self._shown(name, before[name][row].as_py())} if before is not None else {}),
+                    "after": self._shown(name, after[name][row].as_py()),
                 }
             )
+
+    def _shown(self, name: str, value: Any) -> Any:
+        return SHOWN if name in self.personal and value is not None else _shown(value)
 
 
 def _shown(value: Any) -> Any:

@@ -8,7 +8,7 @@ from leptonai.core.nouns import Column, FeatureType
 from leptonai.data import spec_clean as spec
 
 Schema = Mapping[str, Column]
-_BLOCKS = (FeatureType.IMAGE, FeatureType.TENSOR, FeatureType.AUDIO)
+_BLOCKS = (FeatureType.IMAGE, FeatureType.TENSOR, FeatureType.AUDIO, FeatureType.BOXES)
 _NUMBERS = (FeatureType.NUMBER, FeatureType.INTEGER)
 _WORDS = (FeatureType.TEXT, FeatureType.CATEGORY)
 
@@ -126,7 +126,7 @@ def _cast(step: spec.Cast, schema: Schema, _target: str | None, where: str) -> _
                 f"{where}: column {name!r} is of type {schema[name].type}, which cannot become {step.types[name]}",
                 errors=[FieldError(f"{where}.types.{name}", "a type of single values, of a column of single values")],
             )
-    cast = {name: Column(name=name, type=kind, dtype="", nullable=True) for name, kind in step.types.items()}
+    cast = {name: _retyped(schema[name], kind) for name, kind in step.types.items()}
     return takes, {**schema, **cast}
 
 
@@ -174,7 +174,7 @@ def _resample(step: spec.Resample, schema: Schema, _target: str | None, where: s
     for name, column in schema.items():
         how = step.each.get(name, step.aggregate)
         if name not in keys and (name in step.each or column.type in _NUMBERS):
-            column = Column(name=name, type=aggregated(column.type, how), dtype="", nullable=True)
+            column = _retyped(column, aggregated(column.type, how))
         after[name] = column
     return tuple(schema), after
 
@@ -189,7 +189,7 @@ def aggregated(kind: FeatureType, how: str) -> FeatureType:
 def _cap(step: spec.CapCategories, schema: Schema, target: str | None, where: str) -> _Answer:
     kinds = _WORDS if step.columns else (FeatureType.CATEGORY,)
     takes = _of_type(step.columns, schema, target, where, lambda c: c.type in kinds, "categories")
-    capped = {name: Column(name=name, type=FeatureType.CATEGORY, dtype="str", nullable=True) for name in takes}
+    capped = {name: _retyped(schema[name], FeatureType.CATEGORY, "str") for name in takes}
     return takes, {**schema, **capped}
 
 
@@ -213,6 +213,10 @@ def _rename(step: spec.Rename, schema: Schema, _target: str | None, where: str) 
     return takes, {
         (new := step.names.get(name, name)): column.model_copy(update={"name": new}) for name, column in schema.items()
     }
+
+
+def _retyped(column: Column, kind: FeatureType, dtype: str = "") -> Column:
+    return Column(name=column.name, type=kind, dtype=dtype, nullable=True, pii=column.pii)
 
 
 def _new(names: Sequence[str], schema: Schema, where: str) -> None:

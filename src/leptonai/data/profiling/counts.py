@@ -68,7 +68,7 @@ class Histogram:
 
 def histogram(column: Column) -> Histogram | None:
     """Return what counts the values of a column; None for one whose values are counted one by one, or not at all."""
-    if column.type in (*BLOCKS, FeatureType.AUDIO, FeatureType.CATEGORY, FeatureType.BOOLEAN):
+    if column.type in (*BLOCKS, FeatureType.BOXES, FeatureType.CATEGORY, FeatureType.BOOLEAN):
         return None
     if column.type in _NUMBERS and column.stats.get("max") is None:
         return None
