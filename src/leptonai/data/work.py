@@ -1,12 +1,13 @@
 """What an import Run does: files in, encrypted shards and a sealed manifest out."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.stages import Handle
+from leptonai.data.ahead import ahead
 from leptonai.data.idx_file import read_idx
 from leptonai.data.media import is_media, read_media
 from leptonai.data.parts import listed, unchanged
@@ -31,7 +32,7 @@ def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
         if base is not None:
             writer.begin(base)
             spec = spec.model_copy(update={"types": {column.name: column.type for column in base.columns}})
-        for table, file, first, done in _read(files, spec, handle):
+        for table, file, first, done in ahead(_read(files, spec, handle)):
             writer.add(table, file, first)
             handle.progress(writer.rows, max(writer.rows, round(writer.rows * total / max(1, done))), "rows")
         unchanged(files)
@@ -50,7 +51,9 @@ def _source(files: Sequence[SourceFile], spec: Import) -> dict[str, Any]:
     return {"files": named, "count": len(files), **options}
 
 
-def _read(files: Sequence[SourceFile], spec: Import, handle: Handle) -> Iterator[tuple[pa.Table, str, int, int]]:
+def _read(
+    files: Sequence[SourceFile], spec: Import, handle: Handle
+) -> Generator[tuple[pa.Table, str, int, int], None, None]:
     """Yield tables, each with the file it comes from, the number of its first row there, and the bytes read so far."""
     if is_media(files, spec):
         for table, name, done in read_media(files, spec, handle.blobs):
