@@ -4,6 +4,7 @@ import base64
 import hashlib
 import io
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import quote
 
@@ -69,6 +70,10 @@ class HttpStore:
 
     def delete(self, id: str) -> None:
         """Leave it to the server, which sweeps what no record names."""
+
+    def written(self, id: str) -> datetime:  # noqa: ARG002 - of the port
+        """Raise `Unsupported`: only the server sweeps."""
+        raise Unsupported("when a blob was written is not told to a Site")
 
     def link(self, id: str, seconds: float) -> str | None:  # noqa: ARG002 - of the port
         """Return None."""

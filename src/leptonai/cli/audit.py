@@ -1,5 +1,7 @@
 """``lepton audit``: who changed what."""
 
+from typing import Annotated
+
 import typer
 
 from leptonai.cli import output
@@ -22,3 +24,28 @@ def list_(limit: Limit = 50, as_: Output = "table") -> None:
     from leptonai.sdk import client
 
     output.emit_list(as_, list(client.current().http.pages("/audit", limit=limit)), COLUMNS, "audit row")
+
+
+RECEIPTS: output.Columns = {
+    "when": lambda a: a["created"][:19].replace("T", " "),
+    "who": lambda a: a["by"],
+    "shredded": lambda a: a["subject"],
+    "versions": lambda a: len(a["facts"]["versions"]),
+    "keys": lambda a: a["facts"]["keys"],
+    "tried": lambda a: a["facts"]["tried"],
+    "readable": lambda a: a["facts"]["readable"],
+    "signature": lambda a: "valid" if a["valid"] else "NOT VALID",
+}
+
+
+@app.command("receipts")
+def receipts(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="Only of this one.")] = None,
+    limit: Limit = 50,
+    as_: Output = "table",
+) -> None:
+    """List what was shredded, newest first, and check the signature of each receipt."""
+    from leptonai.sdk import client
+
+    found = client.current().http.call("GET", "/audit/receipts", params={"subject": dataset, "limit": min(limit, 1000)})
+    output.emit_list(as_, found["items"], RECEIPTS, "receipt")

@@ -12,6 +12,7 @@ from leptonai.cli import (
     dataset,
     dataset_clean,
     dataset_profile,
+    dataset_private,
     doctor,
     errors,
     key,
@@ -89,6 +90,7 @@ app.add_typer(model.app, rich_help_panel=BUILD)
 del (
     dataset_clean,
     dataset_profile,
+    dataset_private,
     service_bench,
     service_logs,
     service_memory,

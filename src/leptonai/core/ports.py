@@ -96,6 +96,9 @@ class Store(Protocol):
     def delete(self, id: str) -> None:
         """Forget a blob; one that is not there is no error."""
 
+    def written(self, id: str) -> datetime:
+        """Return when a blob was written last, by the store's clock. Raises `NotFound`."""
+
     def link(self, id: str, seconds: float) -> str | None:
         """Return a URL that reads the stored bytes for a while, or None where the store has no such thing."""
 

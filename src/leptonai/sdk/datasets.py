@@ -136,6 +136,13 @@ class Dataset(Quality):
         """Delete this version and its blobs."""
         self._client.http.call("DELETE", f"/datasets/{self.name}@v{self.version}")
 
+    def shred(self) -> dict[str, Any]:
+        """Destroy the keys of all versions of this dataset, so that no copy can be read any more; return the signed receipt.
+
+        What versions of other datasets share stays, and is listed as ``shared``. Raises `Conflict` while a Run reads it.
+        """
+        return dict(self._client.http.call("POST", f"/datasets/{self.name}/shred"))
+
     def _facts(self) -> dict[str, object]:
         part = ", ".join(
             f"{s.part} part of {s.train_size:g} : {1 - s.train_size:g}, seed {s.seed}" for s in self._splits

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from leptonai import __version__
 from leptonai.core.errors import LeptonError
-from leptonai.server import wire
+from leptonai.server import sweeping, wire
 from leptonai.server.auth import Door
 from leptonai.server.context import Context
 from leptonai.server.describe import describe
@@ -27,6 +27,7 @@ from leptonai.server.scopes import PUBLIC
 
 _EXPIRE_SECONDS = 1.0
 _FORGET_TURNS = 3600
+_SWEEP_TURNS = 24 * 3600
 _ROTATE_SECONDS = 0.5  # of each turn, while a rotation is under way
 _THREADS = 24  # for catalog and store calls; as many as the catalog has connections
 
@@ -89,6 +90,8 @@ async def _tidy(context: Context) -> None:
             if turn % _FORGET_TURNS == 60:
                 await run_sync(forget_old, context.catalog)
                 await run_sync(sweep, context)
+            if turn % _SWEEP_TURNS == 600:
+                await run_sync(sweeping.sweep, context.catalog, context.raw, "server")
         except LeptonError as error:
             log.warning("looking for lost runs failed: %s", error.message)
         turn += 1

@@ -10,15 +10,17 @@ import hashlib
 import re
 import secrets
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import NamedTuple
 
 from leptonai.core.errors import Conflict, Corrupt, Invalid, Stale, Unauthenticated, Unavailable
-from leptonai.core.nouns import Blob
+from leptonai.core.nouns import Blob, utcnow
 from leptonai.core.ports import Catalog, DataKey
 from leptonai.server import rotation
 from leptonai.server.keyfile import KeyFile, checksum
 
 _PAGE = 500  # names asked for at once
+_FRESH = timedelta(hours=6)  # a blob that is younger is far from being swept
 
 
 # -------------------------------------------------------------------------------------------------- API keys
@@ -128,6 +130,16 @@ class CatalogKeyring:
         record = self._catalog.get(Blob, blob)
         return self._keyfile.unwrap(record.uid, record.wrapped)
 
+    def _renewed(self, record: Blob) -> bool:
+        """Have a blob wait for another lease, since somebody is about to name it; whether it is still there."""
+        if utcnow() - record.updated < _FRESH:
+            return True
+        try:
+            self._catalog.change(record)
+        except Stale:  # it was swept, or somebody else renewed it: sending it again is right in either case
+            return False
+        return True
+
     def known(self, plain: Sequence[str]) -> dict[str, str]:
         """Return which of these plaintexts (SHA-256, hex) this owner has stored: digest to blob. So uploads resume."""
         names = {self._name(digest): digest for digest in plain}
@@ -137,6 +149,6 @@ class CatalogKeyring:
             part = wanted[start : start + _PAGE]
             after = None
             while page := self._catalog.find(Blob, {"name": part}, limit=_PAGE, after=after):
-                found |= {names[record.name]: record.id for record in page}
+                found |= {names[record.name]: record.id for record in page if self._renewed(record)}
                 after = page[-1].id
         return found

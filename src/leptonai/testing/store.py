@@ -4,6 +4,7 @@ import hashlib
 import random
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from urllib.request import urlopen
 
 import pytest
@@ -127,6 +128,13 @@ class StoreContract:
                 assert blob in set(store.list(blob.id[:length]))
                 assert all(found.id.startswith(blob.id[:length]) for found in store.list(blob.id[:length]))
         assert list(store.list("zz")) == list(store.list("../")) == []
+
+    def test_says_when_a_blob_was_written(self, store: Store) -> None:
+        blob = store.write([b"dated"])
+        assert abs((datetime.now(UTC) - store.written(blob.id)).total_seconds()) < 3600
+        store.delete(blob.id)
+        with pytest.raises(NotFound):
+            store.written(blob.id)
 
     def test_forgets(self, store: Store) -> None:
         blob, other = store.write([b"a"]), store.write([b"b"])

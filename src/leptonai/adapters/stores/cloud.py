@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import IO, Any, BinaryIO, cast
 from urllib.parse import parse_qsl, urlsplit
 
@@ -143,6 +143,14 @@ class CloudStore:
         """Forget a blob; one that is not there is no error."""
         with contextlib.suppress(FileNotFoundError, NotFound), self._told():
             obstore.delete(self._store, check_id(id))
+
+    def written(self, id: str) -> datetime:
+        """Return when a blob was written last, by the cloud's clock. Raises `NotFound`."""
+        try:
+            with self._told():
+                return obstore.head(self._store, check_id(id))["last_modified"]
+        except FileNotFoundError:
+            raise no_blob(id, self.url) from None
 
     def link(self, id: str, seconds: float) -> str | None:
         """Return a presigned URL that reads the stored bytes for `seconds`. Raises `Unavailable` where none can be signed."""

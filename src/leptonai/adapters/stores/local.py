@@ -19,6 +19,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote, urlsplit
@@ -241,6 +242,14 @@ class LocalStore:
         with self._told("changed"):
             path.unlink(missing_ok=True)
             _sync_folder(path.parent)
+
+    def written(self, id: str) -> datetime:
+        """Return when a blob was written last. Raises `NotFound`."""
+        with self._told("read"):
+            try:
+                return datetime.fromtimestamp(self._path(check_id(id)).stat().st_mtime, UTC)
+            except FileNotFoundError:
+                raise no_blob(id, self.folder) from None
 
     def link(self, id: str, seconds: float) -> str | None:  # noqa: ARG002  # the port's signature
         """Return None: a folder has no URL that another machine could read."""

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import secrets
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import BinaryIO
 
 from leptonai.adapters.stores.stream import Bytes, decrypt, encrypt, plain_size
@@ -67,6 +68,10 @@ class SealedStore:
     def delete(self, id: str) -> None:
         """Forget a blob. Its key stays with the keyring: it opens nothing any more."""
         self.inner.delete(id)
+
+    def written(self, id: str) -> datetime:
+        """Return when a blob was written last. Raises `NotFound`."""
+        return self.inner.written(id)
 
     def link(self, id: str, seconds: float) -> str | None:
         """Return a URL of the stored bytes, which are ciphertext, or None."""

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from datetime import timedelta
 from typing import Annotated, Literal
 
 from anyio.to_thread import run_sync
@@ -12,7 +13,7 @@ from starlette.responses import Response
 from leptonai.core.errors import FieldError, Invalid, NotFound
 from leptonai.core.nouns import Blob, Frozen
 from leptonai.core.ports import DataKey
-from leptonai.server import opens, uploads
+from leptonai.server import opens, sweeping, uploads
 from leptonai.server.context import Context
 from leptonai.server.routes.table import Here, Routes, Who
 from leptonai.server.scopes import BLOB_READ, BLOB_WRITE
@@ -39,6 +40,13 @@ class SealedKey(Frozen):
     scope: Literal["", "dataset:pii"] = ""
 
 
+class Sweep(Frozen):
+    """What is to be swept."""
+
+    hours: Annotated[float, Field(ge=0, le=1e6)] = 24.0
+    dry_run: bool = False
+
+
 @routes.route("POST", "/blobs", BLOB_WRITE, limit=uploads.MAX_BYTES, streams=True)
 async def upload(request: Request, here: Here, who: Who) -> Response:
     """Seal the body and store it."""
@@ -57,6 +65,14 @@ async def upload_raw(request: Request, here: Here) -> Response:
 def known(body: Digests, here: Here, who: Who) -> Response:
     """Return which of these the caller has uploaded before, so that an upload can be taken up again."""
     return Json({"known": here.keyring(who.owner).known(body.digests)})
+
+
+@routes.route("POST", "/blobs/sweep", "dataset:write")
+def sweep(body: Sweep, here: Here, who: Who) -> Response:
+    """Forget blobs that no record names and that are older than some hours."""
+    lease = timedelta(hours=body.hours)
+    found = sweeping.sweep(here.catalog, here.raw, who.name, lease=lease, dry_run=body.dry_run)
+    return Json({**found._asdict(), "dry_run": body.dry_run})
 
 
 @routes.route("GET", "/blobs/{blob}", BLOB_READ)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from leptonai.core.errors import Denied
 from leptonai.core.nouns import Audit, Blob, Dataset
 from leptonai.core.stages import load, stage
-from leptonai.server import opens, peppers
+from leptonai.server import holding, opens, peppers, shredding
 from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Routes, Who, Word
 from leptonai.server.scopes import REPORT
 from leptonai.server.wire import Json, matched, one, page
@@ -52,14 +52,22 @@ def pepper(name: str, here: Here, who: Who) -> Response:
     return Json({"pepper": base64.b64encode(peppers.of(here, name)).decode()})
 
 
+@routes.route("POST", "/datasets/{name}/shred", "dataset:write")
+def shred(name: str, here: Here, who: Who) -> Response:
+    """Destroy the keys of all versions of a dataset, and return a signed receipt."""
+    return Json(shredding.shred(here, name, who.name), 201)
+
+
 @routes.route("DELETE", "/datasets/{ref}", "dataset:write")
 def delete_dataset(ref: str, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
-    """Delete a dataset version and its blobs."""
+    """Delete a dataset version, and its blobs that no other version shares."""
     found = desk.dataset(ref)
     matched(request, found)
     keys = here.catalog.find(Blob, {"id": (found.manifest, *found.pii)})
+    alone, _ = holding.only_of(here.catalog, (found,))
+    keys = [key for key in keys if key.id in alone]
     audit = Audit.new(name="dataset.delete", subject=f"{found.name}@v{found.version}", by=who.name)
     here.catalog.change(add=(audit,), drop=(found, *keys))
-    for blob in (found.manifest, *found.pii, *found.shards):
+    for blob in alone:
         here.raw.delete(blob)
     return Response(status_code=204)

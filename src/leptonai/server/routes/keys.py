@@ -13,7 +13,7 @@ from leptonai.core.errors import Conflict, Denied, FieldError, Invalid, NotFound
 from leptonai.core.nouns import Audit, Frozen, Key, Name, Record, utcnow
 from leptonai.core.ports import DataKey
 from leptonai.core.stages import Changes
-from leptonai.server import rotation
+from leptonai.server import rotation, shredding
 from leptonai.server.auth import Caller, make_key
 from leptonai.server.context import Context
 from leptonai.server.receipts import Make, Receipts
@@ -133,3 +133,12 @@ def list_audit(
     """List who changed what, newest first."""
     where = {field: value for field, value in {"name": name, "subject": subject}.items() if value is not None}
     return page(partial(here.catalog.find, Audit, where), limit, cursor)
+
+
+@routes.route("GET", "/audit/receipts", "audit:read")
+def list_receipts(here: Here, subject: Word = None, limit: Limit = 50) -> Response:
+    """List receipts of what was shredded, newest first, each with whether its signature holds."""
+    where = {"name": shredding.DONE} | ({"subject": subject} if subject is not None else {})
+    found = here.catalog.find(Audit, where, limit=limit)
+    items = [{**dump(receipt), "valid": shredding.valid(here, receipt)} for receipt in found]
+    return Json({"items": items, "next": None})

@@ -1,0 +1,55 @@
+"""``lepton dataset shred``, ``gc``: what is to be gone, and stay gone."""
+
+from typing import Annotated
+
+import typer
+
+from leptonai.cli import output
+from leptonai.cli.dataset import app
+from leptonai.cli.flags import DryRun, Output
+
+
+@app.command("shred")
+def shred(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name: all versions go.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Yes, for good. Without it you are asked.")] = False,
+    dry_run: DryRun = False,
+    as_: Output = "table",
+) -> None:
+    """Destroy the keys of a dataset: no copy of it can be read any more. A signed receipt stays in the audit.
+
+    Example: lepton dataset shred patients --yes
+    """
+    import sys
+
+    from leptonai.core.refs import check_name
+    from leptonai.sdk import client, show
+
+    check_name(name)
+    if dry_run:
+        output.would(as_, f"destroy all versions of dataset {name}, and their keys")
+        return
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"Destroy all versions of {name} for good?", err=True)):
+        raise typer.BadParameter("nothing is shredded without --yes")
+    made = client.current().http.call("POST", f"/datasets/{name}/shred")
+    facts = {
+        "versions": len(made["versions"]), "keys destroyed": made["keys"], "blobs tried": made["tried"],
+        "readable": made["readable"], "shared, kept": len(made["shared"]), "receipt": made["id"],
+    }  # fmt: skip
+    output.emit(as_, made, lambda: show.facts_table(facts, title=f"Dataset {name} is shredded"))
+    show.note("the key file is being rotated: back it up anew, and destroy copies of the old one")
+
+
+@app.command("gc")
+def gc(
+    hours: Annotated[float, typer.Option(min=0, help="Leave what is younger: an upload may be under way.")] = 24.0,
+    dry_run: DryRun = False,
+    as_: Output = "table",
+) -> None:
+    """Forget blobs that no version names: left of cut uploads and imports, and of what was deleted. The server does it daily."""
+    from leptonai.sdk import client, show
+
+    found = client.current().http.call("POST", "/blobs/sweep", json={"hours": hours, "dry_run": dry_run})
+    word = "would be forgotten" if dry_run else "forgotten"
+    facts = {word: f"{found['blobs']:,} blobs, {output.size(found['bytes'])}", "too young": found["kept"]}
+    output.emit(as_, found, lambda: show.facts_table(facts, title="Blobs that nothing names"))
