@@ -43,7 +43,8 @@ class Caller:
         if permission in (PUBLIC, ANY_KEY):
             return True
         if permission == STAGE:
-            return self.everything or any(stage.permission in self.scopes for stage in STAGES.values())
+            asks = self.run is None  # no Run asks for another, whatever it may read
+            return self.everything or (asks and any(stage.permission in self.scopes for stage in STAGES.values()))
         return self.everything or permission in self.scopes
 
     def need(self, permission: str) -> None:
