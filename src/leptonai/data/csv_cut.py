@@ -12,33 +12,33 @@ from leptonai.data.csv_text import long_values
 _LONGEST = 256 << 20  # bytes of one row
 
 
-def blocks(name: str, file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
-    """Yield pieces of about `size` bytes that end where a row ends, each with the number of lines before it."""
-    lines, rest = 0, b""
+def blocks(name: str, file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield pieces of about `size` bytes that end where a row ends; the first holds more than the header."""
+    begun, rest = False, b""
     source = _utf8(name, file, size)
     data = next(source, b"")
     while True:
         following = next(source, b"")
         if not following:
-            yield rest + data, lines
+            yield rest + data
             return
         end = data.rfind(b"\n") + 1
-        if end and lines and (rest.count(b'"') + data.count(b'"', 0, end)) % 2 == 0:  # the usual case, with one copy
+        if end and begun and (rest.count(b'"') + data.count(b'"', 0, end)) % 2 == 0:  # the usual case, with one copy
             piece, rest = b"".join((rest, memoryview(data)[:end])), data[end:]
         else:
             whole = rest + data
             cut = _last_end(whole)
-            if not lines and whole.count(b"\n", 0, cut) < 2:
+            if not begun and whole.count(b"\n", 0, cut) < 2:
                 cut = 0  # a header alone is no block
             if not cut and len(whole) > _LONGEST:
                 raise Invalid(
-                    f"{name}: a row that begins at line {lines + 1:,} is longer than {_LONGEST >> 20} MiB: a quote in it is "
-                    "never closed"
+                    f"{name}: the row that begins with {whole[:40].decode(errors='replace')!r} is longer than {_LONGEST >> 20} MiB: "
+                    "a quote in it is never closed"
                 )
             piece, rest = whole[:cut], whole[cut:]
         if piece:
-            yield piece, lines
-            lines += piece.count(b"\n")
+            yield piece
+            begun = True
         data = following
 
 

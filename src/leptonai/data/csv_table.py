@@ -39,13 +39,16 @@ def read_csv(
     """
     text: Text | None = None
     kinds: dict[str, pa.DataType] = {}
-    for data, lines in blocks(name, file, block):
+    lines = 0
+    for data in blocks(name, file, block):
         if text is None:
             text = read_text(name, data, tabs=tabs)
             _check_twice(name, text.header)
         else:
             text = more(text, data, text.rows, lines)
-        table = _checked(text, types, kinds)
+        table, plain = _checked(text, types, kinds)
+        # Counting ends of lines takes as long as reading: where each row is one line, it is not needed.
+        lines += data.count(b"\n", 0, text.body) + table.num_rows if plain else data.count(b"\n")
         text = text._replace(rows=text.rows + table.num_rows)
         if table.num_rows:
             yield table
@@ -57,8 +60,11 @@ def _check_twice(name: str, header: Sequence[str]) -> None:
         raise Invalid(f"{name} has two columns named {twice!r}: rename one", errors=[FieldError(twice, "twice")])
 
 
-def _checked(text: Text, types: Mapping[str, FeatureType], kinds: dict[str, pa.DataType]) -> pa.Table:
-    """Return a block as a table; what its columns are is kept in `kinds`, and holds for the next blocks."""
+def _checked(text: Text, types: Mapping[str, FeatureType], kinds: dict[str, pa.DataType]) -> tuple[pa.Table, bool]:
+    """Return a block as a table, and whether each row is one line.
+
+    What its columns are is kept in `kinds`, and holds for the next blocks.
+    """
     if text.quoted and text.data.count(b'"') % 2 and (problem := unclosed(text)):
         raise problem
     try:
@@ -69,18 +75,20 @@ def _checked(text: Text, types: Mapping[str, FeatureType], kinds: dict[str, pa.D
     return _table(text, types, kinds, len(text.data))
 
 
-def _table(text: Text, types: Mapping[str, FeatureType], kinds: dict[str, pa.DataType], block: int) -> pa.Table:
+def _table(
+    text: Text, types: Mapping[str, FeatureType], kinds: dict[str, pa.DataType], block: int
+) -> tuple[pa.Table, bool]:
     unknown = [column for column in text.header if column not in kinds]
     head = _head(text, block) if unknown else None
     told = {column: _kind(head[column], types.get(column)) for column in unknown} if head is not None else {}
-    table = _parse(text, {column: kinds.get(column) or told[column] for column in text.header}, block)
+    table, plain = _parse(text, {column: kinds.get(column) or told[column] for column in text.header}, block)
     found = {
         column: _decided(table[column], head.num_rows if head is not None and column in told else 0)
         for column in text.header
     }
     # A column that has no value yet is told by the next block.
     kinds |= {column: found[column].type for column in unknown if found[column].type != pa.null()}
-    return pa.table(found)
+    return pa.table(found), plain
 
 
 def _head(text: Text, block: int) -> pa.Table:
@@ -126,17 +134,17 @@ def _any(values: pa.ChunkedArray, pattern: str) -> bool:
     return pc.any(pc.match_substring_regex(values, pattern)).as_py() is True
 
 
-def _parse(text: Text, kinds: Mapping[str, pa.DataType], block: int) -> pa.Table:
+def _parse(text: Text, kinds: Mapping[str, pa.DataType], block: int) -> tuple[pa.Table, bool]:
     if not text.quoted and len(kinds) > 1:
         try:
             table = _polars(text, kinds, None)
             # Polars sees a row with too many values, not one with too few: there the last one is missing.
             if not table[table.num_columns - 1].null_count or _even(text):
-                return table
+                return table, True
         except pl.exceptions.PolarsError:
             pass  # a word for "missing", blanks around a number, or a fault: Arrow knows the first two
     try:
-        return pacsv.read_csv(*_arrow(text, kinds, block))
+        return pacsv.read_csv(*_arrow(text, kinds, block)), False
     except pa.ArrowInvalid as error:
         if "straddling" in str(error):
             raise
