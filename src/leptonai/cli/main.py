@@ -10,6 +10,7 @@ from leptonai import __version__
 from leptonai.cli import (
     audit,
     dataset,
+    dataset_check,
     dataset_clean,
     dataset_private,
     dataset_profile,
@@ -88,6 +89,7 @@ app.add_typer(dataset.app, rich_help_panel=BUILD)
 app.add_typer(run.app, rich_help_panel=BUILD)
 app.add_typer(model.app, rich_help_panel=BUILD)
 del (
+    dataset_check,
     dataset_clean,
     dataset_profile,
     dataset_private,

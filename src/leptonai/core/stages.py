@@ -53,6 +53,14 @@ STAGES: dict[str, Stage] = {
             "dataset:read",
         ),
         Stage(
+            "check",
+            "leptonai.data.spec_check:Check",
+            "leptonai.data.check_verbs:prepare_check",
+            "leptonai.data.check_work:check",
+            None,
+            "dataset:read",
+        ),
+        Stage(
             "train",
             "leptonai.training.spec:Train",
             "leptonai.training.verbs:prepare_train",
@@ -97,6 +105,8 @@ STAGES: dict[str, Stage] = {
 
 # What a Handle loads by name, so that stages meet in records and never import each other.
 READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle, mask) -> Reader
+HOLD = "leptonai.data.check_work:hold_rows"  # (rules, data, handle): raises where a row breaks a rule
+RULES = "leptonai.data.check_verbs:train_rules"  # (rules, desk, dataset) -> rules with exact versions, blobs
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
 
 # How code of a user's travels, for whoever may not import an adapter.

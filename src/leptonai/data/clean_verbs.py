@@ -5,23 +5,13 @@ from typing import Any
 
 from leptonai.core import personal
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Dataset, Run
+from leptonai.core.nouns import Run
 from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import Changes, Desk, Plan
 from leptonai.data.cleaning.plan import plan
+from leptonai.data.exactly import exact
 from leptonai.data.spec_clean import Clean
 from leptonai.data.verbs import settle_import
-
-
-def exact(ref: str, desk: Desk) -> tuple[Dataset, str]:
-    """Return a version, and the reference that names it, and a part of it, exactly."""
-    found = desk.dataset(ref)
-    parsed = (
-        DatasetRef.parse(ref)
-        if ref.startswith("datasets:") or not ref.startswith("ds_")
-        else DatasetRef(name=found.name)
-    )
-    return found, str(parsed.model_copy(update={"name": found.name, "version": found.version}))
 
 
 def prepare_clean(spec: Clean, desk: Desk) -> Plan:

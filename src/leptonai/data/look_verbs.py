@@ -5,7 +5,7 @@ from typing import Any
 from leptonai.core import personal
 from leptonai.core.nouns import Dataset
 from leptonai.core.stages import Desk, Plan
-from leptonai.data.clean_verbs import exact
+from leptonai.data.exactly import exact
 from leptonai.data.spec_profile import Profile
 
 

@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from leptonai.core.nouns import FeatureType, Frozen, Name
+from leptonai.data.spec_check import Rules
 
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 _TEXTS = (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -56,6 +57,7 @@ class Import(Frozen):
         default=None, gt=0, le=600
     )  # longer sounds are cut, shorter ones end in silence
     pii: tuple[str, ...] = ()  # personal columns: each gets a key of its own, which the permission dataset:pii opens
+    checks: Rules | None = None  # what the rows must keep; None: what the newest version of the name was imported with
     shard_rows: int = Field(default=65_536, ge=1)
 
     @model_validator(mode="after")

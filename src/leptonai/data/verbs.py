@@ -6,6 +6,7 @@ from typing import Any
 from leptonai.core.errors import Denied, FieldError, Invalid
 from leptonai.core.nouns import Blob, Column, Dataset, Run
 from leptonai.core.stages import Changes, Desk, Plan
+from leptonai.data.check_verbs import declared, resolved
 from leptonai.data.spec import Import
 
 _ALL = 10_000  # more versions of one name than anybody has
@@ -29,6 +30,9 @@ def prepare_import(spec: Import, desk: Desk) -> Plan:
                 f"{file}: part {gone[:16]} is not on the server: upload it again",
                 errors=[FieldError("files", "parts that were uploaded")],
             )
+    asked_rules = declared(spec.name, desk) if spec.checks is None else spec.checks
+    rules, more = resolved(asked_rules, desk, None)
+    opens, spec = (*opens, *more), spec.model_copy(update={"checks": rules})
     if spec.base is None:
         return Plan(spec.model_dump(mode="json"), opens, "data", spec.name)
     base = desk.dataset(spec.base)

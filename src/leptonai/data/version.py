@@ -45,8 +45,13 @@ class VersionWriter:
         shard_rows: int = 65_536,
         pii: Collection[str] = (),
         name: str = "",
+        watch: Any = None,
     ):
-        """`pii`: columns that get a key of their own, see `personal.py`; `name`: the dataset's, which they need."""
+        """`pii`: columns that get a key of their own, see `personal.py`; `name`: the dataset's, which they need.
+
+        `watch` is shown all rows as they are stored, see `check_work.Watch`.
+        """
+        self._watch = watch
         self._handle = handle
         self._wanted, self._types = target, dict(types or {})
         state = handle.restore() or {}
@@ -147,7 +152,10 @@ class VersionWriter:
         return stored
 
     def _write(self, table: pa.Table, origin: Origin) -> None:
-        self._shards.add(self._take(table, origin), self._words())
+        stored = self._take(table, origin)
+        if self._watch is not None:
+            self._watch.see(stored, origin)
+        self._shards.add(stored, self._words())
         if len(self._shards.shards) >= self._saved + _SAVED_EVERY:
             self._saved = len(self._shards.shards)
             keys = {} if self._personal is None else {"pii": self._personal.blob.encode()}

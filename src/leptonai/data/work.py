@@ -8,6 +8,7 @@ import pyarrow as pa
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.stages import Handle
 from leptonai.data.ahead import ahead
+from leptonai.data.check_work import Watch
 from leptonai.data.idx_file import read_idx
 from leptonai.data.media import is_media, read_media
 from leptonai.data.parts import listed, unchanged
@@ -24,19 +25,31 @@ def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
     files = listed(spec, handle.blobs)
     base = handle.data(spec.base).dataset if spec.base is not None else None
     pii = spec.pii if base is None else tuple(column.name for column in base.columns if column.pii)
+    watch = Watch(spec.checks, handle, pii, spec.name) if spec.checks else None
     writer = VersionWriter(
-        handle, target=spec.target, types=spec.types, shard_rows=spec.shard_rows, pii=pii, name=spec.name
+        handle,
+        target=spec.target,
+        types=spec.types,
+        shard_rows=spec.shard_rows,
+        pii=pii,
+        name=spec.name,
+        watch=watch,
     )
     total = sum(file.size for file in files)
     try:
         if base is not None:
             writer.begin(base)
+            if watch is not None:
+                watch.begin(str(spec.base), handle)
             spec = spec.model_copy(update={"types": {column.name: column.type for column in base.columns}})
         for table, file, first, done in ahead(_read(files, spec, handle)):
             writer.add(table, file, first)
             handle.progress(writer.rows, max(writer.rows, round(writer.rows * total / max(1, done))), "rows")
         unchanged(files)
-        return {**writer.finish(_source(files, spec)), "name": spec.name}
+        made = writer.finish(_source(files, spec))
+        if watch is not None:
+            watch.end()
+        return {**made, "name": spec.name}
     except Invalid as error:
         raise redacted(error, pii) from None
     finally:
@@ -48,7 +61,8 @@ def _source(files: Sequence[SourceFile], spec: Import) -> dict[str, Any]:
     options = spec.model_dump(
         mode="json", include={"image_size", "audio_rate", "audio_seconds", "base"}, exclude_none=True
     )
-    return {"files": named, "count": len(files), **options}
+    rules = [rule.model_dump(mode="json", exclude={"at"}, exclude_none=True) for rule in spec.checks or ()]
+    return {"files": named, "count": len(files), **options, **({"checks": rules} if rules else {})}
 
 
 def _read(

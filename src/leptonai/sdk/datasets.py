@@ -13,6 +13,7 @@ from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, Split, check_name, part_sizes
 from leptonai.data.spec import Import
 from leptonai.sdk import client, frames, runs, show
+from leptonai.sdk.checks import Rule, rules_of
 from leptonai.sdk.quality import Quality
 from leptonai.sdk.sources import Source, sources, with_labels
 from leptonai.sdk.specs import check, sent
@@ -267,6 +268,7 @@ def create_dataset(
     audio_rate: int | None = None,
     audio_seconds: float | None = None,
     pii: Sequence[str] = (),
+    checks: Sequence[Rule] | None = None,
     sql: str | None = None,
     url: str | None = None,
     wait: Literal[True] = True,
@@ -285,6 +287,7 @@ def create_dataset(
     audio_rate: int | None = None,
     audio_seconds: float | None = None,
     pii: Sequence[str] = (),
+    checks: Sequence[Rule] | None = None,
     sql: str | None = None,
     url: str | None = None,
     wait: Literal[False],
@@ -302,6 +305,7 @@ def create_dataset(
     audio_rate: int | None = None,
     audio_seconds: float | None = None,
     pii: Sequence[str] = (),
+    checks: Sequence[Rule] | None = None,
     sql: str | None = None,
     url: str | None = None,
     wait: bool = True,
@@ -317,7 +321,9 @@ def create_dataset(
     `target`: the column to predict; default: one named label, target or y, else the last; "" for none. `types` overrides what
     is inferred, such as ``{"postcode": "category"}``. `image_size` (height, width) resizes images; `audio_rate` (samples a
     second) and `audio_seconds` bring sounds to one rate and length. `pii` names personal columns: each gets a key
-    of its own, and only who has the permission ``dataset:pii`` reads them. The same content again is the version that is there
+    of its own, and only who has the permission ``dataset:pii`` reads them. `checks`: rules that the rows must keep, such as
+    ``["range:age=0..120", "unique:id"]``, else nothing is made and the first bad rows are named; they hold for later versions
+    of the name too, until others are given. The same content again is the version that is there
     already. With ``wait=False`` the import goes on by itself, and its Run is returned as soon as the files are sent. An upload
     that was cut goes on where it stopped when it is called again. Raises `Invalid` that names the file, the row and the column.
     """
@@ -325,6 +331,7 @@ def create_dataset(
     document = {
         "name": name, "target": target, "types": dict(types or {}), "image_size": image_size, "audio_rate": audio_rate,
         "audio_seconds": audio_seconds, "pii": tuple(pii),
+        **({} if checks is None else {"checks": rules_of(checks)}),
     }  # fmt: skip
     return _imported(document, files, labels, sql, url, wait)
 

@@ -1,8 +1,10 @@
 """What a dataset can be asked about its rows, and how they are mended: the half of `Dataset` that goes through every row."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
-from leptonai.sdk import cleaning, profiles
+from leptonai.core.nouns import Dataset as DatasetRecord
+from leptonai.sdk import checks, cleaning, profiles
 
 if TYPE_CHECKING:
     from leptonai.sdk.datasets import Dataset
@@ -12,6 +14,7 @@ class Quality:
     """A dataset version, as far as its rows are looked at and mended."""
 
     _client: Any
+    record: DatasetRecord
 
     @property
     def ref(self) -> str:
@@ -65,6 +68,19 @@ class Quality:
         are in it too. What is costly is told from `sample` rows (50,000), which `seed` chooses.
         """
         return profiles.run(self._client, self.ref, against=_ref(against), test=_ref(test), sample=sample, seed=seed)
+
+    @property
+    def rules(self) -> list[dict[str, Any]]:
+        """The rules that it was imported with."""
+        return list(self.record.source.get("checks", []))
+
+    def check(self, rules: Sequence[checks.Rule] | None = None) -> checks.Checked:
+        """Return whether its rows keep rules such as ``["range:age=0..120", "unique:id"]``; default: those it was imported with.
+
+        A rule is such a word, a dict, or a value of `leptonai.data.spec_check`. The answer is true where all are kept, and names
+        the first rows that break one; `hold()` raises `Invalid` then.
+        """
+        return checks.run(self._client, self.ref, self.rules if rules is None else rules)
 
 
 def _ref(data: "Dataset | str | None") -> str | None:

@@ -48,6 +48,9 @@ class Train(Frozen):
     checkpoint_seconds: float = Field(default=30.0, ge=0)  # 0: after each epoch only
     category_encoding: Literal["index", "onehot"] = "index"
     scale: bool = True  # numbers to mean 0 and deviation 1
+    checks: Annotated[
+        tuple[dict[str, Any], ...], Field(max_length=200)
+    ] = ()  # rules of the data stage that its rows must keep
     augment: Annotated[tuple[AnyStep, ...], Field(max_length=32)] = ()  # how training rows are changed, in this order
 
 

@@ -7,7 +7,7 @@ from leptonai.core import personal, plugins
 from leptonai.core.errors import Denied, FieldError, Invalid, NotFound
 from leptonai.core.nouns import Blob, Dataset, Run
 from leptonai.core.refs import DatasetRef
-from leptonai.core.stages import FLAVOURS, Desk, Plan
+from leptonai.core.stages import FLAVOURS, RULES, Desk, Plan, load
 from leptonai.core.states import RunState
 from leptonai.training import columns, defaults
 from leptonai.training.augment.check import check_steps
@@ -23,6 +23,9 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     used = (target.name, *(feature.name for feature in features))
     opens = list(personal.opens(data, desk, used))
     found: dict[str, Any] = {"data": exact, "target": target.name}
+    if spec.checks:
+        found["checks"], more = load(RULES)(spec.checks, desk, data)
+        opens += more
     if spec.validation is not None:
         validation, found["validation"] = _exact(spec.validation, desk)
         _has([target.name, *(f.name for f in features)], validation, found["validation"], "validation")

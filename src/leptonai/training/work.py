@@ -14,7 +14,7 @@ import numpy as np
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.ports import Framework, Learner
-from leptonai.core.stages import Handle, Reader
+from leptonai.core.stages import HOLD, Handle, Reader, load
 from leptonai.training import checkpoint, defaults, encoder, events, trainee
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.augment.smote import smote
@@ -59,6 +59,8 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     random.seed(spec.seed)  # layers draw their seeds when they are made
     np.random.seed(spec.seed)
     given = _given(spec, handle)  # first of all: user code starts, or fails, before any data is read
+    if spec.checks:
+        load(HOLD)(spec.checks, spec.data, handle)
     reader = handle.data(spec.data)
     saved = checkpoint.last(handle)
     subject = given or _picked(spec, reader, handle)
