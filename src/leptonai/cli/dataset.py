@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from leptonai.cli import output
+from leptonai.cli.dataset_export import export
 from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, merge, need
 from leptonai.core.errors import FieldError, Invalid
 
@@ -183,6 +184,9 @@ def describe(dataset: Ref, as_: Output = "table") -> None:
 
     found = get_dataset(dataset).describe()
     output.emit(as_, found.to_dict(), found.__rich__)
+
+
+app.command("export")(export)
 
 
 @app.command("delete")

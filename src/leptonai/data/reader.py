@@ -108,9 +108,9 @@ class DatasetReader:
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[Any]:
         """Yield the rows as Arrow tables, one of each shard that has some."""
-        part, names = self.part(columns), self._names(columns)
+        part = self.part(columns)
         for piece in (piece for window in Epoch(part.counts).windows() for piece in window.pieces):
-            table, rows = self._stored.table(piece.shard, names), part.inside(piece)
+            table, rows = part.table(piece.shard), part.inside(piece)
             yield table if rows is None else table.take(rows)
 
     def _forget(self) -> None:

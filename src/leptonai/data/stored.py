@@ -88,17 +88,21 @@ class Part:
         self._stored = stored
         self._names = tuple(names)
         self._chosen = chosen
-        self._columns = [stored.by_name[name] for name in names]
+        self.columns = [stored.by_name[name] for name in names]
         ends = stored.ends if chosen is None else np.searchsorted(chosen, stored.ends)
         self._begins = np.array([0, *ends[:-1]], np.int64)[: len(ends)]
         self.counts: Sequence[int] = (ends - self._begins).tolist()
-        self.width = sum(map(bytes_of, self._columns))
+        self.width = sum(map(bytes_of, self.columns))
 
     def load(self, piece: Piece) -> Batch:
         """Return the rows of a piece: of a whole shard just as they were decoded."""
         found = self._stored.decode(piece.shard, self._names)
         rows = self.inside(piece)
         return found if rows is None else {name: values[rows] for name, values in found.items()}
+
+    def table(self, number: int) -> pa.Table:
+        """Return all rows of a shard, as an Arrow table."""
+        return self._stored.table(number, self._names)
 
     def inside(self, piece: Piece) -> Numbers | slice | None:
         """Return which rows of its shard a piece means; None: all of them."""
@@ -110,7 +114,7 @@ class Part:
 
     def room(self, rows: int) -> Batch:
         """Return arrays for so many rows."""
-        return {column.name: room(rows, column) for column in self._columns}
+        return {column.name: room(rows, column) for column in self.columns}
 
     def gather(self, numbers: Numbers) -> Batch:
         """Return rows by their numbers in the part."""

@@ -15,6 +15,7 @@ from leptonai.data.spec import Import
 from leptonai.sdk import client, frames, runs, show
 from leptonai.sdk.checks import Rule, rules_of
 from leptonai.sdk.quality import Quality
+from leptonai.sdk.readable import Readable
 from leptonai.sdk.sources import Source, sources, with_labels
 from leptonai.sdk.specs import check, sent
 from leptonai.sdk.uploads import upload
@@ -29,7 +30,7 @@ _HEAD = 20  # rows that an import keeps to be looked at
 _STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
 
 
-class Dataset(Quality):
+class Dataset(Quality, Readable):
     """One immutable version of a dataset, or a part of one that `split` named. It holds no rows."""
 
     def __init__(
@@ -132,6 +133,16 @@ class Dataset(Quality):
         document = {"name": self.name, "base": self.ref}
         made = _imported(document, files, labels, sql, url, wait=True)
         return cast(Dataset, made)
+
+    @property
+    def client(self) -> "Client":
+        """The server that it was found on."""
+        return self._client
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """Which part of the version it is."""
+        return self._splits
 
     def delete(self) -> None:
         """Delete this version and its blobs."""

@@ -1,0 +1,59 @@
+"""The rows of a dataset in the user's own process: keys from the server, encrypted shards from there, or from where they lie.
+
+On the machine of the server the shards are read where they are; elsewhere each is fetched once and kept, encrypted, in the
+folder ``cache`` of the home folder, within LEPTONAI_DATA_CACHE.
+"""
+
+import io
+import os
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from leptonai.core import plugins
+from leptonai.core.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from leptonai.data.reader import DatasetReader
+    from leptonai.sdk.client import Client
+    from leptonai.sdk.datasets import Dataset
+
+
+class ServerShards:
+    """The shards of one version behind the server, as far as a reader needs a store."""
+
+    def __init__(self, via: "Client", dataset: str, shards: "list[dict[str, Any]]"):
+        self._client = via
+        self._dataset = dataset
+        self._numbers = {shard["blob"]: number for number, shard in enumerate(shards)}
+
+    def open(self, id: str) -> BinaryIO:
+        """Fetch a shard, as it is stored."""
+        return io.BytesIO(self._client.http.download(f"/datasets/{self._dataset}/shards/{self._numbers[id]}"))
+
+
+def reader(dataset: "Dataset", memory: int | None = None) -> "DatasetReader":
+    """Open the rows of a dataset, or of a part of one; `memory` bytes may be kept (default: half of what is free).
+
+    Raises `Denied` without the permission dataset:read, `MissingExtra` where the libraries to read with are not installed.
+    """
+    try:
+        from leptonai.data.loader_cache import near
+        from leptonai.data.reader import DatasetReader, share_of_memory
+    except ImportError as error:
+        raise MissingExtra(
+            f"rows are read with {error.name}: install it with  pip install 'lepton-ai-sdk[platform]'"
+        ) from error
+    record, via = dataset.record, dataset.client
+    told = via.http.call("GET", f"/datasets/{record.id}/shards")
+    store: Any = _here(told["store"]) if via.host is None and told["store"] else None
+    if store is None:
+        store = near(ServerShards(via, record.id, told["shards"]), via.home / "cache")  # type: ignore[arg-type]
+    most = share_of_memory() if memory is None else memory
+    return DatasetReader(record, dataset.splits, told["shards"], store, most)
+
+
+@cache
+def _here(folder: str) -> Any:
+    """Return the store in a folder, or None where this user cannot read it."""
+    return plugins.store(folder) if Path(folder).is_dir() and os.access(folder, os.R_OK | os.W_OK) else None
