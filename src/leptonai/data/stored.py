@@ -47,9 +47,7 @@ class StoredRows:
 
     def table(self, number: int, names: Sequence[str]) -> pa.Table:
         """Return columns of one shard in the types that they have in the whole version."""
-        words = [name for name in names if _is_words(self.by_name[name])]
-        found = read_shard(self._shards[number], self._store, names, words, self._personal)
-        return pa.table({name: conform(found[name], self.by_name[name]) for name in names})
+        return read_table(self._shards[number], self._store, [self.by_name[name] for name in names], self._personal)
 
     def decode(self, number: int, names: Sequence[str]) -> Batch:
         """Return columns of one shard as arrays."""

@@ -137,7 +137,7 @@ class Dataset(Quality, Readable):
     @property
     def client(self) -> "Client":
         """The server that it was found on."""
-        return self._client
+        return cast("Client", self._client)
 
     @property
     def splits(self) -> tuple[Split, ...]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from leptonai.sdk.datasets import Dataset
 
-BLOCKS = (FeatureType.IMAGE, FeatureType.TENSOR)
+BLOCKS = (FeatureType.IMAGE, FeatureType.TENSOR, FeatureType.AUDIO)
 # https://owasp.org/www-community/attacks/CSV_Injection; what is a number cannot be a formula.
 FORMULA = r"^[=+\-@\t\r]"
 NUMBER = r"^[+\-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+\-]?[0-9]+)? *$"
