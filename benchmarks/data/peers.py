@@ -96,7 +96,9 @@ def parquet_read(folder: Path, kind: str, shuffled: bool) -> Iterable[Any]:
     path = folder / f"{kind}.parquet"
     if shuffled:
         table = pq.read_table(path).combine_chunks()
-        return sampled(Rows(table.num_rows, lambda rows: tensors(table.take(rows).combine_chunks().to_batches()[0])), True)
+        return sampled(
+            Rows(table.num_rows, lambda rows: tensors(table.take(rows).combine_chunks().to_batches()[0])), True
+        )
 
     class Streamed(IterableDataset):
         def __iter__(self) -> Iterator[Any]:
@@ -117,7 +119,10 @@ def datasets_prepare(folder: Path, kind: str) -> None:
     else:
         features = Features({"x": Array2D((28, 28), "uint8"), "y": Value("int64")})
         made = Dataset.from_generator(
-            _hugging_rows, features=features, cache_dir=str(folder / "datasets-cache"), gen_kwargs={"folder": str(folder)}
+            _hugging_rows,
+            features=features,
+            cache_dir=str(folder / "datasets-cache"),
+            gen_kwargs={"folder": str(folder)},
         )
     made.save_to_disk(str(folder / f"{kind}.datasets"))
 
@@ -164,7 +169,9 @@ def lance_read(folder: Path, kind: str, shuffled: bool) -> Iterable[Any]:
     path = str(folder / f"{kind}.lance")
     if shuffled:
         found = lance.dataset(path)
-        return sampled(Rows(found.count_rows(), lambda rows: tensors(found.take(rows).combine_chunks().to_batches()[0])), True)
+        return sampled(
+            Rows(found.count_rows(), lambda rows: tensors(found.take(rows).combine_chunks().to_batches()[0])), True
+        )
     to = functools.partial(_lance_tensors)
     return DataLoader(LanceDataset(path, batch_size=SIZE, to_tensor_fn=to), batch_size=None)
 
@@ -213,7 +220,9 @@ def main() -> None:
         return
     import torch  # noqa: F401  # imports are not measured
 
-    for library in {"parquet": ("pyarrow.parquet",), "lance": ("lance.torch.data",)}.get(peer, (peer.partition("_")[0],)):
+    for library in {"parquet": ("pyarrow.parquet",), "lance": ("lance.torch.data",)}.get(
+        peer, (peer.partition("_")[0],)
+    ):
         __import__(library)
     tell(lambda: globals()[f"{peer}_read"](Path(folder), kind, order == "shuffled"), 2 if order == "shuffled" else 1)
 

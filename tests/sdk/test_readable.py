@@ -234,3 +234,21 @@ def test_the_command_writes_files(table: Dataset, tmp_path: Path, capsys: Any) -
     assert json.loads((tmp_path / "b.croissant").read_text())["conformsTo"] == "http://mlcommons.org/croissant/1.1"
     done = CliRunner().invoke(main, ["dataset", "export", "people", "-o", str(tmp_path / "a.xlsx")])
     assert done.exit_code != 0
+
+
+def test_a_personal_column_is_read_by_who_may_or_masked(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "patients.csv"
+    path.write_text("name,age,y\n" + "".join(f"n{i},{20 + i},{i % 2}\n" for i in range(40)))
+    made = create_dataset("patients", files=path, target="y", pii=["name"])
+    assert made.polars()["name"][3] == "n3"
+    here = client.current()
+    key = here.http.call("POST", "/keys", json={"name": "plain", "scopes": ["dataset:read"]})["secret"]
+    other = client.Client(here.url, key)
+    other.home = tmp_path
+    theirs = Dataset(made.record, other)
+    assert theirs.polars(["age", "y"]).shape == (40, 2)
+    with pytest.raises(Denied, match="dataset:pii"):
+        theirs.polars()
+    assert theirs.polars(mask=True)["name"].null_count() == 40
+    assert next(iter(theirs.torch(8, mask=True)))["name"] == [None] * 8
+    other.close()

@@ -25,6 +25,7 @@ def export(
     column: Annotated[
         list[str] | None, typer.Option("--column", metavar="NAME", help="Only this column; repeatable.")
     ] = None,
+    mask: Annotated[bool, typer.Option("--mask", help="Leave the values of personal columns out.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Write the rows to a file that is not encrypted any more.
@@ -45,5 +46,5 @@ def export(
         output.would("table", f"write {found.rows:,} rows of {found.name}@v{found.version} to {file}")
         return
     writes = {".parquet": found.to_parquet, ".csv": found.to_csv}
-    rows = writes.get(file.suffix, found.to_croissant)(file, columns=column)
+    rows = writes.get(file.suffix, found.to_croissant)(file, columns=column, mask=mask)
     show.note(f"{rows:,} rows of {found.name}@v{found.version} are in {file}")

@@ -85,8 +85,11 @@ class Packed:
         return found
 
 
+_SCALARS = (FeatureType.NUMBER, FeatureType.INTEGER, FeatureType.CATEGORY, FeatureType.BOOLEAN, FeatureType.DATETIME)
+
+
 def _group(column: Column) -> str | None:
-    if column.type in BLOCKS or column.type is FeatureType.TEXT:
+    if column.type not in _SCALARS:
         return None
     return FLOATS if column.type in (FeatureType.NUMBER, FeatureType.INTEGER) and column.dtype != "int64" else INTEGERS
 
@@ -95,12 +98,14 @@ def _pairs(columns: Sequence[Column], target: str | None) -> dict[str, str]:
     """Return whether a column belongs to x or to y. Raises `Unsupported` for what does not become one array."""
     features = [column for column in columns if column.name != target]
     for column in features:
-        if column.type is FeatureType.TEXT or (column.type in BLOCKS and len(features) > 1):
+        if column.type not in (*_SCALARS, *BLOCKS) or (column.type in BLOCKS and len(features) > 1):
             raise Unsupported(
                 f"column {column.name!r} ({column.type}) does not go into one array with the others: name the columns to learn from "
                 "with columns=[…]",
                 errors=[FieldError("columns", "scalar columns, or one of images or tensors")],
             )
+    if not features:
+        raise Unsupported("there is no column to learn from beside the target: name more with columns=[…]")
     return {column.name: "y" if column.name == target else "x" for column in columns}
 
 
@@ -113,7 +118,7 @@ def _size(dtype: str) -> int:
 
 
 def _values(values: pa.ChunkedArray, column: Column) -> np.ndarray:
-    if column.type in BLOCKS or column.type is FeatureType.TEXT:
+    if column.type not in _SCALARS:
         return to_numpy(values, column)
     plain = conform(values, column)
     if column.type is FeatureType.CATEGORY:

@@ -26,15 +26,16 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         memory: int | None = None,
+        mask: bool = False,
         pairs: bool = False,
     ):
         from leptonai.data.loader import Loader
         from leptonai.data.loader_pack import Packed
 
         _check(batch_size, rank, world)
-        found = reading.reader(dataset, memory)
+        found = reading.reader(dataset, memory, mask=mask)
         self.source: Packed = Packed(found.part(columns), dataset.target, pairs=pairs)
-        self.columns = [column for column in dataset.columns if column.name in self.source.places]
+        self.columns = [column for column in found.columns if column.name in self.source.places]
         self._loader = Loader(self.source, found.memory)
         self.batch_size = batch_size
         self._shuffle = Shuffle(seed, self._loader.window) if shuffle else None

@@ -89,10 +89,10 @@ def _class(column: Column) -> str:
     return "sc:Integer" if column.dtype == "int64" else "sc:Text"
 
 
-def write(dataset: "Dataset", path: Path, columns: Sequence[str] | None) -> int:
+def write(dataset: "Dataset", path: Path, columns: Sequence[str] | None, *, mask: bool = False) -> int:
     """Write the metadata to `path` and the rows to a Parquet file beside it; return the number of rows."""
     rows = path.with_suffix(".parquet")
-    count = exports.parquet(dataset, rows, columns)
+    count = exports.parquet(dataset, rows, columns, mask=mask)
     text = json.dumps(metadata(dataset, columns, rows), indent=2, ensure_ascii=False) + "\n"
 
     def whole(file: Any) -> int:

@@ -30,12 +30,12 @@ def chosen(dataset: "Dataset", columns: Sequence[str] | None) -> list[Column]:
     return list(by_name.values()) if columns is None else [by_name[name] for name in columns if name in by_name]
 
 
-def tables(dataset: "Dataset", columns: Sequence[str] | None) -> Iterator["pyarrow.Table"]:
+def tables(dataset: "Dataset", columns: Sequence[str] | None, *, mask: bool = False) -> Iterator["pyarrow.Table"]:
     """Yield the rows, shard by shard. Raises `Invalid` for a column that is not there."""
     import pyarrow
 
     wanted = {column.name: column for column in chosen(dataset, columns)}
-    for table in reading.reader(dataset).tables(columns):
+    for table in reading.reader(dataset, mask=mask).tables(columns):
         plain = [_tensors(table[name], wanted[name]) for name in table.column_names]
         yield pyarrow.table(plain, table.column_names)
 
@@ -56,20 +56,20 @@ def _tensors(values: Any, column: Column) -> Any:
     return pyarrow.chunked_array([pyarrow.ExtensionArray.from_storage(kind, flat)])
 
 
-def arrow(dataset: "Dataset", columns: Sequence[str] | None) -> "pyarrow.Table":
+def arrow(dataset: "Dataset", columns: Sequence[str] | None, *, mask: bool = False) -> "pyarrow.Table":
     """Return the rows as an Arrow table."""
     import pyarrow
 
-    return pyarrow.concat_tables(list(tables(dataset, columns)))
+    return pyarrow.concat_tables(list(tables(dataset, columns, mask=mask)))
 
 
-def polars_frame(dataset: "Dataset", columns: Sequence[str] | None) -> "polars.DataFrame":
+def polars_frame(dataset: "Dataset", columns: Sequence[str] | None, *, mask: bool = False) -> "polars.DataFrame":
     """Return the rows as a polars data frame."""
     try:
         import polars
     except ImportError as error:
         raise MissingExtra("a data frame needs polars: pip install 'lepton-ai-sdk[platform]'") from error
-    table = arrow(dataset, columns)
+    table = arrow(dataset, columns, mask=mask)
     found = {}
     for column in chosen(dataset, columns):
         values = table[column.name]
@@ -78,13 +78,13 @@ def polars_frame(dataset: "Dataset", columns: Sequence[str] | None) -> "polars.D
     return polars.DataFrame(found)
 
 
-def pandas_frame(dataset: "Dataset", columns: Sequence[str] | None) -> "pandas.DataFrame":
+def pandas_frame(dataset: "Dataset", columns: Sequence[str] | None, *, mask: bool = False) -> "pandas.DataFrame":
     """Return the rows as a pandas data frame."""
     try:
         import pandas
     except ImportError as error:
         raise MissingExtra("this data frame needs pandas: pip install pandas") from error
-    table = arrow(dataset, columns)
+    table = arrow(dataset, columns, mask=mask)
     found = {}
     for column in chosen(dataset, columns):
         values = table[column.name]
@@ -95,14 +95,14 @@ def pandas_frame(dataset: "Dataset", columns: Sequence[str] | None) -> "pandas.D
     return pandas.DataFrame(found)
 
 
-def parquet(dataset: "Dataset", path: Path, columns: Sequence[str] | None) -> int:
+def parquet(dataset: "Dataset", path: Path, columns: Sequence[str] | None, *, mask: bool = False) -> int:
     """Write a Parquet file, and return the number of rows."""
     import pyarrow.parquet
 
     def write(file: Any) -> int:
         rows, writer = 0, None
         try:
-            for table in _followed(dataset, columns, path):
+            for table in _followed(dataset, columns, path, mask):
                 writer = writer or pyarrow.parquet.ParquetWriter(file, table.schema, compression="zstd")
                 writer.write_table(table)
                 rows += table.num_rows
@@ -114,11 +114,11 @@ def parquet(dataset: "Dataset", path: Path, columns: Sequence[str] | None) -> in
     return written(path, write)
 
 
-def csv(dataset: "Dataset", path: Path, columns: Sequence[str] | None) -> int:
+def csv(dataset: "Dataset", path: Path, columns: Sequence[str] | None, *, mask: bool = False) -> int:
     """Write a CSV file that no spreadsheet takes for a program, and return the number of rows."""
     import pyarrow.csv
 
-    wide = next((column for column in chosen(dataset, columns) if column.type in BLOCKS), None)
+    wide = next((column for column in chosen(dataset, columns) if column.type in (*BLOCKS, FeatureType.BOXES)), None)
     if wide is not None:
         raise Unsupported(
             f"column {wide.name!r} holds {wide.type} values, which a CSV file cannot: export to a .parquet file, or leave it out "
@@ -129,7 +129,7 @@ def csv(dataset: "Dataset", path: Path, columns: Sequence[str] | None) -> int:
     def write(file: Any) -> int:
         rows, writer = 0, None
         try:
-            for table in _followed(dataset, columns, path):
+            for table in _followed(dataset, columns, path, mask):
                 found = harmless(table)
                 writer = writer or pyarrow.csv.CSVWriter(file, found.schema)
                 writer.write_table(found)
@@ -160,10 +160,10 @@ def harmless(table: "pyarrow.Table") -> "pyarrow.Table":
     return pa.table([safe(column) for column in table.columns], names)
 
 
-def _followed(dataset: "Dataset", columns: Sequence[str] | None, path: Path) -> Iterator["pyarrow.Table"]:
+def _followed(dataset: "Dataset", columns: Sequence[str] | None, path: Path, mask: bool) -> Iterator["pyarrow.Table"]:
     done = 0
     with Progress(f"export {path.name}") as progress:
-        for table in tables(dataset, columns):
+        for table in tables(dataset, columns, mask=mask):
             yield table
             done += table.num_rows
             progress.update(done, dataset.rows, "rows")

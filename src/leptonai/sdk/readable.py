@@ -22,7 +22,8 @@ Columns = Sequence[str] | None
 class Readable:
     """The rows of a dataset, or of a part of one, as other libraries take them. Needs the permission dataset:read.
 
-    Keys come from the server; shards are read where they lie, or fetched encrypted, and decrypted here.
+    Keys come from the server; shards are read where they lie, or fetched encrypted, and decrypted here. Personal columns need the
+    permission dataset:pii; with `mask` none of their values is there, and it is not needed.
     """
 
     def torch(
@@ -35,6 +36,7 @@ class Readable:
         rank: int = 0,
         world: int = 1,
         memory: int | None = None,
+        mask: bool = False,
     ) -> "TorchBatches":
         """Return batches as dicts of tensors by column, to iterate over or for ``DataLoader(…, batch_size=None)``.
 
@@ -42,7 +44,7 @@ class Readable:
         missing one. Each pass is an epoch in an order of its own; the readers of one epoch (`rank` of `world`) share the rows.
         What fits into `memory` bytes (default: half of what is free) is decoded once.
         """
-        batches = self._batches(batch_size, columns, shuffle, seed, rank, world, memory, pairs=False)
+        batches = self._batches(batch_size, columns, shuffle, seed, rank, world, memory, mask, pairs=False)
         try:
             from leptonai.sdk.torch_batches import TorchBatches
         except ImportError as error:
@@ -59,12 +61,13 @@ class Readable:
         rank: int = 0,
         world: int = 1,
         memory: int | None = None,
+        mask: bool = False,
     ) -> "KerasBatches":
         """Return (x, y) batches for ``model.fit``: the features as one float32 array or the one column of images, and the target.
 
         Raises `Unsupported` for columns that do not go into one array: name others with `columns`.
         """
-        batches = self._batches(batch_size, columns, shuffle, seed, rank, world, memory, pairs=True)
+        batches = self._batches(batch_size, columns, shuffle, seed, rank, world, memory, mask, pairs=True)
         try:
             from leptonai.sdk.keras_batches import KerasBatches
         except ImportError as error:
@@ -80,6 +83,7 @@ class Readable:
         rank: int,
         world: int,
         memory: int | None,
+        mask: bool,
         *,
         pairs: bool,
     ) -> "Batches":
@@ -87,41 +91,41 @@ class Readable:
 
         return Batches(
             cast("Dataset", self), batch_size, columns=columns, shuffle=shuffle, seed=seed, rank=rank, world=world,
-            memory=memory, pairs=pairs,
+            memory=memory, mask=mask, pairs=pairs,
         )  # fmt: skip
 
-    def arrow(self, columns: Columns = None) -> "pyarrow.Table":
+    def arrow(self, columns: Columns = None, *, mask: bool = False) -> "pyarrow.Table":
         """Return the rows as an Arrow table; images and tensors as fixed-shape tensors."""
         from leptonai.sdk import exports
 
-        return exports.arrow(cast("Dataset", self), columns)
+        return exports.arrow(cast("Dataset", self), columns, mask=mask)
 
-    def polars(self, columns: Columns = None) -> "polars.DataFrame":
+    def polars(self, columns: Columns = None, *, mask: bool = False) -> "polars.DataFrame":
         """Return the rows as a polars data frame; images and tensors as arrays."""
         from leptonai.sdk import exports
 
-        return exports.polars_frame(cast("Dataset", self), columns)
+        return exports.polars_frame(cast("Dataset", self), columns, mask=mask)
 
-    def pandas(self, columns: Columns = None) -> "pandas.DataFrame":
+    def pandas(self, columns: Columns = None, *, mask: bool = False) -> "pandas.DataFrame":
         """Return the rows as a pandas data frame; images and tensors as NumPy arrays. Raises `MissingExtra`."""
         from leptonai.sdk import exports
 
-        return exports.pandas_frame(cast("Dataset", self), columns)
+        return exports.pandas_frame(cast("Dataset", self), columns, mask=mask)
 
-    def to_parquet(self, path: "str | Path", *, columns: Columns = None) -> int:
+    def to_parquet(self, path: "str | Path", *, columns: Columns = None, mask: bool = False) -> int:
         """Write the rows to a Parquet file that is not encrypted any more, shard by shard, and return how many they are."""
         from leptonai.sdk import exports
 
-        return exports.parquet(cast("Dataset", self), Path(path), columns)
+        return exports.parquet(cast("Dataset", self), Path(path), columns, mask=mask)
 
-    def to_csv(self, path: "str | Path", *, columns: Columns = None) -> int:
+    def to_csv(self, path: "str | Path", *, columns: Columns = None, mask: bool = False) -> int:
         """Write the rows to a CSV file that is not encrypted any more, shard by shard, and return how many they are.
 
         Text that a spreadsheet would take for a formula gets a ' in front. Raises `Unsupported` for images and tensors.
         """
         from leptonai.sdk import exports
 
-        return exports.csv(cast("Dataset", self), Path(path), columns)
+        return exports.csv(cast("Dataset", self), Path(path), columns, mask=mask)
 
     def croissant(self) -> dict[str, Any]:
         """Return what is known of the version as Croissant 1.1 metadata (JSON-LD), without a file of its rows."""
@@ -129,11 +133,11 @@ class Readable:
 
         return croissant.metadata(cast("Dataset", self))
 
-    def to_croissant(self, path: "str | Path", *, columns: Columns = None) -> int:
+    def to_croissant(self, path: "str | Path", *, columns: Columns = None, mask: bool = False) -> int:
         """Write the metadata to `path` and the rows beside it, to a Parquet file of that name; return how many rows."""
         from leptonai.sdk import croissant
 
-        return croissant.write(cast("Dataset", self), Path(path), columns)
+        return croissant.write(cast("Dataset", self), Path(path), columns, mask=mask)
 
 
 def _lacks(error: ImportError, extra: str) -> MissingExtra:
