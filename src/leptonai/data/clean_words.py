@@ -66,6 +66,16 @@ def _resample(columns: Sequence[str], value: str) -> dict[str, Any] | None:
     return {"step": "resample", "time": columns[0], "every": value} if len(columns) == 1 and value else None
 
 
+def _series(columns: Sequence[str], value: str) -> dict[str, Any] | None:
+    lags, _, horizon = value.partition("+")
+    numbers = [word.strip() for word in lags.split(",") if word.strip()]
+    if not columns or not all(word.isdigit() for word in (*numbers, horizon or "0")):
+        return None
+    calendar = ["hour", "weekday", "month"]
+    about = {"time": columns[0], "group": list(columns[1:]), "lags": [int(word) for word in numbers]}
+    return {"step": "series", **about, "horizon": int(horizon or 0), "calendar": calendar}
+
+
 def _rename(columns: Sequence[str], value: str) -> dict[str, Any] | None:
     return {"step": "rename", "names": {columns[0]: value}} if len(columns) == 1 and value else None
 
@@ -96,6 +106,7 @@ _STEPS: dict[str, tuple[_Make, str]] = {
         "smooth:COLUMN,…=WINDOW",
     ),
     "resample": (_resample, "resample:TIME_COLUMN=1h"),
+    "series": (_series, "series:TIME_COLUMN,GROUP,…=LAGS+HORIZON, such as series:when,station=1,24+24"),
     "cap_categories": (
         lambda columns, value: {
             "step": "cap_categories", "columns": list(columns), "keep": _plain(value) if value else None

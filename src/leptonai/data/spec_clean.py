@@ -126,6 +126,32 @@ class Resample(Frozen):
     gaps: Literal["leave_out", "missing", "previous"] = "leave_out"
 
 
+class Series(Frozen):
+    """Columns that a model of a time series learns from: what was before, what the calendar says, and what is to be foretold.
+
+    Rows must come in the order of time, for each value of `group` by itself. Of each of `columns` (default: all numbers) there is a
+    column for each lag (``power_lag_24``: the value 24 rows before) and each window (``power_mean_7``: the mean of this row and the
+    six before). `horizon` makes ``power_ahead_24`` of the target, its value 24 rows later, which is the target from then on. The
+    first rows of a series, which have no past, and the last, which have no future, are left out, or `incomplete` keeps the first.
+    """
+
+    step: Literal["series"] = "series"
+    time: str
+    columns: Columns = ()
+    group: Columns = ()
+    lags: Annotated[tuple[Annotated[int, Field(ge=1, le=10_000)], ...], Field(max_length=500)] = ()
+    windows: Annotated[tuple[Annotated[int, Field(ge=2, le=10_000)], ...], Field(max_length=100)] = ()
+    horizon: int = Field(default=0, ge=0, le=10_000)
+    calendar: tuple[Literal["hour", "weekday", "day", "week", "month", "quarter", "year", "day_of_year"], ...] = ()
+    incomplete: Literal["leave_out", "missing"] = "leave_out"
+
+    @model_validator(mode="after")
+    def _asks(self) -> Self:
+        if not (self.lags or self.windows or self.horizon or self.calendar):
+            raise ValueError("give lags, windows, a horizon or words of the calendar: at least one")
+        return self
+
+
 class CapCategories(Frozen):
     """Keep the most frequent values of a column, and call all others by one word."""
 
@@ -166,6 +192,7 @@ Step = Annotated[
     | DenoiseImages
     | Smooth
     | Resample
+    | Series
     | CapCategories
     | Drop
     | Select

@@ -10,6 +10,7 @@ from leptonai.data.cleaning.action import ROW, Action, Moved
 from leptonai.data.cleaning.arrays import DenoiseImages, Smooth
 from leptonai.data.cleaning.plan import Planned
 from leptonai.data.cleaning.rows import DropDuplicates, Resample, changed, dropped
+from leptonai.data.cleaning.series import Series
 from leptonai.data.cleaning.shape import Drop, Rename, Select
 from leptonai.data.cleaning.values import (
     Bound,
@@ -28,7 +29,7 @@ _EXAMPLES = 5
 _LONGEST = 80  # characters of a value that an example shows
 _KINDS: dict[str, type[Action]] = {
     "drop_duplicates": DropDuplicates, "outliers": Bound, "cast": CastValues, "text": WriteAlike,
-    "denoise_images": DenoiseImages, "smooth": Smooth, "resample": Resample, "cap_categories": Cap, "drop": Drop,
+    "denoise_images": DenoiseImages, "smooth": Smooth, "resample": Resample, "series": Series, "cap_categories": Cap, "drop": Drop,
     "select": Select, "rename": Rename,
 }  # fmt: skip
 

@@ -37,6 +37,8 @@ def plan(steps: Sequence[Any], columns: Sequence[Column], target: str | None) ->
         }
         if isinstance(step, spec.Rename):
             target = step.names.get(target or "", target)
+        if isinstance(step, spec.Series) and step.horizon:
+            target = ahead(target or "", step.horizon)
         target = target if target in after else None
         found.append(Planned(step, takes, schema, after, target))
         schema = dict(after)
@@ -179,6 +181,51 @@ def _resample(step: spec.Resample, schema: Schema, _target: str | None, where: s
     return tuple(schema), after
 
 
+def _series(step: spec.Series, schema: Schema, target: str | None, where: str) -> _Answer:
+    _of_type([step.time], schema, None, where, lambda c: c.type is FeatureType.DATETIME, "dates and times")
+    _named(step.group, schema, where)
+    for name, column in schema.items():
+        if column.type in _BLOCKS:
+            raise Invalid(
+                f"{where}: column {name!r} is of type {column.type}, which is no part of a series: drop it first",
+                errors=[FieldError(where, "columns of single values")],
+            )
+    numbers = _of_type(step.columns, schema, None, where, lambda c: c.type in _NUMBERS, "numbers")
+    if step.horizon and (target is None or schema[target].type not in _NUMBERS):
+        raise Invalid(
+            f"{where}: the target {target or ''!r} is no column of numbers, whose later value could be foretold",
+            errors=[FieldError(f"{where}.horizon", "a target of numbers")],
+        )
+    made = {
+        name: Column(name=name, type=FeatureType.NUMBER, dtype="float64", nullable=True, pii=schema[column].pii)
+        for column in numbers
+        for name in (*(lag(column, n) for n in step.lags), *(mean(column, n) for n in step.windows))
+    }
+    for word in dict.fromkeys(step.calendar):
+        name = f"{step.time}_{word}"
+        made[name] = Column(name=name, type=FeatureType.INTEGER, dtype="int64", pii=schema[step.time].pii)
+    if step.horizon and target is not None:
+        name = ahead(target, step.horizon)
+        made[name] = schema[target].model_copy(update={"name": name, "type": FeatureType.NUMBER, "dtype": "float64"})
+    _new(list(made), schema, where)
+    return tuple(schema), {**schema, **made}
+
+
+def lag(column: str, rows: int) -> str:
+    """Return what the value so many rows before is called."""
+    return f"{column}_lag_{rows}"
+
+
+def mean(column: str, rows: int) -> str:
+    """Return what the mean of so many rows is called."""
+    return f"{column}_mean_{rows}"
+
+
+def ahead(column: str, rows: int) -> str:
+    """Return what the value so many rows later is called."""
+    return f"{column}_ahead_{rows}"
+
+
 def aggregated(kind: FeatureType, how: str) -> FeatureType:
     """Return what an aggregate of values of a type is."""
     if how == "count" or (how == "sum" and kind is FeatureType.BOOLEAN):
@@ -232,6 +279,6 @@ def _new(names: Sequence[str], schema: Schema, where: str) -> None:
 
 _HOW: dict[str, Callable[[Any, Schema, str | None, str], _Answer]] = {
     "drop_duplicates": _duplicates, "impute": _impute, "outliers": _outliers, "cast": _cast, "text": _text,
-    "denoise_images": _denoise, "smooth": _smooth, "resample": _resample, "cap_categories": _cap, "drop": _drop,
+    "denoise_images": _denoise, "smooth": _smooth, "resample": _resample, "series": _series, "cap_categories": _cap, "drop": _drop,
     "select": _select, "rename": _rename,
 }  # fmt: skip
