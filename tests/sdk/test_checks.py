@@ -51,7 +51,14 @@ def test_rules_hold_for_imports_versions_and_trainings(
     assert (loose.version, loose.rules) == (2, [])
     with pytest.raises(Invalid, match=r"ruled@v2 does not keep its rules: age"):
         leptonai.Model().fit(loose, checks=["range:age=0..120"])
+    difference = made.diff(loose, key="age")
+    assert difference
+    assert difference.rows["removed"] == 39
+    assert difference.changed == {"label": 1}
     client.disconnect()
+    command = ["--home", str(home), "dataset", "diff", "ruled@v1", "ruled@v2", "--key", "age", "-o", "json"]
+    assert main.run_command(command) == 0
+    assert json.loads(capsys.readouterr().out)["rows"]["added"] == 1
     rules = tmp_path / "rules.toml"
     rules.write_text('[[rules]]\nrule = "range"\ncolumn = "age"\nmin = 0\nmax = 120\n')
     for version, code in (("v1", 0), ("v2", 1)):

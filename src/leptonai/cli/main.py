@@ -12,6 +12,7 @@ from leptonai.cli import (
     dataset,
     dataset_check,
     dataset_clean,
+    dataset_diff,
     dataset_private,
     dataset_profile,
     doctor,
@@ -91,6 +92,7 @@ app.add_typer(model.app, rich_help_panel=BUILD)
 del (
     dataset_check,
     dataset_clean,
+    dataset_diff,
     dataset_profile,
     dataset_private,
     service_bench,

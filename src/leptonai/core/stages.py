@@ -61,6 +61,14 @@ STAGES: dict[str, Stage] = {
             "dataset:read",
         ),
         Stage(
+            "diff",
+            "leptonai.data.spec_diff:Diff",
+            "leptonai.data.look_verbs:prepare_diff",
+            "leptonai.data.diff_work:diff",
+            None,
+            "dataset:read",
+        ),
+        Stage(
             "train",
             "leptonai.training.spec:Train",
             "leptonai.training.verbs:prepare_train",

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from leptonai.core.nouns import Dataset as DatasetRecord
-from leptonai.sdk import checks, cleaning, profiles
+from leptonai.sdk import checks, cleaning, diffs, profiles
 
 if TYPE_CHECKING:
     from leptonai.sdk.datasets import Dataset
@@ -81,6 +81,17 @@ class Quality:
         the first rows that break one; `hold()` raises `Invalid` then.
         """
         return checks.run(self._client, self.ref, self.rules if rules is None else rules)
+
+    def diff(
+        self, other: "Dataset | str", *, key: str | Sequence[str] = (), examples: int | None = None
+    ) -> diffs.Difference:
+        """Return how another version differs from this one: columns, statistics, rows that were added, removed or changed.
+
+        `key` names the columns by which a row is the same row in both; without, a changed row is one that was removed and one that
+        was added. `examples` rows of each kind are shown (10).
+        """
+        names = (key,) if isinstance(key, str) else tuple(key)
+        return diffs.run(self._client, self.ref, str(_ref(other)), key=names or None, examples=examples)
 
 
 def _ref(data: "Dataset | str | None") -> str | None:
