@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import leptonai
-from leptonai.core.errors import Denied, Invalid
+from leptonai.core.errors import Denied, Invalid, NotFound
 from leptonai.sdk import client, runs
 
 ROWS = "name,email,salary,age,label\n" + "".join(
@@ -36,8 +36,14 @@ def as_key(home: Path, *scopes: str) -> Iterator[None]:
 def test_personal_columns_from_import_to_training(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "people.csv"
     path.write_text(ROWS)
+    plain = leptonai.create_dataset("plain", files=path, target="label")
+    found = plain.find_pii()
+    assert {one.column: one.kind for one in found} == {"name": "name", "email": "email"}
+    assert found.columns == ("name", "email")
+    assert "@example" not in repr(found) + str(found.to_dict())
     made = leptonai.create_dataset("people", files=path, target="label", pii=["name", "email", "salary"])
     assert "name: text, personal" in repr(made)
+    assert made.find_pii().report.marked == ("name", "email", "salary")
     assert [row["email"] for row in made.head(2)] == ["<pii>", "<pii>"]
     assert made.describe()["email"] == {"type": "text", "count": 400, "missing": 0}
     assert leptonai.create_dataset("people", files=path, target="label", pii=["name", "email", "salary"]).version == 1
@@ -85,3 +91,23 @@ def test_what_a_run_leaves_for_its_next_attempt_shows_no_personal_key(home: Path
     assert len(keys) == 3
     assert not any(key in words for key in keys.values())
     assert "@example.org" not in words
+
+
+def test_a_dataset_is_shredded(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "people.csv"
+    path.write_text(ROWS)
+    made = leptonai.create_dataset("people", files=path, target="label", pii=["name", "email", "salary"])
+    blobs = home / "blobs"
+    held = {one.name for one in blobs.rglob("*") if one.is_file()}
+    receipt = made.shred()
+    assert receipt["readable"] == 0
+    assert receipt["tried"] == len(receipt["destroyed"])
+    assert receipt["tried"] >= len(made.record.shards) + 2
+    left = {one.name for one in blobs.rglob("*") if one.is_file()}
+    assert len(held) - len(left) >= len(made.record.shards) + 2, "the file that was uploaded is gone as well"
+    with pytest.raises(NotFound):
+        leptonai.get_dataset("people")
+    (listed,) = client.current().http.call("GET", "/audit/receipts")["items"]
+    assert listed["valid"]
+    path.write_text(ROWS.replace("Person", "Human"))
+    assert leptonai.create_dataset("people", files=path, target="label", pii=["name"]).version == 1

@@ -1,11 +1,11 @@
-"""``lepton dataset shred``, ``gc``: what is to be gone, and stay gone."""
+"""``lepton dataset pii``, ``shred``, ``gc``: what is personal, and what is to be gone for good."""
 
 from typing import Annotated
 
 import typer
 
 from leptonai.cli import output
-from leptonai.cli.dataset import app
+from leptonai.cli.dataset import Ref, app
 from leptonai.cli.flags import DryRun, Output
 
 
@@ -53,3 +53,24 @@ def gc(
     word = "would be forgotten" if dry_run else "forgotten"
     facts = {word: f"{found['blobs']:,} blobs, {output.size(found['bytes'])}", "too young": found["kept"]}
     output.emit(as_, found, lambda: show.facts_table(facts, title="Blobs that nothing names"))
+
+
+@app.command("pii")
+def pii(
+    dataset: Ref,
+    rows: Annotated[int | None, typer.Option(min=1, help="How many rows are looked at; default 20,000.")] = None,
+    country: Annotated[
+        str | None, typer.Option(metavar="XX", help="Whose telephone numbers have no country code; default US.")
+    ] = None,
+    as_: Output = "table",
+) -> None:
+    """Look for personal data: which columns hold it, of which kind, in how many rows. Examples are masked.
+
+    Example: lepton dataset pii customers --country DE
+    """
+    from leptonai.sdk import client, privacy, show
+
+    found = privacy.run(client.current(), dataset, rows=rows, country=country)
+    output.emit(as_, found.to_dict(), found.__rich__)
+    if found.columns:
+        show.note(f"to keep them apart:  lepton dataset create NAME FILE --pii {','.join(found.columns)}")

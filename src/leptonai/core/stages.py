@@ -69,6 +69,14 @@ STAGES: dict[str, Stage] = {
             "dataset:read",
         ),
         Stage(
+            "find_pii",
+            "leptonai.data.spec_private:FindPii",
+            "leptonai.data.look_verbs:prepare_find_pii",
+            "leptonai.data.detect_work:find_pii",
+            None,
+            "dataset:read",
+        ),
+        Stage(
             "train",
             "leptonai.training.spec:Train",
             "leptonai.training.verbs:prepare_train",

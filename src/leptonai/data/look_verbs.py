@@ -8,6 +8,7 @@ from leptonai.core.nouns import Dataset
 from leptonai.core.stages import Desk, Plan
 from leptonai.data.exactly import exact
 from leptonai.data.spec_diff import Diff
+from leptonai.data.spec_private import FindPii
 from leptonai.data.spec_profile import Profile
 
 
@@ -31,6 +32,12 @@ def prepare_diff(spec: Diff, desk: Desk) -> Plan:
                     errors=[FieldError("key", f"one of {listed}")],
                 )
     return Plan(_renamed(spec, found), opens, "data", f"diff-{found['after'][0].name}"[:100])
+
+
+def prepare_find_pii(spec: FindPii, desk: Desk) -> Plan:
+    """Make the version exact; columns that are personal already are not looked at. Raises `Invalid` or `NotFound`."""
+    found, opens = _exactly(spec, ("data",), desk)
+    return Plan(_renamed(spec, found), opens, "data", f"find-pii-{found['data'][0].name}"[:100])
 
 
 def _exactly(spec: Any, fields: tuple[str, ...], desk: Desk) -> tuple[dict[str, tuple[Dataset, str]], tuple[str, ...]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from leptonai.core.nouns import Dataset as DatasetRecord
-from leptonai.sdk import checks, cleaning, diffs, profiles
+from leptonai.sdk import checks, cleaning, diffs, privacy, profiles
 
 if TYPE_CHECKING:
     from leptonai.sdk.datasets import Dataset
@@ -92,6 +92,14 @@ class Quality:
         """
         names = (key,) if isinstance(key, str) else tuple(key)
         return diffs.run(self._client, self.ref, str(_ref(other)), key=names or None, examples=examples)
+
+    def find_pii(self, *, rows: int | None = None, country: str | None = None) -> privacy.FoundPii:
+        """Look for personal data: e-mail, telephone, card, bank and identity numbers, names, addresses, dates of birth.
+
+        The first `rows` (20,000) are looked at; `country` (``"US"``) is whose telephone numbers have no country code. Examples are
+        masked. Columns that are marked personal already are not looked at.
+        """
+        return privacy.run(self._client, self.ref, rows=rows, country=country)
 
 
 def _ref(data: "Dataset | str | None") -> str | None:
