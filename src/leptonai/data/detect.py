@@ -34,7 +34,6 @@ _IDENTITIES = (
     "no.fodselsnummer", "dk.cpr", "fi.hetu", "pl.pesel", "cz.rc", "ch.ssn", "cn.ric", "in_.aadhaar", "br.cpf", "za.idnr",
 )  # fmt: skip
 
-KINDS = ("email", "phone", "card", "iban", "identity", "ip", "name", "address", "birth_date")
 _CALLED: dict[str, re.Pattern[str]] = {
     "email": re.compile(r"e-?mail|courriel"),
     "phone": re.compile(r"phone|mobile|telefon|t[eé]l[eé]fono|\btel\b|fax|\bcell\b"),

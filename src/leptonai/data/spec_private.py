@@ -24,7 +24,7 @@ class Personal(Frozen):
     """What was found in one column."""
 
     column: str
-    kind: str  # a key of `detect.KINDS`
+    kind: str  # email, phone, card, iban, identity, ip, name, address or birth_date
     share: float  # of the rows that have a value
     by: Literal["values", "name", "both"]  # how it is known: by what stands there, by what the column is called
     examples: tuple[str, ...] = ()  # with all but the first letter of each word hidden
