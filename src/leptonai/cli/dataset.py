@@ -63,6 +63,9 @@ def create(
         list[str] | None,
         typer.Option(metavar="COLUMN,…", help="Personal columns, each with a key of its own; repeatable."),
     ] = None,
+    unlabelled: Annotated[
+        bool | None, typer.Option("--unlabelled", help="Rows may have no value of the target: it is found later.")
+    ] = None,
     image_size: Annotated[str | None, typer.Option(metavar="HxW", help="Resize images, such as 32x32.")] = None,
     audio_rate: Annotated[int | None, typer.Option(help="Bring sounds to so many samples a second.")] = None,
     audio_seconds: Annotated[float | None, typer.Option(help="Bring sounds to one length.")] = None,
@@ -84,6 +87,7 @@ def create(
         "target": target,
         "types": dict(_pair(item) for item in column_type) if column_type else None,
         "labels": labels,
+        "unlabelled": unlabelled,
         "image_size": _image_size(image_size) if image_size else None,
         "pii": [name for item in pii for name in item.split(",")] if pii else None,
         "audio_rate": audio_rate,

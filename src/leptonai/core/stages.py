@@ -77,6 +77,38 @@ STAGES: dict[str, Stage] = {
             "dataset:read",
         ),
         Stage(
+            "relabel",
+            "leptonai.data.spec_relabel:Relabel",
+            "leptonai.data.relabel_verbs:prepare_relabel",
+            "leptonai.data.relabel:relabel",
+            "leptonai.data.verbs:settle_import",
+            "dataset:write",
+        ),
+        Stage(
+            "label_errors",
+            "leptonai.labels.spec:LabelErrors",
+            "leptonai.labels.verbs:prepare_judging",
+            "leptonai.labels.wrong:find_errors",
+            None,
+            "run:write",
+        ),
+        Stage(
+            "auto_label",
+            "leptonai.labels.spec:AutoLabel",
+            "leptonai.labels.verbs:prepare_judging",
+            "leptonai.labels.auto:label_rest",
+            None,
+            "run:write",
+        ),
+        Stage(
+            "pick_rows",
+            "leptonai.labels.spec:PickRows",
+            "leptonai.labels.verbs:prepare_judging",
+            "leptonai.labels.next_rows:pick_rows",
+            None,
+            "run:write",
+        ),
+        Stage(
             "train",
             "leptonai.training.spec:Train",
             "leptonai.training.verbs:prepare_train",
@@ -123,6 +155,9 @@ STAGES: dict[str, Stage] = {
 READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle, mask) -> Reader
 HOLD = "leptonai.data.check_work:hold_rows"  # (rules, data, handle): raises where a row breaks a rule
 RULES = "leptonai.data.check_verbs:train_rules"  # (rules, desk, dataset) -> rules with exact versions, blobs
+FOLDS = (
+    "leptonai.training.folds:judge"  # (train spec, folds, handle) -> what models say of rows they did not learn from
+)
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
 
 # How code of a user's travels, for whoever may not import an adapter.

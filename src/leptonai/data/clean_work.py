@@ -54,8 +54,9 @@ def _written(spec: Clean, flow: Flow, version: Version, last: Planned, handle: H
     name = spec.name or DatasetRef.parse(spec.data).name
     pii = [name for name, column in last.after.items() if column.pii]
     writer = VersionWriter(
-        handle, target=last.target or "", types=types, shard_rows=version.shard_rows, pii=pii, name=name
-    )
+        handle, target=last.target or "", types=types, shard_rows=version.shard_rows, pii=pii, name=name,
+        unlabelled=any(column.name == version.record.target and column.nullable for column in version.columns),
+    )  # fmt: skip
     try:
         for table in flow.tables():
             writer.add(table, spec.data, writer.rows)

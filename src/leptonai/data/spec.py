@@ -49,6 +49,7 @@ class Import(Frozen):
     local: bool = (
         False  # files with a path are read where they lie: only for programs of the user and machine of the server
     )
+    unlabelled: bool = False  # rows may have no value of the target: it is found later
     base: str | None = None  # a version whose rows come first: its shards are shared
     labels: str | None = None  # which of the files is a table that says more of each image, sound or text
     image_size: tuple[int, int] | None = None  # (height, width): resize images to it

@@ -46,6 +46,7 @@ class VersionWriter:
         pii: Collection[str] = (),
         name: str = "",
         watch: Any = None,
+        unlabelled: bool = False,
     ):
         """`pii`: columns that get a key of their own, see `personal.py`; `name`: the dataset's, which they need.
 
@@ -53,6 +54,7 @@ class VersionWriter:
         """
         self._watch = watch
         self._handle = handle
+        self._unlabelled = unlabelled
         self._wanted, self._types = target, dict(types or {})
         state = handle.restore() or {}
         saved = json.loads(state.get("shards", b"[]"))
@@ -95,6 +97,7 @@ class VersionWriter:
         self._base = base
         self._types = {column.name: column.type for column in base.columns}
         self._wanted = base.target or ""
+        self._unlabelled = self._unlabelled or any(c.name == base.target and c.nullable for c in base.columns)
         place = f"{base.name}@v{base.version}"
         personal = PersonalReader(base, self._handle.blobs, mask=True)  # who appends need not read them
         for shard in shards:
@@ -173,7 +176,7 @@ class VersionWriter:
                 )
             self._decide()
         for grown in self._columns:
-            if grown.name == self._target and grown.missing:
+            if grown.name == self._target and grown.missing and not self._unlabelled:
                 raise _empty_target(self._target, grown.missing, grown.first_missing)
         done = [column.done(self._wrote_text) for column in self._columns]
         columns = [veiled(column, self._base) if column.name in self._pii else column for column in done]
@@ -235,7 +238,7 @@ def _empty_target(target: str | None, count: int, place: str) -> Invalid:
     rows = "1 row" if count == 1 else f"{count:,} rows"
     return Invalid(
         f"the target {target!r} is empty in {rows}, first in {place}: fill in or leave out those rows, or name another "
-        "target (target=…)",
+        "target (target=…); where labels are found later, import with unlabelled=True",
         errors=[FieldError(f"{place}, {target}", "a value")],
     )
 

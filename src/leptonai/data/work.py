@@ -34,6 +34,7 @@ def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
         pii=pii,
         name=spec.name,
         watch=watch,
+        unlabelled=spec.unlabelled,
     )
     total = sum(file.size for file in files)
     try:

@@ -86,12 +86,28 @@ def _asked(spec: Evaluate, handle: Handle, reader: Reader, subject: Subject) -> 
             errors=[FieldError(name, f"missing in {spec.data}") for name in gone],
         )
     truth, scores, done = [], [], 0
+    target = next((column for column in reader.columns if column.name == subject.target), None)
+    partly = target is not None and target.nullable and subject.target == reader.target
     for batch in reader.batches(spec.batch_size, columns=wanted):
+        if partly:
+            batch = _with_labels(batch, subject.target)
+            if not len(batch[subject.target]):
+                continue
         truth.append(truth_of(batch[subject.target], subject, spec.data))
         scores.append(np.asarray(subject.scores(batch)))
         done += len(truth[-1])
         handle.progress(done, reader.rows, "rows")
+    if done < reader.rows:
+        handle.say(f"{reader.rows - done:,} of the {reader.rows:,} rows of {spec.data} have no label, and are left out")
+    if not done:
+        raise Invalid(f"no row of {spec.data} has a label: there is nothing to measure on")
     return np.concatenate(truth), np.concatenate(scores)
+
+
+def _with_labels(batch: Mapping[str, Any], target: str) -> dict[str, Any]:
+    """Return the rows of a batch that have a label: the others are for later."""
+    kept = np.array([value is not None and value == value for value in np.asarray(batch[target]).tolist()], bool)
+    return {name: values[kept] for name, values in batch.items()}
 
 
 def truth_of(values: Any, subject: Subject, where: str) -> Array:

@@ -14,6 +14,7 @@ from leptonai.core.refs import DatasetRef, Split, check_name, part_sizes
 from leptonai.data.spec import Import
 from leptonai.sdk import client, frames, runs, show
 from leptonai.sdk.checks import Rule, rules_of
+from leptonai.sdk.labelling import Labelling
 from leptonai.sdk.quality import Quality
 from leptonai.sdk.readable import Readable
 from leptonai.sdk.sources import Source, sources, with_labels
@@ -30,7 +31,7 @@ _HEAD = 20  # rows that an import keeps to be looked at
 _STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
 
 
-class Dataset(Quality, Readable):
+class Dataset(Quality, Readable, Labelling):
     """One immutable version of a dataset, or a part of one that `split` named. It holds no rows."""
 
     def __init__(
@@ -260,6 +261,9 @@ def _class_counts(record: DatasetRecord) -> list[int]:
     if target is None or target.type not in _STRATA:
         return [record.rows]
     # In the order in which a split counts them: that of their text.
+    if target.nullable:  # then whole numbers are text there too, and what is missing comes first
+        pairs = [("", int(target.stats["missing"])), *((str(value), count) for value, count in target.stats["counts"])]
+        return [count for _, count in sorted(pairs)]
     return [count for _, count in sorted(target.stats["counts"], key=lambda pair: _order(pair[0]))]
 
 
@@ -275,6 +279,7 @@ def create_dataset(
     target: str | None = None,
     types: Mapping[str, str] | None = None,
     labels: "str | Path | None" = None,
+    unlabelled: bool = False,
     image_size: tuple[int, int] | None = None,
     audio_rate: int | None = None,
     audio_seconds: float | None = None,
@@ -294,6 +299,7 @@ def create_dataset(
     target: str | None = None,
     types: Mapping[str, str] | None = None,
     labels: "str | Path | None" = None,
+    unlabelled: bool = False,
     image_size: tuple[int, int] | None = None,
     audio_rate: int | None = None,
     audio_seconds: float | None = None,
@@ -312,6 +318,7 @@ def create_dataset(
     target: str | None = None,
     types: Mapping[str, str] | None = None,
     labels: "str | Path | None" = None,
+    unlabelled: bool = False,
     image_size: tuple[int, int] | None = None,
     audio_rate: int | None = None,
     audio_seconds: float | None = None,
@@ -330,7 +337,8 @@ def create_dataset(
     and `url`, the database, which is asked from this machine. Several files become one table, in their order.
 
     `target`: the column to predict; default: one named label, target or y, else the last; "" for none. `types` overrides what
-    is inferred, such as ``{"postcode": "category"}``. `image_size` (height, width) resizes images; `audio_rate` (samples a
+    is inferred, such as ``{"postcode": "category"}``. With `unlabelled` rows may have no
+    value of the target: it is found later. `image_size` (height, width) resizes images; `audio_rate` (samples a
     second) and `audio_seconds` bring sounds to one rate and length. `pii` names personal columns: each gets a key
     of its own, and only who has the permission ``dataset:pii`` reads them. `checks`: rules that the rows must keep, such as
     ``["range:age=0..120", "unique:id"]``, else nothing is made and the first bad rows are named; they hold for later versions
@@ -340,7 +348,7 @@ def create_dataset(
     """
     check_name(name)
     document = {
-        "name": name, "target": target, "types": dict(types or {}), "image_size": image_size, "audio_rate": audio_rate,
+        "name": name, "target": target, "types": dict(types or {}), "unlabelled": unlabelled, "image_size": image_size, "audio_rate": audio_rate,
         "audio_seconds": audio_seconds, "pii": tuple(pii),
         **({} if checks is None else {"checks": rules_of(checks)}),
     }  # fmt: skip

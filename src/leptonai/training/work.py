@@ -2,7 +2,7 @@
 
 import platform
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
@@ -20,6 +20,7 @@ from leptonai.training.augment.apply import Augmenter
 from leptonai.training.augment.smote import smote
 from leptonai.training.augment.spec import Smote
 from leptonai.training.checkpoint import Course, Saved
+from leptonai.training.labelled import Labelled, may_lack
 from leptonai.training.loop import Loop
 from leptonai.training.rows import MEMORY, Rows
 from leptonai.training.spec import Encoding, Fitted, Predict, Train
@@ -52,20 +53,21 @@ class Subject(NamedTuple):
     flavour: str
     learner: Learner
     spec: Train  # with what a model that was picked here needs
+    fresh: Callable[[], Learner]  # makes another Learner, as it was before it learnt
 
 
 def train(spec: Train, handle: Handle) -> dict[str, Any]:
     """Train, and return a `Fitted`. Goes on from the last checkpoint of an earlier attempt, if there is one."""
     random.seed(spec.seed)  # layers draw their seeds when they are made
     np.random.seed(spec.seed)
-    given = _given(spec, handle)  # first of all: user code starts, or fails, before any data is read
+    own = given(spec, handle)  # first of all: user code starts, or fails, before any data is read
     if spec.checks:
         load(HOLD)(spec.checks, spec.data, handle)
-    reader = handle.data(spec.data)
+    reader = _labelled(spec, handle.data(spec.data), spec.data, handle)
     saved = checkpoint.last(handle)
-    subject = given or _picked(spec, reader, handle)
+    subject = own or picked(spec, reader, handle)
     spec, learner, traits = subject.spec, subject.learner, trainee.Traits.of(subject.learner)
-    encoding = saved.encoding if saved else _encoding(subject, reader, traits)
+    encoding = saved.encoding if saved else encoding_of(subject, reader, traits)
     rows = Rows(reader, encoding, traits.entries)
     validation = _validation(spec, encoding, traits, handle)
     _even_out(spec, encoding, rows, handle)
@@ -80,22 +82,43 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     return _fitted(spec, handle, subject, encoding, course, reader).model_dump(mode="json")
 
 
-def _given(spec: Train, handle: Handle) -> Subject | None:
+def _labelled(spec: Train, reader: Reader, where: str, handle: Handle) -> Reader:
+    """Leave out the rows of a dataset, labelled in part, that have no label yet."""
+    target = spec.target or reader.target or ""
+    if not may_lack(reader, target):
+        return reader
+    found = Labelled(reader, target)
+    handle.say(f"{reader.rows - found.rows:,} of the {reader.rows:,} rows of {where} have no label, and are left out")
+    return found
+
+
+def given(spec: Train, handle: Handle) -> Subject | None:
+    """Load the model that the spec names; None where it names none."""
     if spec.code is None or spec.framework is None:
         return None
     framework = plugins.framework(spec.framework)
     with handle.blobs.open(spec.code) as file:
-        learner = framework.load(file.read())
-    return Subject(framework, spec.code, spec.flavour or spec.framework, learner, spec)
+        packed = file.read()
+    return Subject(
+        framework,
+        spec.code,
+        spec.flavour or spec.framework,
+        framework.load(packed),
+        spec,
+        lambda: framework.load(packed),
+    )
 
 
-def _picked(spec: Train, reader: Reader, handle: Handle) -> Subject:
-    picked = defaults.pick(spec, reader)
-    handle.say(f"no model was given: {picked.words}")
-    framework = plugins.framework(picked.framework)
-    packed = framework.pack(picked.model, picked.compiled)
+def picked(spec: Train, reader: Reader, handle: Handle) -> Subject:
+    """Make a sensible model for the columns."""
+    found = defaults.pick(spec, reader)
+    handle.say(f"no model was given: {found.words}")
+    framework = plugins.framework(found.framework)
+    packed = framework.pack(found.model, found.compiled)
     code = handle.blobs.write([packed.code]).id
-    return Subject(framework, code, packed.flavour, framework.load(packed.code), picked.spec)
+    return Subject(
+        framework, code, packed.flavour, framework.load(packed.code), found.spec, lambda: framework.load(packed.code)
+    )
 
 
 def _learns_values(subject: Subject) -> bool:
@@ -104,7 +127,8 @@ def _learns_values(subject: Subject) -> bool:
     return loss in _VALUE_LOSSES or getattr(subject.learner, "regresses", False)
 
 
-def _encoding(subject: Subject, reader: Reader, traits: trainee.Traits) -> Encoding:
+def encoding_of(subject: Subject, reader: Reader, traits: trainee.Traits) -> Encoding:
+    """Look at the rows and fix how they are encoded."""
     spec = subject.spec
     options = encoder.Options(
         category_encoding=spec.category_encoding,
@@ -120,7 +144,7 @@ def _encoding(subject: Subject, reader: Reader, traits: trainee.Traits) -> Encod
 def _validation(spec: Train, encoding: Encoding, traits: trainee.Traits, handle: Handle) -> Rows | None:
     if spec.validation is None:
         return None
-    reader = handle.data(spec.validation)
+    reader = _labelled(spec, handle.data(spec.validation), spec.validation, handle)
     if not reader.rows:
         raise Invalid(f"the validation part {spec.validation} has no rows")
     return Rows(reader, encoding, traits.entries)
