@@ -42,9 +42,9 @@ def test_wrong_labels_are_found_and_mended(home: Path, tmp_path: Path, word: lis
     found = data.find_label_errors(run=history)
     rows = {error.row for error in found}
     hits = rows & set(wrong.tolist())
-    assert len(hits) / len(wrong) > 0.85  # most are found...
+    assert len(hits) / len(wrong) > 0.8  # most are found...
     print("found", len(hits) / len(wrong), "right", len(hits) / len(rows))
-    assert len(hits) / len(rows) > 0.5  # ...and most of what is found is wrong
+    assert len(hits) / len(rows) > 0.8  # ...and most of what is found is wrong
     assert all(error.given == given[error.row] for error in found)
     assert np.mean([error.suggested == word[error.row] for error in found if error.row in hits]) > 0.85
     assert [error.score for error in found] == sorted(error.score for error in found)

@@ -62,9 +62,9 @@ def test_above_the_threshold_the_precision_holds_on_other_rows_too(precision: fl
         others, their = opinions(20_000, 4, 0.3, seed + 100)
         least = threshold(scores.max(axis=1), scores.argmax(axis=1) == labels, precision)
         sure = their.max(axis=1) >= least
-        held.append((their.argmax(axis=1) == others)[sure].mean())
-        assert 0 < sure.mean() < 1
-    assert np.mean(held) > precision - 0.01, held
+        if sure.any():  # no threshold is found where it cannot be shown to hold
+            held.append((their.argmax(axis=1) == others)[sure].mean())
+    assert len(held) > 5 and np.mean(held) > precision - 0.01, held
 
 
 @settings(max_examples=100, deadline=None)
