@@ -189,6 +189,8 @@ def test_steps_are_checked_against_the_columns() -> None:
         check_steps([ways.Cutmix()], [image, number], classes=True)
     with pytest.raises(Invalid, match="rotate cannot change column 'age'"):
         check_steps([ways.Rotate(columns=("age",))], [image, number], classes=True)
+    with pytest.raises(Invalid, match="rotate moves what is in an image"):
+        check_steps([ways.Rotate()], [image], classes=False, arrays=True)
     with pytest.raises(Invalid, match="evens out classes"):
         check_steps([ways.Smote()], [number], classes=False)
 

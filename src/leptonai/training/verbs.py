@@ -19,7 +19,9 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     data, exact = _exact(spec.data, desk)
     target, features = columns.pick(data.columns, spec.target or data.target, spec.features, exact)
     _check_stopping(spec)
-    check_steps(spec.augment, features, classes=columns.task_of(target) == "classification")
+    check_steps(
+        spec.augment, features, classes=columns.task_of(target) == "classification", arrays=target.type in columns.WHOLE
+    )
     used = (target.name, *(feature.name for feature in features))
     opens = list(personal.opens(data, desk, used))
     found: dict[str, Any] = {"data": exact, "target": target.name}

@@ -7,11 +7,21 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Column
 from leptonai.training.augment.spec import FITS, Cutmix, Smote
 
+_MOVES = ("flip", "shift", "rotate", "crop", "cutout", "cutmix")
 
-def check_steps(steps: Sequence[Any], features: Sequence[Column], *, classes: bool) -> None:
-    """Raise `Invalid` for a step that fits none of the columns a model learns from. `classes`: whether the target is classes."""
+
+def check_steps(steps: Sequence[Any], features: Sequence[Column], *, classes: bool, arrays: bool = False) -> None:
+    """Raise `Invalid` for a step that fits none of the columns a model learns from.
+
+    `classes`: whether the target is classes; `arrays`: whether it is arrays, which would not follow when an image is moved.
+    """
     for number, step in enumerate(steps):
         field = f"augment.{number}.{step.op}"
+        if arrays and step.op in _MOVES:
+            raise Invalid(
+                f"augment: {step.op} moves what is in an image, and the target, an array for each row, would not follow: leave it out",
+                errors=[FieldError(field, "not where the target is an array")],
+            )
         fits = [column for column in features if column.type in FITS[step.op]]
         kinds = ", ".join(FITS[step.op])
         for name in getattr(step, "columns", None) or ():
