@@ -187,7 +187,9 @@ def trial(
     other.finish()
     bad += again.unreadable(known) + other.unreadable(known)
     again.finish()
+    told = rotation.state(again.catalog)
     left = again.old_wraps(old_of(before[0])) + len(again.keyfile.retiring)
+    left += told is None or told.wrapped != ""  # by which the old key would open the new one
     again.catalog.close()
     other.catalog.close()
     return cut, len(bad), left

@@ -103,6 +103,7 @@ class Rotator:
         """Go on with a rotation that was begun, for about so long; nothing is done where none was."""
         with self._lock:
             if not follow(self._catalog, self._keyfile) or not self._keyfile.retiring:
+                self._hush()
                 return Progress(self._keyfile.current, 0, True)
             _tell(self._catalog, self._keyfile)
             until, renewed = time.monotonic() + seconds, 0
@@ -138,9 +139,17 @@ class Rotator:
         if told is None or (utcnow() - told.updated).total_seconds() < GRACE_SECONDS:
             return False
         self._keyfile.retire()
-        with contextlib.suppress(Stale):  # the next who begins a rotation writes it
-            self._catalog.change(told.model_copy(update={"wrapped": ""}))
+        self._hush()
         return True
+
+    def _hush(self) -> None:
+        """Forget the new key as the one before wrapped it: who has stolen that must not find it. A crash may have left it."""
+        told = state(self._catalog)
+        if told is None or not told.wrapped or told.uid != self._keyfile.current:
+            return
+        if (utcnow() - told.updated).total_seconds() >= GRACE_SECONDS:
+            with contextlib.suppress(Stale):  # somebody else does it
+                self._catalog.change(told.model_copy(update={"wrapped": ""}))
 
 
 def _again(record: Record, keyfile: KeyFile) -> Record | None:
