@@ -1,3 +1,5 @@
+from datetime import date
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,13 @@ def test_a_dataset_reference_is_read_as_it_is_written(ref: DatasetRef) -> None:
     assert DatasetRef.parse(str(ref)) == ref
 
 
+@given(NAMES, st.dates(), st.lists(SPLITS, max_size=2).map(tuple))
+def test_a_reference_by_day_is_read_as_it_is_written(name: str, day: date, splits: tuple[Split, ...]) -> None:
+    ref = DatasetRef(name=name, on=day, splits=splits)
+    assert DatasetRef.parse(str(ref)) == ref
+    assert str(ref.model_copy(update={"version": 3})).startswith(f"datasets:/{name}@v3")
+
+
 @given(NAMES, st.none() | st.integers(1, 10**6), st.none() | NAMES)
 def test_a_model_reference_is_read_as_it_is_written(name: str, version: int | None, alias: str | None) -> None:
     ref = ModelRef(name=name, version=version, alias=None if version else alias)
@@ -52,6 +61,8 @@ def test_what_is_no_name_is_refused(name: str) -> None:
     [
         "a@2",
         "a@v0",
+        "a@2026-13-01",
+        "a@2026-1-1",
         "a@",
         "a?part=all&train_size=0.5",
         "a?train_size=0.5",

@@ -1,6 +1,7 @@
 """Cleaning: what each step does to real rows, what it tells, and that what comes in pieces is as if it came at once."""
 
 import gzip
+import json
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import median_filter
 from scipy.signal import savgol_filter
-from tests.support.cleaning import cleaned
+from tests.support.cleaning import Desk, cleaned
 from tests.support.imports import Importer, npz
 
 from leptonai.core.errors import Invalid
 from leptonai.core.nouns import Dataset
+from leptonai.data.clean_words import step
+from leptonai.data.spec_clean import Clean
 
 ROWS = 1000
 
@@ -281,3 +284,21 @@ def test_personal_columns_stay_personal_and_unseen(files: Importer) -> None:
     with pytest.raises(Invalid) as error:
         cleaned(files, data, "cast:name=number")
     assert "Ann" not in str(error.value)
+
+
+def test_an_attempt_that_follows_another_writes_no_shard_twice(files: Importer, people: Dataset) -> None:
+    from leptonai.data.clean_verbs import prepare_clean
+    from leptonai.data.clean_work import clean
+
+    files.handle.datasets["datasets:/people@v1"] = files.open(people)  # type: ignore[assignment]
+    desk: Any = Desk(files)
+    asked = Clean.model_validate({"data": "people", "steps": [step("drop_duplicates"), step("impute:age=mean")]})
+    spec = Clean.model_validate(prepare_clean(asked, desk).spec)
+    (files.handle.folder / "checkpoint").unlink(missing_ok=True)
+    first = clean(spec, files.handle)
+    shards = json.loads(files.handle.read(first["manifest"]))["shards"]
+    files.handle.save({"shards": json.dumps(shards[:5]).encode()})  # then it was killed
+    again = clean(spec, files.handle)
+    assert again["digest"] == first["digest"]
+    assert again["shards"][:5] == first["shards"][:5]
+    assert not set(again["shards"][5:]) & set(first["shards"])

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, timedelta
 from pathlib import Path
 
 import pytest
 
 import leptonai
 from leptonai.cli import main
-from leptonai.core.errors import Invalid
+from leptonai.core.errors import Invalid, NotFound
 from leptonai.sdk import client
 from leptonai.sdk.client import Client
 
@@ -51,6 +52,13 @@ def test_rules_hold_for_imports_versions_and_trainings(
     assert (loose.version, loose.rules) == (2, [])
     with pytest.raises(Invalid, match=r"ruled@v2 does not keep its rules: age"):
         leptonai.Model().fit(loose, checks=["range:age=0..120"])
+    today = loose.record.created.astimezone(UTC).date()
+    assert leptonai.get_dataset(f"ruled@{today}").version in (1, 2)
+    assert leptonai.get_dataset(f"ruled@{today + timedelta(days=1)}?part=train&train_size=0.5").ref.startswith(
+        "datasets:/ruled@v2?"
+    )
+    with pytest.raises(NotFound, match=f"no dataset ruled on {today - timedelta(days=2)} yet"):
+        leptonai.get_dataset(f"ruled@{today - timedelta(days=2)}")
     difference = made.diff(loose, key="age")
     assert difference
     assert difference.rows["removed"] == 39

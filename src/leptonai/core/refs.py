@@ -4,6 +4,7 @@
 
     datasets:/digits            the newest version
     datasets:/digits@v2         version 2
+    datasets:/digits@2026-11-01 the version that was the newest at the end of that day (UTC)
     datasets:/digits@v2?part=train&train_size=0.8&seed=0        the rows of one part of a split; a part of a part
                                                                 has several `part=…` groups, applied in order
     models:/churn/3             version 3
@@ -13,6 +14,7 @@
 
 import re
 from collections.abc import Sequence
+from datetime import date
 from typing import Literal, Self
 from urllib.parse import parse_qsl, urlencode
 
@@ -60,6 +62,7 @@ class DatasetRef(Frozen):
 
     name: str
     version: int | None = None
+    on: date | None = None  # in place of a version: the day at whose end, in UTC, it was the newest
     splits: tuple[Split, ...] = ()
 
     @classmethod
@@ -68,8 +71,10 @@ class DatasetRef(Frozen):
         body, _, query = text.removeprefix("datasets:/").partition("?")
         name, at, version = body.partition("@")
         check_name(name, "dataset")
-        if at and not re.fullmatch(r"v[1-9][0-9]{0,8}", version):
-            raise Invalid(f"dataset reference {text!r}: after '@' comes a version such as 'v2', not {version!r}")
+        day = _day(version)
+        if at and day is None and not re.fullmatch(r"v[1-9][0-9]{0,8}", version):
+            right = "a version such as 'v2', or a day such as '2026-11-01'"
+            raise Invalid(f"dataset reference {text!r}: after '@' comes {right}, not {version!r}")
         groups: list[dict[str, str]] = []
         for key, value in parse_qsl(query, keep_blank_values=True):
             if key == "part":
@@ -81,7 +86,7 @@ class DatasetRef(Frozen):
             splits = tuple(Split.model_validate(group) for group in groups)
         except ValueError as error:
             raise Invalid(f"dataset reference {text!r}: the part after '?' is not a split") from error
-        return cls(name=name, version=int(version[1:]) if at else None, splits=splits)
+        return cls(name=name, version=int(version[1:]) if at and day is None else None, on=day, splits=splits)
 
     def __str__(self) -> str:
         query = urlencode(
@@ -91,8 +96,15 @@ class DatasetRef(Frozen):
                 for key, value in split.model_dump().items()
             ]
         )
-        at = f"@v{self.version}" if self.version else ""
+        at = f"@v{self.version}" if self.version else f"@{self.on}" if self.on is not None else ""
         return f"datasets:/{self.name}{at}{'?' + query if query else ''}"
+
+
+def _day(text: str) -> date | None:
+    try:
+        return date.fromisoformat(text) if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", text) else None
+    except ValueError:
+        return None
 
 
 class ModelRef(Frozen):

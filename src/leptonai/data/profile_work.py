@@ -17,7 +17,7 @@ from leptonai.data.origin import Origin, Piece
 from leptonai.data.pieces import Version
 from leptonai.data.profiling import alerts, drift, pictures, relations
 from leptonai.data.profiling.counts import histogram, repeated
-from leptonai.data.row_hash import hashes
+from leptonai.data.row_hash import among, distinct, hashes
 from leptonai.data.shards import BLOCKS
 from leptonai.data.spec_profile import Profile, ProfileReport
 from leptonai.data.split import rows_of
@@ -128,7 +128,7 @@ class _Look:
     def duplicates(self) -> dict[str, Any]:
         """Return how many rows are there twice, and how many differ from another one in the target only."""
         again = repeated(self.rows)
-        wide = len(np.unique(self.features)) if self._version.record.target is not None else 0
+        wide = distinct(self.features) if self._version.record.target is not None else 0
         found: dict[str, Any] = {
             "rows": again,
             "share": again / len(self.rows),
@@ -201,8 +201,8 @@ def _splits(spec: Profile, version: Version, look: _Look, handle: Handle) -> dic
 def _shared(between: str, train: np.ndarray, test: np.ndarray, known: np.ndarray, asked: np.ndarray) -> dict[str, Any]:
     return {
         "between": between,
-        "rows": int(np.isin(test, train).sum()),
-        "features": int(np.isin(asked, known).sum()),
+        "rows": among(test, train),
+        "features": among(asked, known),
         "of": len(test),
     }
 

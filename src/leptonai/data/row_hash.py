@@ -17,6 +17,21 @@ def hashes(table: pa.Table, seed: int = 0) -> np.ndarray:
     return np.asarray(found.to_numpy(), np.uint64)
 
 
+def distinct(found: np.ndarray) -> int:
+    """Return how many different hashes there are. By sorting, which is several times as fast as `np.unique` here."""
+    ordered = np.sort(found)
+    return int(len(ordered) > 0) + int(np.count_nonzero(ordered[1:] != ordered[:-1]))
+
+
+def among(asked: np.ndarray, known: np.ndarray) -> int:
+    """Return how many of the hashes `asked` are among the `known`."""
+    if not len(known):
+        return 0
+    ordered, asked = np.sort(known), np.sort(asked)
+    at = np.minimum(np.searchsorted(ordered, asked), len(ordered) - 1)
+    return int(np.count_nonzero(ordered[at] == asked))
+
+
 class SeenRows:
     """The rows so far, as sorted runs of hashes that are merged as they grow."""
 

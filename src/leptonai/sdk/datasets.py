@@ -403,10 +403,13 @@ def made_by(via: "Client", run: RunRecord) -> Dataset:
 
 
 def get_dataset(ref: str) -> Dataset:
-    """Return a dataset version by reference: ``churn``, ``churn@v2``, ``datasets:/churn@v2?part=train&…``. Raises `NotFound`."""
+    """Return a dataset version by reference: ``churn``, ``churn@v2``, ``datasets:/churn@v2?part=train&…``. Raises `NotFound`.
+
+    ``churn@2026-11-01`` is the version that was the newest at the end of that day, in UTC.
+    """
     wanted = DatasetRef.parse(ref)
     via = client.current()
-    at = f"@v{wanted.version}" if wanted.version else ""
+    at = str(wanted.model_copy(update={"splits": ()})).removeprefix(f"datasets:/{wanted.name}")
     record = DatasetRecord.model_validate(via.http.call("GET", f"/datasets/{wanted.name}{at}"))
     found = Dataset(record, via)
     for split in wanted.splits:

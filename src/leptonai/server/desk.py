@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC
 from typing import Any, TypeVar
 
 from leptonai.core.errors import NotFound
@@ -11,6 +12,7 @@ from leptonai.server.auth import Caller
 from leptonai.server.context import Context
 
 R = TypeVar("R", bound=Record)
+_ALL = 10_000  # more versions of one name than anybody has
 _ID = re.compile(r"(ds|model)_[0-9a-z]{26}")
 
 
@@ -45,9 +47,11 @@ class ServerDesk:
         where: dict[str, Any] = {"name": wanted.name}
         if wanted.version is not None:
             where["version"] = wanted.version
-        found = self.find(Dataset, where)
+        found = self.find(Dataset, where, limit=_ALL if wanted.on is not None else 100)
+        if wanted.on is not None:
+            found = [dataset for dataset in found if dataset.created.astimezone(UTC).date() <= wanted.on]
         if not found:
-            at = f"@v{wanted.version}" if wanted.version else ""
+            at = f"@v{wanted.version}" if wanted.version else f" on {wanted.on} yet" if wanted.on is not None else ""
             raise NotFound(f"there is no dataset {wanted.name}{at}: see  lepton dataset list")
         return max(found, key=lambda dataset: dataset.version)
 

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from leptonai.core.nouns import Column, FeatureType
+from leptonai.data.row_hash import distinct
 from leptonai.data.shards import BLOCKS
 
 _BINS = 30
@@ -79,4 +80,4 @@ def histogram(column: Column) -> Histogram | None:
 
 def repeated(hashes: np.ndarray) -> int:
     """Return how many rows are there already in an earlier row."""
-    return len(hashes) - len(np.unique(hashes))
+    return len(hashes) - distinct(hashes)

@@ -38,10 +38,14 @@ def correlations(columns: Sequence[Column], values: Values) -> tuple[dict[str, d
     if len(numbers) > 1:
         table = [values[name] for name in numbers]
         answer["pearson"] = {"names": numbers, "values": _pairs(table, _pearson)}
-        answer["spearman"] = {
-            "names": numbers,
-            "values": _pairs(table, lambda one, other: _pearson(rankdata(one), rankdata(other))),
-        }
+        ranked = [rankdata(one) if np.isfinite(one).all() else one for one in table]
+
+        def by_rank(one: np.ndarray, other: np.ndarray) -> float | None:
+            if len(one) == len(ranked[0]):  # neither lacks a value: both are ranked already
+                return _pearson(one, other)
+            return _pearson(rankdata(one), rankdata(other))
+
+        answer["spearman"] = {"names": numbers, "values": _pairs(ranked, by_rank)}
     if len(words) > 1:
         answer["cramers_v"] = {"names": words, "values": _pairs([values[name] for name in words], cramers_v)}
     return answer, notes
