@@ -302,3 +302,19 @@ def test_an_attempt_that_follows_another_writes_no_shard_twice(files: Importer, 
     assert again["digest"] == first["digest"]
     assert again["shards"][:5] == first["shards"][:5]
     assert not set(again["shards"][5:]) & set(first["shards"])
+
+
+def test_values_are_made_less_personal(files: Importer) -> None:
+    text = "mail,age,zip,y\n" + "".join(f"ann{i % 3}@x.org,{20 + i % 40},{75000 + i},{i % 2}\n" for i in range(90))
+    data = files.made({"t.csv": text}, name="p", shard_rows=16, types={"mail": "text", "zip": "text"})
+    steps = ({"step": "hash", "columns": ["mail"]}, {"step": "generalise", "columns": ["age"], "width": 10}, {"step": "mask", "columns": ["zip"], "first": 2})  # fmt: skip
+    made, report = cleaned(files, data, *steps)
+    found = rows_of(files, made)
+    assert len(set(found["mail"])) == 3
+    assert found["mail"][0] == found["mail"][3] != found["mail"][1]
+    assert "@" not in found["mail"][0]
+    assert found["age"][:2].tolist() == ["[20, 30)", "[20, 30)"]
+    assert found["zip"][0] == "75•••"
+    assert report.steps[0].changed == {"mail": 90}
+    with pytest.raises(Invalid, match="'mail' is of type text, and the step takes values of its kind"):
+        cleaned(files, data, {"step": "generalise", "columns": ["mail"], "width": 10})

@@ -23,7 +23,7 @@ def prepare_clean(spec: Clean, desk: Desk) -> Plan:
             "the part that steps learn from",
             errors=[FieldError("data", "a whole version")],
         )
-    found = {"data": ref}
+    found = {"data": ref, "name": spec.name or data.name}  # the name says whose keyed digests the Run may make
     if spec.learn_from is not None:
         other, part = exact(spec.learn_from, desk)
         if other.id != data.id:

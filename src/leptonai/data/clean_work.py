@@ -27,7 +27,9 @@ def clean(spec: Clean, handle: Handle) -> dict[str, Any]:
 
 def _cleaned(spec: Clean, version: Version, handle: Handle) -> dict[str, Any]:
     planned = plan(spec.steps, version.columns, version.record.target)
-    flow = Flow(planned, version, handle.progress)
+    hashes = any(one.step.step == "hash" for one in planned)
+    name = spec.name or DatasetRef.parse(spec.data).name
+    flow = Flow(planned, version, handle.progress, handle.pepper(name) if hashes else b"")
     flow.learn(Version(spec.learn_from, handle).chosen if spec.learn_from is not None else None)
     rows = 0
     made: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from leptonai.core.nouns import FeatureType, Frozen, Name
+from leptonai.data.spec_private import Generalise, HashValues, MaskValues
 
 Columns = Annotated[tuple[str, ...], Field(max_length=10_000)]
 Value = bool | int | float | str
@@ -196,7 +197,10 @@ Step = Annotated[
     | CapCategories
     | Drop
     | Select
-    | Rename,
+    | Rename
+    | MaskValues
+    | HashValues
+    | Generalise,
     Field(discriminator="step"),
 ]
 

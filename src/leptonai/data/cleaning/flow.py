@@ -9,6 +9,7 @@ import pyarrow as pa
 from leptonai.data.cleaning.action import ROW, Action, Moved
 from leptonai.data.cleaning.arrays import DenoiseImages, Smooth
 from leptonai.data.cleaning.plan import Planned
+from leptonai.data.cleaning.private import Anonymise
 from leptonai.data.cleaning.rows import DropDuplicates, Resample, changed, dropped
 from leptonai.data.cleaning.series import Series
 from leptonai.data.cleaning.shape import Drop, Rename, Select
@@ -34,8 +35,10 @@ _KINDS: dict[str, type[Action]] = {
 }  # fmt: skip
 
 
-def action(planned: Planned) -> Action:
-    """Return what does a step."""
+def action(planned: Planned, pepper: bytes) -> Action:
+    """Return what does a step; `pepper` is the key of keyed digests."""
+    if planned.step.step in ("mask", "hash", "generalise"):
+        return Anonymise(planned, pepper)
     if planned.step.step == "impute":
         by = planned.step.by
         kind = DropMissing if by == "drop" else ImputeNumbers if by in ("mean", "median") else ImputeValues
@@ -46,8 +49,14 @@ def action(planned: Planned) -> Action:
 class Flow:
     """The steps of one cleaning."""
 
-    def __init__(self, planned: Sequence[Planned], version: Version, progress: Callable[[float, float, str], None]):
-        self._actions = [action(one) for one in planned]
+    def __init__(
+        self,
+        planned: Sequence[Planned],
+        version: Version,
+        progress: Callable[[float, float, str], None],
+        pepper: bytes = b"",
+    ):
+        self._actions = [action(one, pepper) for one in planned]
         self._version = version
         self._progress = progress
         self._accounts = [Account({n for n, c in {**one.before, **one.after}.items() if c.pii}) for one in planned]

@@ -262,6 +262,18 @@ def _rename(step: spec.Rename, schema: Schema, _target: str | None, where: str) 
     }
 
 
+def _anonymise(step: Any, schema: Schema, target: str | None, where: str) -> _Answer:
+    def right(column: Column) -> bool:
+        if step.step != "generalise" or step.prefix is not None:
+            return column.type not in _BLOCKS
+        return column.type in (_NUMBERS if step.width is not None else (FeatureType.DATETIME,))
+
+    takes = _of_type(step.columns, schema, target, where, right, "values of its kind")
+    if step.step == "generalise" and step.date is not None:
+        return takes, schema
+    return takes, {**schema, **{name: _retyped(schema[name], FeatureType.TEXT, "str") for name in takes}}
+
+
 def _retyped(column: Column, kind: FeatureType, dtype: str = "") -> Column:
     return Column(name=column.name, type=kind, dtype=dtype, nullable=True, pii=column.pii)
 
@@ -280,5 +292,5 @@ def _new(names: Sequence[str], schema: Schema, where: str) -> None:
 _HOW: dict[str, Callable[[Any, Schema, str | None, str], _Answer]] = {
     "drop_duplicates": _duplicates, "impute": _impute, "outliers": _outliers, "cast": _cast, "text": _text,
     "denoise_images": _denoise, "smooth": _smooth, "resample": _resample, "series": _series, "cap_categories": _cap, "drop": _drop,
-    "select": _select, "rename": _rename,
+    "mask": _anonymise, "hash": _anonymise, "generalise": _anonymise, "select": _select, "rename": _rename,
 }  # fmt: skip
