@@ -67,7 +67,7 @@ def test_rules_hold_for_imports_versions_and_trainings(
     hashed = private.clean(
         {"step": "hash", "columns": ["label"]}, {"step": "impute", "columns": ["age"]}, "drop_duplicates"
     )
-    assert (hashed.version, hashed.rows, [column.pii for column in hashed.columns]) == (2, 100, [True, False])
+    assert (hashed.version, hashed.rows, [column.pii for column in hashed.columns]) == (2, 50, [True, False])
     client.disconnect()
     command = ["--home", str(home), "dataset", "diff", "ruled@v1", "ruled@v2", "--key", "age", "-o", "json"]
     assert main.run_command(command) == 0
