@@ -166,6 +166,7 @@ def test_dry_runs_can_be_toml_read(tmp_path: Path) -> None:
         "model": "model_1",
         "site": "home",
         "public": False,
+        "pin": False,
     }
 
 

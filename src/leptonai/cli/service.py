@@ -41,7 +41,7 @@ COLUMNS: output.Columns = {
 def spec_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what deploys this service again."""
     found = {"name": record["name"], "model": record["variants"][0]["model"], "site": record["site"]}
-    return {**found, "public": record.get("public", False), "pin": record["memory"]["pin"]}
+    return {**found, "public": record.get("public", False), "pin": record.get("memory", {}).get("pin", False)}
 
 
 @app.command("create")
