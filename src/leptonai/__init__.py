@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from leptonai.sdk.datasets import get_dataset as get_dataset
     from leptonai.sdk.datasets import list_datasets as list_datasets
     from leptonai.sdk.imports import import_model as import_model
+    from leptonai.sdk.label_tasks import LabelTask as LabelTask
+    from leptonai.sdk.label_tasks import get_label_task as get_label_task
+    from leptonai.sdk.label_tasks import list_label_tasks as list_label_tasks
     from leptonai.sdk.models import EarlyStopping as EarlyStopping
     from leptonai.sdk.models import Model as Model
     from leptonai.sdk.predictors import Context as Context
@@ -45,6 +48,7 @@ _HOMES = {
     "Context": "predictors",
     "Dataset": "datasets",
     "EarlyStopping": "models",
+    "LabelTask": "label_tasks",
     "Model": "models",
     "ModelVersion": "registry",
     "Predictor": "predictors",
@@ -53,11 +57,13 @@ _HOMES = {
     "connect": "client",
     "create_dataset": "datasets",
     "get_dataset": "datasets",
+    "get_label_task": "label_tasks",
     "get_model": "registry",
     "get_run": "runs",
     "get_service": "services",
     "import_model": "imports",
     "list_datasets": "datasets",
+    "list_label_tasks": "label_tasks",
     "list_models": "registry",
     "list_runs": "runs",
     "list_services": "services",
@@ -70,6 +76,7 @@ __all__ = [
     "Context",
     "Dataset",
     "EarlyStopping",
+    "LabelTask",
     "LeptonError",
     "Model",
     "ModelVersion",
@@ -82,6 +89,7 @@ __all__ = [
     "connect",
     "create_dataset",
     "get_dataset",
+    "get_label_task",
     "get_model",
     "get_run",
     "get_service",
@@ -89,6 +97,7 @@ __all__ = [
     "import_model",
     "layers",
     "list_datasets",
+    "list_label_tasks",
     "list_models",
     "list_runs",
     "list_services",

@@ -97,7 +97,9 @@ def test_a_route_without_a_permission_stops_the_server(place: Place) -> None:
 
 
 def test_scopes() -> None:
-    assert spread(("dataset:write",)) == {"dataset:write", "dataset:read", "blob:read", "blob:write"}
+    assert spread(("dataset:write",)) == {
+        "dataset:write", "dataset:read", "dataset:label", "blob:read", "blob:write"
+    }  # fmt: skip
     assert spread(("service:write",)) == {"service:write", "service:read", "service:predict"}
     assert spread(("service:predict:churn", "service:read")) == {"service:predict:churn", "service:read"}
     assert services(("service:predict:a", "service:predict:b", "run:write")) == {"a", "b"}

@@ -360,6 +360,31 @@ class Site(Record):
     absent: dict[str, str] = Field(default_factory=dict)  # Services whose models are not in memory, and why
 
 
+class LabelTask(Record):
+    """Rows of a dataset version that people are to label. What they say are `LabelAnswers`."""
+
+    kind = "labeltask"
+    prefix = "lab"
+
+    data: str  # the exact reference of the version; `name` is that of the dataset
+    column: str
+    classes: tuple[str | int, ...]
+    rows: tuple[int, ...]  # numbers in the version, from 0
+    labellers: int = 1  # how many people are to label each row
+    note: str = ""
+
+
+class LabelAnswers(Record):
+    """What one person said of some rows of a task; what he says later of a row stands in place of it. `by` is who."""
+
+    kind = "labelanswer"
+    prefix = "ans"
+    indexed = ("name", "task")  # name: that of the dataset
+
+    task: str  # the id of the LabelTask
+    answers: dict[int, str | int | None]  # by row; None: he cannot tell
+
+
 # ------------------------------------------------------------------------------ what stands beside the nouns
 
 
@@ -412,4 +437,6 @@ class Receipt(Record):
     answer: dict[str, Any]
 
 
-RECORDS: tuple[type[Record], ...] = (Dataset, Run, Model, Alias, Service, Predictions, Site, Key, Blob, Audit, Receipt)
+RECORDS: tuple[type[Record], ...] = (
+    Dataset, Run, Model, Alias, Service, Predictions, LabelTask, LabelAnswers, Site, Key, Blob, Audit, Receipt
+)  # fmt: skip

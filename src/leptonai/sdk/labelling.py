@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from leptonai.core.nouns import Run as RunRecord
     from leptonai.sdk.client import Client
     from leptonai.sdk.datasets import Dataset
+    from leptonai.sdk.label_tasks import LabelTask
 
 _SHOWN = 20
 
@@ -72,6 +73,24 @@ class Labelling:
             "precision": precision, "target": target, "run": _run_id(run), "folds": folds, "train": dict(train or {})
         }  # fmt: skip
         return auto_label(self._client, self.ref, document)
+
+    def label_task(
+        self,
+        rows: Sequence[int],
+        *,
+        column: str | None = None,
+        classes: Sequence[str | int] = (),
+        labellers: int = 1,
+        note: str = "",
+    ) -> "LabelTask":
+        """Ask people to label rows, `labellers` of them each row, and return the task.
+
+        `column`: default the target; `classes`: default those that it has. Who labels needs a key with ``dataset:label``.
+        Raises `Invalid` that names the field.
+        """
+        from leptonai.sdk.label_tasks import create_label_task
+
+        return create_label_task(self.ref, rows, column=column, classes=classes, labellers=labellers, note=note)
 
     def pick_rows(
         self,

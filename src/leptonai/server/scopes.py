@@ -8,7 +8,7 @@ STAGE = "the stage's"  # the permission of the stage that is asked for; the hand
 
 # What a key can be made with, beside "*". One that ends in ":write" brings the ":read" of the same noun.
 PERMISSIONS = (
-    "dataset:read", "dataset:write", "dataset:pii", "run:read", "run:write", "model:read", "model:write", "service:read", "service:write",
+    "dataset:read", "dataset:write", "dataset:pii", "dataset:label", "run:read", "run:write", "model:read", "model:write", "service:read", "service:write",
     "service:predict", "prediction:read", "site:read", "site:agent", "key:read", "key:write", "audit:read",
     "metrics:read",
 )  # fmt: skip
@@ -38,6 +38,7 @@ def spread(scopes: tuple[str, ...]) -> frozenset[str]:
             found |= _AGENT
         elif noun in ("dataset", "run", "model"):
             found |= {f"{noun}:read", BLOB_READ} | ({BLOB_WRITE} if verb == "write" else set())
+            found |= {"dataset:label"} if scope == "dataset:write" else set()
         elif verb == "write":
             found |= {f"{noun}:read"} | ({"service:predict"} if noun == "service" else set())
     return frozenset(found)

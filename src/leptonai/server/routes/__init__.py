@@ -1,11 +1,23 @@
 """The routes of the control API, by noun; `table` returns them all."""
 
-from leptonai.server.routes import blobs, datasets, keys, meta, models, predictions, runs, services, shards, sites
+from leptonai.server.routes import (
+    blobs,
+    datasets,
+    keys,
+    labels,
+    meta,
+    models,
+    predictions,
+    runs,
+    services,
+    shards,
+    sites,
+)
 from leptonai.server.routes.table import Route
 
 
 def table() -> list[Route]:
     """Return every route, each with the permission it needs."""
     # Order matters where a fixed path could also be read as a parameter: /blobs/known before /blobs/{id}.
-    files = (meta, runs, datasets, shards, models, services, predictions, sites, keys, blobs)
+    files = (meta, runs, datasets, shards, labels, models, services, predictions, sites, keys, blobs)
     return [route for file in files for route in file.routes.found]
