@@ -104,7 +104,7 @@ def test_from_a_file_to_an_answer(ask: Ask, tmp_path: Path, capsys: pytest.Captu
     service = ask("service", "create", "churn", "--model", "models:/churn@latest")
     assert service["status"]["state"] == "ready"
     spec = tomllib.loads(ask("service", "get", "churn", form="toml"))
-    assert spec == {"name": "churn", "model": model["id"], "site": "home", "public": False}
+    assert spec == {"name": "churn", "model": model["id"], "site": "home", "public": False, "pin": False}
     assert ask("service", "predict", "churn", "--rows", '{"age": 60, "plan": "pro"}')["label"] == "yes"
     rows = tmp_path / "rows.json"
     rows.write_text('{"rows": [{"age": 60, "plan": "pro"}, {"age": 20, "plan": "new"}]}')

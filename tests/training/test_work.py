@@ -375,11 +375,11 @@ def test_reading_ahead_hands_errors_on_and_ends_with_its_reader() -> None:
         yield 1
         raise OSError("the disk is gone")
 
-    ahead = rows_module._ahead(batches())
+    ahead = rows_module.ahead(batches())
     assert next(ahead) == 1
     with pytest.raises(OSError, match="gone"):
         next(ahead)
-    endless = rows_module._ahead(iter(range(10**9)))
+    endless = rows_module.ahead(iter(range(10**9)))
     assert next(endless) == 0
     endless.close()
 

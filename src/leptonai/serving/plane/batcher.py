@@ -21,6 +21,7 @@ from leptonai.core.errors import Busy, LeptonError, Unavailable
 from leptonai.serving.plane.outputs import Batch, Part
 
 HOLD_SECONDS = 0.004  # what a batch may take on the event loop, where it holds up reading and writing
+_LEAST_SECONDS = 0.001  # a request that has less is never computed on trial
 WAIT_SECONDS = 2.0  # that a request without a deadline of its own may take with what waits before it …
 WAIT_TIMES = 4  # … or so many times what it takes alone, whichever is more
 TRY_SECONDS = 1.0  # between two requests that are let in although what was learnt says that they will be late
@@ -147,7 +148,7 @@ class Batcher:
             most = allowed
             if seconds is None and ahead > WAIT_SECONDS:  # who set no deadline does not want to wait for ever either
                 most = min(allowed, max(WAIT_SECONDS, WAIT_TIMES * self._cost.of(rows)))
-            if ahead > most and not self._tries():
+            if ahead > most and (allowed < _LEAST_SECONDS or not self._tries()):
                 raise Busy(
                     f"{self._name} needs about {ahead:.3g} s for what waits before this request, which has {most:g} s: "
                     "try again",

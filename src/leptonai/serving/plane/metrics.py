@@ -284,7 +284,7 @@ def _of_processes(notes: Sequence[Mapping[str, Any]]) -> list[str]:
     lines: list[str] = []
     for name, kind, key, help in _OF_PROCESS if notes else ():
         lines += _head(name, kind, help)
-        for note in sorted(notes, key=_slot):
+        for note in sorted((note for note in notes if key in note), key=_slot):
             process, value = {"process": str(note["slot"])}, note[key]
             by = value.items() if isinstance(value, dict) else [("", value)]
             lines += [_line(name, {**process, **({"reason": word} if word else {})}, number) for word, number in by]
