@@ -20,7 +20,6 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.slow
 def test_two_demos_at_once_tell_the_same_story_and_leave_nothing(tmp_path: Path) -> None:
     demos = [start(tmp_path) for _ in range(2)]
     for demo in demos:
