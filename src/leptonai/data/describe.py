@@ -83,8 +83,10 @@ class Numbers:
         self._sample = np.concatenate([self._sample, numbers[taken]])
         if self._distinct is not None:
             found = pc.unique(pa.array(finite))
-            many = len(found) > _FEW or len(self._distinct.union(found.to_pylist())) > _FEW
-            self._distinct = None if many else self._distinct | set(found.to_pylist())
+            if len(found) <= _FEW:
+                self._distinct.update(found.to_pylist())
+            if max(len(found), len(self._distinct)) > _FEW:
+                self._distinct = None
 
     def _moments(self, finite: np.ndarray) -> None:
         """Join mean and sum of squares with those before (Chan, Golub and LeVeque 1983)."""

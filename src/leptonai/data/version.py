@@ -63,6 +63,7 @@ class VersionWriter:
         self._shards = ShardWriter(handle.raw, shard_rows, saved, self._personal)
         self._saved = len(saved)
         self._head: list[tuple[pa.Table, Piece]] = []
+        self._held = 0  # bytes of the head
         self._columns: list[Any] = []
         self._fields: list[
             tuple[str, pa.Field]
@@ -86,8 +87,8 @@ class VersionWriter:
             self._write(self._alike(table, file), Origin((piece,)))
             return
         self._head.append((table, piece))
-        held = sum(table.nbytes for table, _ in self._head)
-        if self.rows >= SCHEMA_ROWS or held >= _HEAD_BYTES:
+        self._held += table.nbytes
+        if self.rows >= SCHEMA_ROWS or self._held >= _HEAD_BYTES:
             self._decide()
 
     def begin(self, base: Dataset) -> None:
