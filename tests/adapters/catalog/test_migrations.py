@@ -41,6 +41,18 @@ def test_the_tables_are_those_that_the_migrations_make(url: str) -> None:
     engine.dispose()
 
 
+def test_the_newest_migration_is_the_one_that_the_code_knows() -> None:
+    from alembic.script import ScriptDirectory
+
+    folder = Path(engines.__file__).parent / "migrations"
+    assert ScriptDirectory(str(folder)).get_current_head() == engines.HEAD
+
+
+def test_a_catalog_is_opened_again(url: str) -> None:
+    SqlCatalog(url).close()
+    SqlCatalog(url).close()
+
+
 def test_an_older_catalog_is_brought_up_to_date_with_what_it_holds(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from alembic import command
 
