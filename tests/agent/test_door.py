@@ -83,7 +83,7 @@ def test_nobody_notices_that_processes_are_killed(planes: Planes) -> None:
 
 def test_a_process_is_replaced_under_load_in_order(planes: Planes) -> None:
     callers = Callers(planes.port)
-    callers.start("keep_alive", "anew", "pipelined", "halves")
+    callers.start("keep_alive", "anew", "pipelined", "far_ahead", "far_ahead", "halves")
     try:
         for slot in (0, 1):
             former = planes.members[slot]

@@ -95,6 +95,14 @@ class Callers:
             while sent:
                 self.expect(stream, sent.pop(0), "pipelined")
 
+    def far_ahead(self, chance: random.Random) -> None:
+        """More requests at once than a process takes before it has answered."""
+        with self.connect() as connection, connection.makefile("rb") as stream:
+            row = [[float(chance.randrange(10000))] for _ in range(60)]
+            connection.sendall(b"".join(map(self.request, row)))
+            for values in row:
+                self.expect(stream, values, "far_ahead")
+
     def halves(self, chance: random.Random) -> None:
         """A request that arrives in two pieces."""
         with self.connect() as connection, connection.makefile("rb") as stream:

@@ -331,7 +331,7 @@ class Connection(asyncio.BaseProtocol):
             return
         if self._waiting:
             self._begin(self._waiting.popleft())
-        if self._paused and self._may_read:
+        if self._paused and not self._server.leaving and self._may_read:
             self._paused = False
             self._transport.resume_reading()
 
@@ -404,6 +404,17 @@ class Connection(asyncio.BaseProtocol):
         """Read nothing more."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
+
+    def abandon(self) -> None:
+        """Answer nothing more, and leave the connection as it is: what its client waits for, another one answers."""
+        call, self._current = self._current, None
+        self._failed = True
+        self._waiting.clear()
+        if self._stream is not None:
+            self._stream.lost()
+            self._stream = None
+        if call is not None and call.gone is not None:
+            call.gone()
 
     @property
     def owes(self) -> bool:

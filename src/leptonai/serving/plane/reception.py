@@ -71,11 +71,13 @@ class Reception:
         self._loop.add_reader(self._line, self._arrived)
 
     async def stop(self, grace: float) -> None:
-        """Take no more, and answer what is begun within the grace (seconds); the connections are left to the agent, which
+        """Take no more, and answer what has arrived within the grace (seconds); the connections are left to the agent, which
         gives them to another process, as it does with those that are on their way.
         """
         self._loop.remove_reader(self._line)
         self._tell()
+        if self._opening:
+            await asyncio.wait(self._opening, timeout=grace)
         await self._server.leave(grace)
 
     def free(self, number: int) -> None:
@@ -186,6 +188,10 @@ class Kept(Connection):
         """Take the connection, with what its client has sent before."""
         super().connection_made(transport)
         past, self._past = self._past, b""
+        if self._server.leaving:
+            self.rest()
+        if self._server.left:
+            self.abandon()
         if past and not self._failed:
             self._parse(past, alone=False)
         self._suspect = 0  # whatever comes now has killed nobody

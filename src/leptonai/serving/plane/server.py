@@ -26,6 +26,8 @@ class Server:
         self.limit = connections
         self.connections: set[Connection] = set()
         self.stopping = False
+        self.leaving = False  # what its clients send from now on, another one answers
+        self.left = False  # another one answers everything
         self.forms: dict[bytes, Form] = {}  # by the bytes of the head, with the empty line that ends it
         self.loop = asyncio.get_running_loop()
         self._prefix = secrets.token_hex(6)
@@ -55,7 +57,10 @@ class Server:
             connection.abort()
 
     async def leave(self, grace: float) -> None:
-        """Answer what is begun, and leave the connections as they are to who keeps them; give up after the grace (seconds)."""
+        """Answer what has arrived, and leave the connections as they are to who keeps them; what is not answered after the
+        grace (seconds) is left to them too.
+        """
+        self.leaving = True
         if self._swept is not None:
             self._swept.cancel()
         for connection in self.connections:
@@ -63,6 +68,9 @@ class Server:
         until = time.monotonic() + grace
         while any(connection.owes for connection in self.connections) and time.monotonic() < until:
             await asyncio.sleep(0.01)
+        self.left = True
+        for connection in tuple(self.connections):
+            connection.abandon()
 
     def new_id(self) -> bytes:
         """Return an id for a request that came without one."""
