@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leptonai.labels.auto import calibrated, lower_bound, temperature, threshold
-from leptonai.labels.next_rows import diverse, doubt
+from leptonai.labels.next_rows import doubt, spread
 from leptonai.labels.wrong import errors
 from leptonai.training.folds import fold_numbers
 
@@ -94,10 +94,9 @@ def test_doubtful_rows_that_are_far_from_each_other_are_picked() -> None:
         assert doubts[:50].max() < doubts[50:].min()
     rng = np.random.default_rng(0)
     x = np.concatenate([rng.normal(0, 1, (50, 2)), np.repeat([[0, 0], [9, 0], [0, 9], [9, 9], [5, 5]], 10, axis=0)])
-    picked = diverse(x, doubt(scores, "margin"), 10)
-    assert (picked >= 50).all()
-    assert len({tuple(x[row]) for row in picked[:5]}) == 5  # not ten times the same
-    assert len(diverse(x[:3], doubt(scores[:3], "margin"), 5)) == 3
+    picked = spread(x[50:], 10)
+    assert len({tuple(x[50 + row]) for row in picked[:5]}) == 5  # not ten times the same
+    assert spread(x[:3], 5).tolist() == [0, 1, 2]
 
 
 def test_each_class_is_shared_evenly_by_the_folds() -> None:

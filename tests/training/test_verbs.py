@@ -56,6 +56,25 @@ def test_a_training_is_resolved(at: CatalogDesk) -> None:
     assert prepare_train(Train.model_validate(plan.spec), at) == plan
 
 
+def test_rows_are_changed_as_the_dataset_says_unless_the_training_does(at: CatalogDesk) -> None:
+    image = Column(name="image", type="image", shape=(8, 8, 1), dtype="uint8")
+    at.keep(
+        Dataset.new(
+            name="pets", version=1, digest="3", rows=9, bytes=1, columns=(image, COLUMNS[2]), target="kind", manifest="m3",
+            source={"augment": ["flip", {"op": "rotate", "degrees": 9}]},
+        )
+    )  # fmt: skip
+
+    def steps(data: str, **more: Any) -> list[str]:
+        plan = prepare_train(Train(data=data, **more), at)
+        assert prepare_train(Train.model_validate(plan.spec), at) == plan
+        return [step["op"] for step in plan.spec["augment"]]
+
+    assert steps("pets") == steps("pets?part=train&train_size=0.8") == ["flip", "rotate"]
+    assert steps("pets?part=test&train_size=0.8") == steps("pets", augment=()) == []
+    assert steps("pets", augment=("noise",)) == ["noise"]
+
+
 def test_without_a_model_one_is_picked_by_the_columns(at: CatalogDesk) -> None:
     assert prepare_train(Train(data="churn", features=("age",)), at).flavour == "sklearn"
     image = Column(name="image", type="image", shape=(8, 8, 1), dtype="uint8")

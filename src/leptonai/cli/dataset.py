@@ -7,7 +7,7 @@ import typer
 
 from leptonai.cli import output
 from leptonai.cli.dataset_export import export
-from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, merge, need
+from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, merge, need, rules, step
 from leptonai.core.errors import FieldError, Invalid
 
 app = typer.Typer(name="dataset", help="Files become immutable, encrypted versions.", no_args_is_help=True)
@@ -34,6 +34,8 @@ def spec_of(record: dict[str, Any]) -> dict[str, Any]:
         "types": {column["name"]: column["type"] for column in record.get("columns", [])},
         "image_size": record.get("source", {}).get("image_size"),
         "pii": [column["name"] for column in record.get("columns", []) if column.get("pii")],
+        "checks": record.get("source", {}).get("checks"),
+        "augment": record.get("source", {}).get("augment"),
     }
 
 
@@ -66,6 +68,18 @@ def create(
     unlabelled: Annotated[
         bool | None, typer.Option("--unlabelled", help="Rows may have no value of the target: it is found later.")
     ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--check", metavar="RULE", help="The rows must keep it, else nothing is made: range:age=0..120; repeatable."
+        ),
+    ] = None,
+    augment: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="STEP", help="Change rows on their way to a model: flip, or rotate:degrees=10; repeatable."
+        ),
+    ] = None,
     image_size: Annotated[str | None, typer.Option(metavar="HxW", help="Resize images, such as 32x32.")] = None,
     audio_rate: Annotated[int | None, typer.Option(help="Bring sounds to so many samples a second.")] = None,
     audio_seconds: Annotated[float | None, typer.Option(help="Bring sounds to one length.")] = None,
@@ -90,6 +104,8 @@ def create(
         "unlabelled": unlabelled,
         "image_size": _image_size(image_size) if image_size else None,
         "pii": [name for item in pii for name in item.split(",")] if pii else None,
+        "checks": rules(check),
+        "augment": [step(text) for text in augment] if augment else None,
         "audio_rate": audio_rate,
         "audio_seconds": audio_seconds,
         "sql": sql,

@@ -82,6 +82,13 @@ def step(text: str) -> dict[str, Any]:
     return found
 
 
+def rules(words: list[str] | None) -> list[dict[str, Any]] | None:
+    """Read ``range:age=0..120`` and its like as rules; None where there are none."""
+    from leptonai.sdk.checks import rules_of
+
+    return rules_of(words) if words else None
+
+
 def need(document: Mapping[str, Any], *names: str) -> None:
     """Refuse, as a mistake of usage, a document that lacks one of these."""
     for name in names:

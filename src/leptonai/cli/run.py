@@ -71,6 +71,15 @@ def create(
             rich_help_panel=TRAIN,
         ),
     ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--check",
+            metavar="RULE",
+            help="The rows must keep it, else the Run fails: range:age=0..120; repeatable.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without progress.", rich_help_panel=TRAIN)
     ] = None,
@@ -102,6 +111,7 @@ def create(
         "data": data, "target": target, "validation": validation, "features": feature or None,
         "epochs": epochs, "batch_size": batch_size, "seed": seed, "run": run, "model": model,
         "augment": [flags.step(text) for text in augment] if augment else None,
+        "checks": flags.rules(check),
         "early_stopping": None if patience is None else {"patience": patience},
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
     }  # fmt: skip

@@ -154,6 +154,10 @@ STAGES: dict[str, Stage] = {
 # What a Handle loads by name, so that stages meet in records and never import each other.
 READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle, mask) -> Reader
 HOLD = "leptonai.data.check_work:hold_rows"  # (rules, data, handle): raises where a row breaks a rule
+STEPS = (
+    "leptonai.training.augment.check:known_steps"  # (steps) -> the same as JSON data; raises for one that is not known
+)
+FITTING = "leptonai.training.augment.check:check_fitting"  # (steps, columns, target): raises for one that does not fit
 RULES = "leptonai.data.check_verbs:train_rules"  # (rules, desk, dataset) -> rules with exact versions, blobs
 FOLDS = (
     "leptonai.training.folds:judge"  # (train spec, folds, handle) -> what models say of rows they did not learn from

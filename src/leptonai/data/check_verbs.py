@@ -53,12 +53,6 @@ def resolved(rules: Sequence[Any], desk: Desk, data: Dataset | None) -> tuple[tu
     return tuple(found), tuple(dict.fromkeys(opens))
 
 
-def declared(name: str, desk: Desk) -> list[dict[str, Any]]:
-    """Return the rules that the newest version of a dataset was imported with: they hold for the next one too."""
-    newest: list[Dataset] = sorted(desk.find(Dataset, {"name": name}, limit=10_000), key=lambda one: -one.version)
-    return list(newest[0].source.get("checks", [])) if newest else []
-
-
 def train_rules(
     rules: Sequence[dict[str, Any]], desk: Desk, data: Dataset
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:

@@ -1,6 +1,6 @@
 """What you ask of the data stage."""
 
-from typing import Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -59,6 +59,10 @@ class Import(Frozen):
     )  # longer sounds are cut, shorter ones end in silence
     pii: tuple[str, ...] = ()  # personal columns: each gets a key of its own, which the permission dataset:pii opens
     checks: Rules | None = None  # what the rows must keep; None: what the newest version of the name was imported with
+    augment: Annotated[tuple[dict[str, Any] | str, ...], Field(max_length=32)] | None = (
+        None  # how a training changes its rows; None: as above
+    )
+    declares: tuple[str, ...] = ()  # which of checks and augment were asked for: the server fills it in
     shard_rows: int = Field(default=65_536, ge=1)
 
     @model_validator(mode="after")

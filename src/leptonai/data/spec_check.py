@@ -1,5 +1,6 @@
 """Rules that rows have to keep, and what a check tells."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -91,6 +92,11 @@ Rule = Annotated[
     Range | Unique | Regex | NotMissing | OneOf | ForeignKey | Fresh | RowCount, Field(discriminator="rule")
 ]
 Rules = Annotated[tuple[Rule, ...], Field(max_length=200)]
+
+
+def names_of(declaration: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns that a rule, or a step of augmentation, speaks of; as JSON data."""
+    return (*(declaration.get("columns") or ()), *filter(None, (declaration.get("column"),)))
 
 
 class Check(Frozen):

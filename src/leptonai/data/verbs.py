@@ -5,8 +5,9 @@ from typing import Any
 
 from leptonai.core.errors import Denied, FieldError, Invalid
 from leptonai.core.nouns import Blob, Column, Dataset, Run
-from leptonai.core.stages import Changes, Desk, Plan
-from leptonai.data.check_verbs import declared, resolved
+from leptonai.core.stages import STEPS, Changes, Desk, Plan, load
+from leptonai.data.check_verbs import resolved
+from leptonai.data.declared import DECLARED, again, carried, declared
 from leptonai.data.spec import Import
 
 _ALL = 10_000  # more versions of one name than anybody has
@@ -30,9 +31,10 @@ def prepare_import(spec: Import, desk: Desk) -> Plan:
                 f"{file}: part {gone[:16]} is not on the server: upload it again",
                 errors=[FieldError("files", "parts that were uploaded")],
             )
-    asked_rules = declared(spec.name, desk) if spec.checks is None else spec.checks
-    rules, more = resolved(asked_rules, desk, None)
-    opens, spec = (*opens, *more), spec.model_copy(update={"checks": rules})
+    rules, more = resolved(declared("checks", spec.name, desk) if spec.checks is None else spec.checks, desk, None)
+    steps = tuple(load(STEPS)(declared("augment", spec.name, desk) if spec.augment is None else spec.augment))
+    asked = tuple(word for word in DECLARED if getattr(spec, word) is not None)
+    opens, spec = (*opens, *more), spec.model_copy(update={"checks": rules, "augment": steps, "declares": asked})
     if spec.base is None:
         return Plan(spec.model_dump(mode="json"), opens, "data", spec.name)
     base = desk.dataset(spec.base)
@@ -41,19 +43,23 @@ def prepare_import(spec: Import, desk: Desk) -> Plan:
             "rows that are appended have the types, the target and the personal columns of the version before: leave them out",
             errors=[FieldError("types" if spec.types else "pii" if spec.pii else "target", "left out")],
         )
-    asked = spec.model_copy(update={"base": f"datasets:/{base.name}@v{base.version}"})
-    return Plan(asked.model_dump(mode="json"), (*opens, base.manifest, *base.shards), "data", spec.name)
+    spec = spec.model_copy(update={"base": f"datasets:/{base.name}@v{base.version}"})
+    return Plan(spec.model_dump(mode="json"), (*opens, base.manifest, *base.shards), "data", spec.name)
 
 
 def settle_import(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:
-    """Add the version that an import made; the same content again is the version that is there already.
+    """Add the version that an import made; the same content again is the version that is there already, with what it declares now.
 
     Who asked finds it by name and digest, which the result of the Run holds. Two imports that end at once take the same
     number: the database lets one of them through, and the other asks again.
     """
     versions: list[Dataset] = desk.find(Dataset, {"name": result["name"]}, limit=_ALL)
-    if any(version.digest == result["digest"] for version in versions):
-        return Changes()
+    source = dict(result["source"])
+    if there := next((version for version in versions if version.digest == result["digest"]), None):
+        told = again(there, source, run.spec.get("declares", ()))
+        return Changes(change=() if told is None else (told,))
+    if base := next((version for version in versions if version.digest == source.get("digest")), None):  # it was mended
+        source = {**carried(base.source, [column["name"] for column in result["columns"]]), **source}
     dataset = Dataset.new(
         name=result["name"],
         version=max((version.version for version in versions), default=0) + 1,
@@ -66,7 +72,7 @@ def settle_import(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:
         shards=tuple(result["shards"]),
         pii=tuple(result.get("pii", ())),
         run=run.id,
-        source=dict(result["source"]),
+        source=source,
         by=run.by,
     )
     return Changes(add=(dataset,))

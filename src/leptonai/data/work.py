@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.stages import Handle
+from leptonai.core.stages import FITTING, Handle, load
 from leptonai.data.ahead import ahead
 from leptonai.data.check_work import Watch
 from leptonai.data.idx_file import read_idx
@@ -50,6 +50,8 @@ def import_files(spec: Import, handle: Handle) -> dict[str, Any]:
         made = writer.finish(_source(files, spec))
         if watch is not None:
             watch.end()
+        if spec.augment:
+            load(FITTING)(spec.augment, made["columns"], made["target"])
         return {**made, "name": spec.name}
     except Invalid as error:
         raise redacted(error, pii) from None
@@ -63,7 +65,8 @@ def _source(files: Sequence[SourceFile], spec: Import) -> dict[str, Any]:
         mode="json", include={"image_size", "audio_rate", "audio_seconds", "base"}, exclude_none=True
     )
     rules = [rule.model_dump(mode="json", exclude={"at"}, exclude_none=True) for rule in spec.checks or ()]
-    return {"files": named, "count": len(files), **options, **({"checks": rules} if rules else {})}
+    said = {"checks": rules, "augment": list(spec.augment or ())}
+    return {"files": named, "count": len(files), **options, **{word: value for word, value in said.items() if value}}
 
 
 def _read(

@@ -19,7 +19,8 @@ def pick_rows(spec: PickRows, handle: Handle) -> dict[str, Any]:
     if not len(judged.rest):
         raise Invalid(f"all rows of {spec.data} have a label", errors=[FieldError("data", "rows without a label")])
     doubts = doubt(judged.rest_scores, spec.by)
-    chosen = diverse(judged.rest_x, doubts, spec.count)
+    pool = np.argsort(-doubts, kind="stable")[: _TIMES * spec.count]
+    chosen = pool[spread(judged.inputs(pool), spec.count)]
     return {
         "data": spec.data,
         "target": judged.target,
@@ -36,16 +37,15 @@ def doubt(scores: Array, by: str) -> Array:
     return np.asarray(1 - (two[:, 1] - two[:, 0]))
 
 
-def diverse(x: Array, doubts: Array, count: int) -> Array:
-    """Return which rows to take: of the most doubtful ones each the farthest from those taken (Gonzalez 1985)."""
-    pool = np.argsort(-doubts, kind="stable")[: _TIMES * count]
-    if len(pool) <= count:
-        return pool
-    points = np.nan_to_num(x[pool].astype(np.float32))
+def spread(x: Array, count: int) -> Array:
+    """Return which rows of `x` to take: the first, and then each time the farthest from those taken (Gonzalez 1985)."""
+    if len(x) <= count:
+        return np.arange(len(x))
+    points = np.nan_to_num(x.astype(np.float32))
     points = (points - points.mean(axis=0)) / np.maximum(points.std(axis=0), 1e-6)
     taken = [0]
     away = np.square(points - points[0]).sum(axis=1)
     while len(taken) < count:
         taken.append(int(away.argmax()))
         away = np.minimum(away, np.square(points - points[taken[-1]]).sum(axis=1))
-    return pool[taken]
+    return np.array(taken)

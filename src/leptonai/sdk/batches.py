@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from leptonai.core.errors import FieldError, Invalid
@@ -28,14 +29,20 @@ class Batches:
         memory: int | None = None,
         mask: bool = False,
         pairs: bool = False,
+        augment: Sequence[Any] = (),
     ):
         from leptonai.data.loader import Loader
         from leptonai.data.loader_pack import Packed
+        from leptonai.sdk import changing
 
         _check(batch_size, rank, world)
         found = reading.reader(dataset, memory, mask=mask)
         self.source: Packed = Packed(found.part(columns), dataset.target, pairs=pairs)
         self.columns = [column for column in found.columns if column.name in self.source.places]
+        self.changing = (
+            changing.Changing(augment, self.columns, self.source.places, dataset.target, seed) if augment else None
+        )
+        self._pairs = pairs
         self._loader = Loader(self.source, found.memory)
         self.batch_size = batch_size
         self._shuffle = Shuffle(seed, self._loader.window) if shuffle else None
@@ -62,10 +69,16 @@ class Batches:
             self._shuffle = self._shuffle._replace(window=int(state["window"]))
 
     def packed(self, rank: int | None = None, world: int | None = None) -> Generator[dict[str, Any], None, None]:
-        """Yield what is left of the epoch; at its end the next one is at hand. Arrays may be views of what is kept."""
+        """Yield what is left of the epoch; at its end the next one is at hand. Arrays may be views of what is kept.
+
+        Where batches are changed on their way, a thread does it a batch ahead, and they are by column unless they are pairs.
+        """
+        from leptonai.data.ahead import ahead
+
         rank, world = self.rank if rank is None else rank, world or self.world
         count = self.rows(world)
-        batches = self._loader.batches(self.batch_size, self._shuffle, self.epoch, self.row, rank=rank, world=world)
+        given = self._loader.batches(self.batch_size, self._shuffle, self.epoch, self.row, rank=rank, world=world)
+        batches = given if self.changing is None else ahead(self._changed(given, self.epoch, rank * count + self.row))
         try:
             for batch in batches:
                 self.row = min(self.row + self.batch_size, count)
@@ -85,7 +98,20 @@ class Batches:
             order = Epoch(self.source.counts, self._shuffle, self.epoch, self.rank, self.world)
             self._numbers = (self.epoch, order.numbers())
         low = index * self.batch_size
-        return take(whole, self._numbers[1][low : low + self.batch_size], 0, 0)
+        batch = take(whole, self._numbers[1][low : low + self.batch_size], 0, 0)
+        return batch if self.changing is None else self._change(batch, self.epoch, self.rank * self.rows() + low)
+
+    def _changed(
+        self, given: Generator[dict[str, Any], None, None], epoch: int, start: int
+    ) -> Generator[dict[str, Any], None, None]:
+        with closing(given):
+            for batch in given:
+                yield self._change(batch, epoch, start)
+                start += len(next(iter(batch.values())))
+
+    def _change(self, batch: dict[str, Any], epoch: int, start: int) -> dict[str, Any]:
+        assert self.changing is not None  # noqa: S101  # asked only where there is something to change
+        return self.changing.pairs(batch, epoch, start) if self._pairs else self.changing.columns(batch, epoch, start)
 
     @property
     def fits(self) -> bool:
@@ -95,7 +121,7 @@ class Batches:
     @property
     def kept(self) -> bool:
         """Whether batches come from memory that is kept, so that who changes them in place must get copies."""
-        return self._loader.fits and self._shuffle is None
+        return self._loader.fits and self._shuffle is None and self.changing is None
 
 
 def _check(batch_size: int, rank: int, world: int) -> None:

@@ -13,6 +13,7 @@ from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, Split, check_name, part_sizes
 from leptonai.data.spec import Import
 from leptonai.sdk import client, frames, runs, show
+from leptonai.sdk.augmenting import Augmentable, as_json
 from leptonai.sdk.checks import Rule, rules_of
 from leptonai.sdk.labelling import Labelling
 from leptonai.sdk.quality import Quality
@@ -31,7 +32,7 @@ _HEAD = 20  # rows that an import keeps to be looked at
 _STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
 
 
-class Dataset(Quality, Readable, Labelling):
+class Dataset(Quality, Readable, Labelling, Augmentable):
     """One immutable version of a dataset, or a part of one that `split` named. It holds no rows."""
 
     def __init__(
@@ -98,10 +99,13 @@ class Dataset(Quality, Readable, Labelling):
         else:
             # Without classes only the sums are known; a further split by class then counts one class.
             parts = ([sizes[0]], [whole - sizes[0]])
-        return (
+        found = (
             Dataset(self.record, self._client, (*self._splits, train), parts[0]),
             Dataset(self.record, self._client, (*self._splits, test), parts[1]),
         )
+        for part in found:
+            part._steps = self._steps
+        return found
 
     def head(self, n: int = 5) -> "Rows":
         """Return the first rows, at most 20, as a list of dicts that shows itself as a table."""
@@ -145,6 +149,11 @@ class Dataset(Quality, Readable, Labelling):
         """Which part of the version it is."""
         return self._splits
 
+    @property
+    def counts(self) -> list[int]:
+        """How many rows of each class of the target it has; of one that has no classes, how many rows."""
+        return list(self._counts)
+
     def delete(self) -> None:
         """Delete this version and its blobs."""
         self._client.http.call("DELETE", f"/datasets/{self.name}@v{self.version}")
@@ -167,6 +176,7 @@ class Dataset(Quality, Readable, Labelling):
             "target": f"{target.name} ({_type(target)})" if target else "none",
             "columns": ", ".join(f"{c.name}: {_type(c)}" for c in self.columns[:12] if c.name != self.target)
             + (f" and {len(self.columns) - 12} more" if len(self.columns) > 12 else ""),
+            "changed by": ", ".join(step.op for step in self.augmentation),
             "size": f"{show.size(self.record.bytes)}, encrypted",
             "digest": self.digest[:16],
         }
@@ -285,6 +295,7 @@ def create_dataset(
     audio_seconds: float | None = None,
     pii: Sequence[str] = (),
     checks: Sequence[Rule] | None = None,
+    augment: Sequence[Any] | None = None,
     sql: str | None = None,
     url: str | None = None,
     wait: Literal[True] = True,
@@ -305,6 +316,7 @@ def create_dataset(
     audio_seconds: float | None = None,
     pii: Sequence[str] = (),
     checks: Sequence[Rule] | None = None,
+    augment: Sequence[Any] | None = None,
     sql: str | None = None,
     url: str | None = None,
     wait: Literal[False],
@@ -324,6 +336,7 @@ def create_dataset(
     audio_seconds: float | None = None,
     pii: Sequence[str] = (),
     checks: Sequence[Rule] | None = None,
+    augment: Sequence[Any] | None = None,
     sql: str | None = None,
     url: str | None = None,
     wait: bool = True,
@@ -342,7 +355,8 @@ def create_dataset(
     second) and `audio_seconds` bring sounds to one rate and length. `pii` names personal columns: each gets a key
     of its own, and only who has the permission ``dataset:pii`` reads them. `checks`: rules that the rows must keep, such as
     ``["range:age=0..120", "unique:id"]``, else nothing is made and the first bad rows are named; they hold for later versions
-    of the name too, until others are given. The same content again is the version that is there
+    of the name too, until others are given. `augment`: how rows are changed when a model learns from them, such as
+    ``["flip", "rotate:degrees=10"]``; it holds for later versions too. The same content again is the version that is there
     already. With ``wait=False`` the import goes on by itself, and its Run is returned as soon as the files are sent. An upload
     that was cut goes on where it stopped when it is called again. Raises `Invalid` that names the file, the row and the column.
     """
@@ -351,6 +365,7 @@ def create_dataset(
         "name": name, "target": target, "types": dict(types or {}), "unlabelled": unlabelled, "image_size": image_size, "audio_rate": audio_rate,
         "audio_seconds": audio_seconds, "pii": tuple(pii),
         **({} if checks is None else {"checks": rules_of(checks)}),
+        **({} if augment is None else {"augment": as_json(augment)}),
     }  # fmt: skip
     return _imported(document, files, labels, sql, url, wait)
 

@@ -10,8 +10,8 @@ from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, check_name
 from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.spec import Report as ReportRecord
+from leptonai.sdk import augmenting, client, runs, show
 from leptonai.sdk import checks as rules
-from leptonai.sdk import client, runs, show
 from leptonai.sdk.results import History, Report
 from leptonai.sdk.specs import check, sent
 from leptonai.training.spec import EarlyStopping, Export, Fitted, Predict, Train
@@ -76,7 +76,7 @@ class Model:
         category_encoding: Literal["index", "onehot"] = "index",
         scale: bool = True,
         checkpoint_seconds: float = 30.0,
-        augment: Sequence[Any] = (),
+        augment: Sequence[Any] | None = None,
         checks: Sequence[rules.Rule] = (),
         name: str | None = None,
         verbose: Verbose = "auto",
@@ -85,7 +85,7 @@ class Model:
 
         `epochs`: passes over the data; default 1, or what a model that the server picks needs. `callbacks` may hold an `EarlyStopping` (ours, or Keras's). `target` and `features` are column names; default: the
         dataset's target, and all other columns. `augment`: how training rows are changed on their way, such as
-        ``[leptonai.augment.Flip(), "noise"]``. `checks`: rules that the rows must
+        ``[leptonai.augment.Flip(), "noise"]``; default: as the dataset declares. `checks`: rules that the rows must
         keep, such as ``["range:age=0..120"]``, else the Run fails and names the first bad ones. Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
         """
         document = {
@@ -102,7 +102,7 @@ class Model:
             "scale": scale,
             "checkpoint_seconds": checkpoint_seconds,
             "checks": rules.rules_of(checks, "fit") or None,
-            "augment": [step if isinstance(step, (str, Mapping)) else step.model_dump() for step in augment] or None,
+            "augment": augmenting.steps_to_send(train, augment),
         }
         document = {name: value for name, value in document.items() if value is not None}
         check(Train, document, "fit")  # before the code travels

@@ -37,14 +37,18 @@ class Readable:
         world: int = 1,
         memory: int | None = None,
         mask: bool = False,
+        augment: Sequence[Any] | None = None,
     ) -> "TorchBatches":
         """Return batches as dicts of tensors by column, to iterate over or for ``DataLoader(…, batch_size=None)``.
 
         Numbers are float32; whole numbers, dates (microseconds) and classes int64: the place in ``classes[column]``, -1 for a
         missing one. Each pass is an epoch in an order of its own; the readers of one epoch (`rank` of `world`) share the rows.
         What fits into `memory` bytes (default: half of what is free) is decoded once.
+
+        `augment` (default: as the dataset says) changes batches on their way, the same for the same `seed`, epoch and place. Where
+        rows are blended (mixup, cutmix) the target becomes shares of its classes, float32 (rows, classes).
         """
-        batches = self._batches(batch_size, columns, shuffle, seed, rank, world, memory, mask, pairs=False)
+        batches = self._batches(batch_size, columns, shuffle, seed, rank, world, memory, mask, augment, pairs=False)
         try:
             from leptonai.sdk.torch_batches import TorchBatches
         except ImportError as error:
@@ -62,12 +66,13 @@ class Readable:
         world: int = 1,
         memory: int | None = None,
         mask: bool = False,
+        augment: Sequence[Any] | None = None,
     ) -> "KerasBatches":
         """Return (x, y) batches for ``model.fit``: the features as one float32 array or the one column of images, and the target.
 
-        Raises `Unsupported` for columns that do not go into one array: name others with `columns`.
+        `augment` is as for `torch`. Raises `Unsupported` for columns that do not go into one array: name others with `columns`.
         """
-        batches = self._batches(batch_size, columns, shuffle, seed, rank, world, memory, mask, pairs=True)
+        batches = self._batches(batch_size, columns, shuffle, seed, rank, world, memory, mask, augment, pairs=True)
         try:
             from leptonai.sdk.keras_batches import KerasBatches
         except ImportError as error:
@@ -84,14 +89,17 @@ class Readable:
         world: int,
         memory: int | None,
         mask: bool,
+        augment: Sequence[Any] | None,
         *,
         pairs: bool,
     ) -> "Batches":
+        from leptonai.sdk.augmenting import steps_of
         from leptonai.sdk.batches import Batches
 
+        data = cast("Dataset", self)
         return Batches(
-            cast("Dataset", self), batch_size, columns=columns, shuffle=shuffle, seed=seed, rank=rank, world=world,
-            memory=memory, mask=mask, pairs=pairs,
+            data, batch_size, columns=columns, shuffle=shuffle, seed=seed, rank=rank, world=world, memory=memory, mask=mask,
+            pairs=pairs, augment=data.augmentation if augment is None else steps_of(augment),
         )  # fmt: skip
 
     def arrow(self, columns: Columns = None, *, mask: bool = False) -> "pyarrow.Table":

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.data.spec import ARRAYS, IMAGES, MEDIA, NOTES, SOUNDS, TABLES
+from leptonai.data.spec import ARRAYS, IMAGES, MEDIA, NOTES, SOUNDS, TABLES, WRITINGS
 from leptonai.sdk import archives, buckets, frames
 
 _KNOWN = (*TABLES, *ARRAYS, *MEDIA, *NOTES)
@@ -44,10 +44,20 @@ def sources(files: Any, keep: ExitStack | None = None, *, loose: bool = False) -
     for number, item in enumerate(given):
         found += _meant(item, number, keep, loose)
     found = _distinct(found)
-    with_notes = any(_ends(source, NOTES) for source in found)
+    with_notes = any(_ends(source, NOTES) for source in found) or _yolo(found)
     for source in found:
-        _check(source, loose=loose or with_notes or "/" in source.name)
+        empty = with_notes and _ends(source, WRITINGS)  # how YOLO says that there is nothing in an image
+        _check(source, loose=loose or with_notes or "/" in source.name, empty=empty)
     return found
+
+
+def _yolo(found: list[Source]) -> bool:
+    """Whether texts lie beside images that say what is in them: of the same names, or the names of the classes."""
+    images = {source.name.rpartition(".")[0] for source in found if source.label is None and _ends(source, IMAGES)}
+    texts = {source.name for source in found if source.label is None and _ends(source, (*WRITINGS, ".yaml"))}
+    return bool(images) and any(
+        name in ("classes.txt", "data.yaml") or name.rpartition(".")[0] in images for name in texts
+    )
 
 
 def _meant(item: Any, number: int, keep: ExitStack, loose: bool) -> list[Source]:
@@ -161,7 +171,7 @@ def _distinct(found: list[Source]) -> list[Source]:
     return [source if seen[source.name] == 1 else source._replace(name=source.place) for source in found]
 
 
-def _check(source: Source, *, loose: bool) -> None:
+def _check(source: Source, *, loose: bool, empty: bool = False) -> None:
     where = source.place or source.name
     if source.label is None and _ends(source, MEDIA) and not loose:
         what = "image" if _ends(source, IMAGES) else "sound" if _ends(source, SOUNDS) else "text"
@@ -172,7 +182,7 @@ def _check(source: Source, *, loose: bool) -> None:
         )
     if source.label is None and not _ends(source, (*_KNOWN, ".yaml")):
         raise Invalid(f"{where} is not a kind of file that is known: use {_RIGHT}", errors=[FieldError(where, _RIGHT)])
-    if not source.size:
+    if not source.size and not empty:
         raise Invalid(f"{where} is empty: there is no data in it", errors=[FieldError(where, "is empty")])
 
 

@@ -42,6 +42,10 @@ class TorchBatches(IterableDataset[dict[str, Any]]):
             yield self._tensors(batch, copied)
 
     def _tensors(self, batch: dict[str, Any], copied: bool) -> dict[str, Any]:
+        if (
+            self.batches.changing is not None
+        ):  # by column already; those that no step changes may be views of what is kept
+            return {name: _tensor(values, not values.flags.owndata) for name, values in batch.items()}
         tensors: dict[str, Any] = {}
         for name, array in self._alone:
             tensors[name] = _tensor(batch[array], copied)

@@ -5,7 +5,9 @@ For stages that look at labels: which are wrong, which can be set by a model, wh
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -14,13 +16,14 @@ from numpy.typing import NDArray
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.ports import Learner
-from leptonai.core.stages import Handle, Reader
+from leptonai.core.stages import Handle, Reader, Shuffle
 from leptonai.training import trainee
-from leptonai.training.labelled import Labelled, may_lack
+from leptonai.training.encoder import column_names, encode, targets
+from leptonai.training.labelled import Chosen, Labelled, may_lack
 from leptonai.training.predictor import probabilities
-from leptonai.training.rows import MEMORY, Rows
+from leptonai.training.rows import MEMORY, Rows, ahead
 from leptonai.training.spec import Encoding, Train
-from leptonai.training.work import Subject, encoding_of, given, picked
+from leptonai.training.work import Subject, augmenter_of, begin, copies, encoding_of, even_out, given, picked
 
 Array = NDArray[Any]
 _BATCH = 1024
@@ -36,11 +39,13 @@ class Judged(NamedTuple):
     scores: Array  # of each, by models that did not learn from it
     rest: Array  # the rows without a label
     rest_scores: Array  # the mean over the models of all folds
-    rest_x: Array  # their inputs, flat, float32
+    inputs: Callable[[Array], Array]  # of some of these, by their places in `rest`: flat, float32
 
 
 def judge(train: Mapping[str, Any], folds: int, handle: Handle) -> Judged:
-    """Train `folds` models and ask them. Raises `Invalid` where there are too few labels, or too many rows for memory.
+    """Train `folds` models and ask them. Raises `Invalid` where there are too few labels, or too many rows for a model of one fit.
+
+    Rows are read as a training reads them, so memory is bounded but for what is said of each: labels and a share of each class.
 
     `train`: a train spec, exact. A fold that is done is kept as a checkpoint, so that an attempt that follows goes on after it.
     """
@@ -56,15 +61,13 @@ def judge(train: Mapping[str, Any], folds: int, handle: Handle) -> Judged:
     traits = trainee.Traits.of(subject.learner)
     encoding = encoding_of(subject, reader, traits)
     _check(encoding, reader, folds, spec.data)
-    x, y = _held(Rows(reader, encoding, traits.entries), spec.data)
-    rest = Labelled(whole, target, wanted=False) if partly else None
-    rest_x = _inputs(rest, encoding) if rest is not None and rest.rows else x[:0]
+    y = targets(encoding, reader.read((target,)))
+    rest = Labelled(whole, target, wanted=False) if partly else Chosen(whole, np.zeros(whole.rows, bool))
     numbers = reader.numbers if isinstance(reader, Labelled) else np.arange(len(y))
-    scores, rest_scores = _folds(subject, encoding, x, y, rest_x, folds, handle)
-    flat = np.ascontiguousarray(rest_x).reshape(len(rest_x), math.prod(rest_x.shape[1:])).astype(np.float32)
+    scores, rest_scores = _folds(subject, encoding, reader, y, rest, folds, handle)
     return Judged(
-        target, encoding.classes, numbers, y, scores, rest.numbers if rest is not None else numbers[:0], rest_scores, flat
-    )  # fmt: skip
+        target, encoding.classes, numbers, y, scores, rest.numbers, rest_scores, partial(_inputs, rest, encoding)
+    )
 
 
 def _check(encoding: Encoding, reader: Reader, folds: int, where: str) -> None:
@@ -80,32 +83,37 @@ def _check(encoding: Encoding, reader: Reader, folds: int, where: str) -> None:
         )
 
 
-def _held(rows: Rows, where: str) -> tuple[Array, Array]:
-    if not rows.held:
-        raise Invalid(f"{where} takes more than {MEMORY >> 30} GiB of memory: judge labels on a smaller version of it")
-    return rows.all()
+def _inputs(reader: Reader, encoding: Encoding, places: Array) -> Array:
+    """Return what a model takes of the rows at these places: flat, float32 (rows, …)."""
+    found: list[Array] = []
+    wanted, at = np.sort(places), 0
+    for x in _batches(reader, encoding):
+        some = wanted[(wanted >= at) & (wanted < at + len(x))] - at
+        found.append(np.ascontiguousarray(x[some]).reshape(len(some), math.prod(x.shape[1:])).astype(np.float32))
+        at += len(x)
+    whole: Array = np.concatenate(found)[np.argsort(np.argsort(places, kind="stable"), kind="stable")]
+    return whole
 
 
-def _inputs(reader: Reader, encoding: Encoding) -> Array:
-    from leptonai.training.encoder import column_names, encode
-
+def _batches(reader: Reader, encoding: Encoding) -> Iterator[Array]:
     names = column_names(encoding, target=False)
-    return np.concatenate([encode(encoding, batch) for batch in reader.batches(_BATCH, columns=names)])
+    return (encode(encoding, batch) for batch in reader.batches(_BATCH, columns=names))
 
 
 def _folds(
-    subject: Subject, encoding: Encoding, x: Array, y: Array, rest: Array, folds: int, handle: Handle
+    subject: Subject, encoding: Encoding, reader: Reader, y: Array, rest: Reader, folds: int, handle: Handle
 ) -> tuple[Array, Array]:
-    classes, spec = len(encoding.classes), subject.spec
+    classes = len(encoding.classes)
     scores = np.zeros((len(y), classes), np.float32)
-    rest_scores = np.zeros((len(rest), classes), np.float64)
-    fold_of = fold_numbers(y, folds, spec.seed)
+    rest_scores = np.zeros((rest.rows, classes), np.float64)
+    fold_of = fold_numbers(y, folds, subject.spec.seed)
     done = _saved(handle)
     for fold in range(folds):
         kept = fold_of != fold
         if fold not in done:
-            learner = _learnt(subject, encoding, x[kept], y[kept])
-            done[fold] = (_asked(learner, x[~kept], classes), _asked(learner, rest, classes))
+            learner = _learnt(subject, encoding, Chosen(reader, kept), handle)
+            held_out = _asked(learner, encoding, Chosen(reader, ~kept), classes)
+            done[fold] = (held_out, _asked(learner, encoding, rest, classes))
             handle.save({f"{number}.npz": _packed(*found) for number, found in done.items()})
         scores[~kept] = done[fold][0]
         rest_scores += done[fold][1] / folds
@@ -122,28 +130,36 @@ def fold_numbers(y: Array, folds: int, seed: int) -> Array:
     return found
 
 
-def _learnt(subject: Subject, encoding: Encoding, x: Array, y: Array) -> Learner:
-    spec = subject.spec
-    learner = subject.fresh()
-    order = np.random.default_rng(spec.seed).permutation(len(y))
-    learner.begin(
-        x[order[: spec.batch_size]], y[order[: spec.batch_size]], encoding.task, len(encoding.classes), spec.seed
-    )
-    if not trainee.Traits.of(learner).incremental:
-        learner.step(x, y)
+def _learnt(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle) -> Learner:
+    """Return a fresh model that learnt from the rows as a training lets it, augmentation and all."""
+    spec, learner = subject.spec, subject.fresh()
+    traits = trainee.Traits.of(learner)
+    rows = Rows(reader, encoding, traits.entries)
+    if not traits.incremental and not rows.held:
+        raise Invalid(
+            f"the {rows.count:,} rows that a model of one fit would learn from take about {rows.bytes / 2**30:.1f} GiB, and {MEMORY >> 30} "
+            "GiB may be held: take fewer columns (features), fewer rows, or a model that learns in batches, of Keras or PyTorch",
+            errors=[FieldError("data", f"at most {MEMORY >> 30} GiB of rows")],
+        )
+    even_out(spec, encoding, rows, handle)
+    begin(learner, rows, encoding, spec)
+    augmenter = augmenter_of(spec, encoding, reader, learner)
+    if not traits.incremental:
+        learner.step(*(rows.all() if augmenter is None else copies(spec, handle, rows, augmenter)))
         return learner
+    shuffle = Shuffle(spec.seed, rows.window) if spec.shuffle else None
     for epoch in range(spec.epochs):
-        order = np.random.default_rng([spec.seed, epoch]).permutation(len(y))
-        for at in range(0, len(y), spec.batch_size):
-            rows = order[at : at + spec.batch_size]
-            learner.step(x.take(rows, axis=0), y.take(rows))
+        given = rows.batches(spec.batch_size, shuffle, epoch)
+        with closing(given if augmenter is None else ahead(augmenter.batches(given, epoch, 0))) as batches:
+            for x, y in batches:
+                learner.step(x, y)
     return learner
 
 
-def _asked(learner: Learner, x: Array, classes: int) -> Array:
+def _asked(learner: Learner, encoding: Encoding, reader: Reader, classes: int) -> Array:
     parts = [
-        probabilities(np.asarray(learner.predict(x[at : at + _BATCH])), learner.activation, classes)
-        for at in range(0, len(x), _BATCH)
+        probabilities(np.asarray(learner.predict(x)), learner.activation, classes)
+        for x in (_batches(reader, encoding) if reader.rows else ())
     ]
     return np.concatenate(parts) if parts else np.zeros((0, classes), np.float32)
 

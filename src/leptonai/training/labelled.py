@@ -29,20 +29,17 @@ def may_lack(reader: Reader, target: str) -> bool:
     return column is not None and target == reader.target and column.nullable
 
 
-class Labelled:
-    """A `core.stages.Reader` of the rows of another one that have a value of `target`, or, where not `wanted`, of those that have none.
+class Chosen:
+    """A `core.stages.Reader` of some rows of another one: those where `kept` (bool, one for each row) is true.
 
     Places and orders are those of the other one, without the rows between.
     """
 
-    def __init__(self, reader: Reader, target: str, *, wanted: bool = True):
+    def __init__(self, reader: Reader, kept: Array):
         self.dataset: Dataset = reader.dataset
         self.columns, self.target = reader.columns, reader.target
-        self._reader = reader
-        column = next(column for column in reader.columns if column.name == target)
-        found = known(reader.read((target,))[target], column)
-        self._kept = found if wanted else ~found
-        self.numbers: Array = np.flatnonzero(self._kept)
+        self._reader, self._kept = reader, kept
+        self.numbers: Array = np.flatnonzero(kept)
         self.rows = len(self.numbers)
 
     def read(self, columns: tuple[str, ...] | None = None) -> dict[str, Any]:
@@ -88,3 +85,12 @@ class Labelled:
         order = self._reader.order(shuffle, epoch)
         number = np.cumsum(self._kept) - 1
         return number[order[self._kept[order]]]
+
+
+class Labelled(Chosen):
+    """The rows of a Reader that have a value of `target`, or, where not `wanted`, those that have none."""
+
+    def __init__(self, reader: Reader, target: str, *, wanted: bool = True):
+        column = next(column for column in reader.columns if column.name == target)
+        found = known(reader.read((target,))[target], column)
+        super().__init__(reader, found if wanted else ~found)

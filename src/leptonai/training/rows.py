@@ -31,7 +31,7 @@ class Rows:
         self._missing_columns()
         self._late = encoding.layout in ("channels_first", "channels_last")  # encoded when it is used
         self._x: Array | None = None
-        if self._bytes() <= memory:
+        if self.bytes <= memory:
             self._hold()
 
     def _missing_columns(self) -> None:
@@ -42,7 +42,9 @@ class Rows:
                 errors=[FieldError(name, "missing column") for name in gone],
             )
 
-    def _bytes(self) -> int:
+    @property
+    def bytes(self) -> int:
+        """About how much memory all rows take, as they are held."""
         sizes = {
             feature.column: math.prod(feature.shape) * (1 if feature.type == FeatureType.IMAGE else 4)
             for feature in self._encoding.features

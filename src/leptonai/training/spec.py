@@ -51,7 +51,8 @@ class Train(Frozen):
     checks: Annotated[
         tuple[dict[str, Any], ...], Field(max_length=200)
     ] = ()  # rules of the data stage that its rows must keep
-    augment: Annotated[tuple[AnyStep, ...], Field(max_length=32)] = ()  # how training rows are changed, in this order
+    # How training rows are changed, in this order; None: as the dataset declares. The server fills it in.
+    augment: Annotated[tuple[AnyStep, ...], Field(max_length=32)] | None = None
 
 
 class Predict(Frozen):

@@ -11,6 +11,7 @@ from leptonai.core.stages import FLAVOURS, RULES, Desk, Plan, load
 from leptonai.core.states import RunState
 from leptonai.training import columns, defaults
 from leptonai.training.augment.check import check_steps
+from leptonai.training.augment.spec import AnyStep, Steps
 from leptonai.training.spec import Export, Fitted, Predict, Train
 
 
@@ -19,12 +20,13 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     data, exact = _exact(spec.data, desk)
     target, features = columns.pick(data.columns, spec.target or data.target, spec.features, exact)
     _check_stopping(spec)
+    steps = _declared(data, exact) if spec.augment is None else spec.augment
     check_steps(
-        spec.augment, features, classes=columns.task_of(target) == "classification", arrays=target.type in columns.WHOLE
+        steps, features, classes=columns.task_of(target) == "classification", arrays=target.type in columns.WHOLE
     )
     used = (target.name, *(feature.name for feature in features))
     opens = list(personal.opens(data, desk, used))
-    found: dict[str, Any] = {"data": exact, "target": target.name}
+    found: dict[str, Any] = {"data": exact, "target": target.name, "augment": steps}
     if spec.checks:
         found["checks"], more = load(RULES)(spec.checks, desk, data)
         opens += more
@@ -115,6 +117,12 @@ def _measured(spec: Export, desk: Desk) -> None:
 def _exact(ref: str, desk: Desk) -> tuple[Dataset, str]:
     data = desk.dataset(ref)
     return data, str(DatasetRef.parse(ref).model_copy(update={"name": data.name, "version": data.version}))
+
+
+def _declared(data: Dataset, exact: str) -> tuple[AnyStep, ...]:
+    """Return how the dataset says that rows are changed for who learns from them; those of a test part never are."""
+    tests = any(split.part == "test" for split in DatasetRef.parse(exact).splits)
+    return () if tests else Steps(augment=data.source.get("augment", ())).augment
 
 
 def _has(names: Iterable[str], data: Dataset, where: str, field: str) -> None:

@@ -70,9 +70,9 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     encoding = saved.encoding if saved else encoding_of(subject, reader, traits)
     rows = Rows(reader, encoding, traits.entries)
     validation = _validation(spec, encoding, traits, handle)
-    _even_out(spec, encoding, rows, handle)
-    _begin(learner, rows, encoding, spec)
-    augmenter = _augmenter(spec, encoding, reader, learner)
+    even_out(spec, encoding, rows, handle)
+    begin(learner, rows, encoding, spec)
+    augmenter = augmenter_of(spec, encoding, reader, learner)
     course = saved.course if saved else Course(window=rows.window)
     if traits.incremental:
         _restore(learner, saved, course, handle)
@@ -150,7 +150,8 @@ def _validation(spec: Train, encoding: Encoding, traits: trainee.Traits, handle:
     return Rows(reader, encoding, traits.entries)
 
 
-def _begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None:
+def begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None:
+    """Show a model its first batch. Raises `Invalid` where the model and the rows do not fit."""
     with closing(rows.batches(spec.batch_size)) as batches:
         x, y = next(batches)
     try:
@@ -159,9 +160,9 @@ def _begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> Non
         raise type(error)(f"{error.message} ({_words(encoding)})", errors=error.errors) from error
 
 
-def _even_out(spec: Train, encoding: Encoding, rows: Rows, handle: Handle) -> None:
+def even_out(spec: Train, encoding: Encoding, rows: Rows, handle: Handle) -> None:
     """Add made rows of the rarer classes, where the spec asks for them; they are the same in each attempt."""
-    for step in spec.augment:
+    for step in spec.augment or ():
         if isinstance(step, Smote):
             if not rows.held:
                 raise Invalid(
@@ -174,14 +175,16 @@ def _even_out(spec: Train, encoding: Encoding, rows: Rows, handle: Handle) -> No
             handle.say(f"smote: {rows.count - before:,} made rows were added to {before:,}")
 
 
-def _augmenter(spec: Train, encoding: Encoding, reader: Reader, learner: Learner) -> Augmenter | None:
-    if all(isinstance(step, Smote) for step in spec.augment):
+def augmenter_of(spec: Train, encoding: Encoding, reader: Reader, learner: Learner) -> Augmenter | None:
+    """Return what changes the batches of a training; None where nothing does."""
+    steps = spec.augment or ()
+    if all(isinstance(step, Smote) for step in steps):
         return None
     soft = trainee.takes_shares(learner)
-    return Augmenter(spec.augment, encoding, reader.columns, spec.seed, soft=soft)
+    return Augmenter(steps, encoding, reader.columns, spec.seed, soft=soft)
 
 
-def _copies(spec: Train, handle: Handle, rows: Rows, augmenter: Augmenter) -> tuple[Any, Any]:
+def copies(spec: Train, handle: Handle, rows: Rows, augmenter: Augmenter) -> tuple[Any, Any]:
     """Return the rows as they are, and a changed copy of them for each epoch, for a model that learns in one fit."""
     parts = [rows.all()]
     for epoch in range(spec.epochs):
@@ -226,7 +229,7 @@ def _all_at_once(
             handle.say(f"{name} is not used: a model of scikit-learn learns in one fit")
     began = time.perf_counter()
     handle.progress(0, 1, "fits")
-    learner.step(*(rows.all() if augmenter is None else _copies(spec, handle, rows, augmenter)))
+    learner.step(*(rows.all() if augmenter is None else copies(spec, handle, rows, augmenter)))
     for note in trainee.notes(learner):
         handle.say(note)
     metrics = dict(learner.metrics())

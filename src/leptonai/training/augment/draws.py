@@ -3,6 +3,7 @@
 SplitMix64 (Steele, Lea and Flood 2014), counted up from a key of its own for each row: no generator is made, and none is saved.
 """
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,10 @@ class Draws:
     def step(self, number: int) -> None:
         """Go to the draws of a step: what the steps before it drew does not matter to it."""
         self._calls = (number + 1) << 16
+
+    def again(self) -> "Draws":
+        """Return what gives the draws that come next once more, for what goes with what is changed by them."""
+        return copy(self)
 
     def _bits(self, shape: tuple[int, ...]) -> Array:
         self._calls += 1

@@ -13,19 +13,22 @@ Array = NDArray[Any]
 
 def flip(step: Flip, x: Array, draws: Draws) -> Array:
     """See `spec.Flip`."""
-    for wanted, axis in ((step.horizontal, 2), (step.vertical, 1)):
-        if wanted:
-            rows = np.flatnonzero(draws.chosen(step.p))
-            x[rows] = np.flip(x[rows], axis)
+    for axis, chosen in zip((2, 1), flipped(step, draws), strict=True):
+        rows = np.flatnonzero(chosen)
+        x[rows] = np.flip(x[rows], axis)
     return x
+
+
+def flipped(step: Flip, draws: Draws) -> tuple[Array, Array]:
+    """Return which images (bool) are mirrored left to right, and which upside down."""
+    none = np.zeros(draws.count, bool)
+    return draws.chosen(step.p) if step.horizontal else none, draws.chosen(step.p) if step.vertical else none
 
 
 def shift(step: Shift, x: Array, draws: Draws) -> Array:
     """See `spec.Shift`; by whole pixels."""
     count, height, width, _ = x.shape
-    chosen = draws.chosen(step.p)
-    down = np.rint(draws.uniform(-step.by, step.by) * height).astype(np.int64) * chosen
-    right = np.rint(draws.uniform(-step.by, step.by) * width).astype(np.int64) * chosen
+    down, right = shifted(step, x.shape[1:3], draws)
     rows = np.arange(height) - down[:, None]
     columns = np.arange(width) - right[:, None]
     flat = (np.arange(count)[:, None] * height + rows.clip(0, height - 1))[:, :, None] * width
@@ -38,18 +41,31 @@ def shift(step: Shift, x: Array, draws: Draws) -> Array:
     return moved
 
 
+def shifted(step: Shift, shape: tuple[int, ...], draws: Draws) -> tuple[Array, Array]:
+    """Return by how many pixels images of (height, width) move down and to the right."""
+    chosen = draws.chosen(step.p)
+    down = np.rint(draws.uniform(-step.by, step.by) * shape[0]).astype(np.int64) * chosen
+    return down, np.rint(draws.uniform(-step.by, step.by) * shape[1]).astype(np.int64) * chosen
+
+
 def rotate(step: Rotate, x: Array, draws: Draws) -> Array:
     """See `spec.Rotate`; bilinear."""
-    angle = np.deg2rad(draws.uniform(-step.degrees, step.degrees)) * draws.chosen(step.p)
+    angle = turned(step, draws)
     cos, sin = np.cos(angle), np.sin(angle)
     return _warped(x, np.stack([cos, -sin, sin, cos], axis=1), np.zeros((len(x), 2), np.float32), step.fill)
 
 
+def turned(step: Rotate, draws: Draws) -> Array:
+    """Return by which angle, in radians, each image is turned; what was to the right goes down."""
+    angle: Array = np.deg2rad(draws.uniform(-step.degrees, step.degrees)) * draws.chosen(step.p)
+    return angle
+
+
 def crop(step: Crop, x: Array, draws: Draws) -> Array:
     """See `spec.Crop`; bilinear."""
-    side = 1 - draws.uniform(0, 1 - step.least) * draws.chosen(step.p)
+    side, *firsts = cropped(step, draws)
     rows = np.arange(len(x))[:, None]
-    for axis, first in ((1, draws.uniform()), (2, draws.uniform())):  # one after the other: lines stay lines
+    for axis, first in zip((1, 2), firsts, strict=True):  # one after the other: lines stay lines
         last = x.shape[axis] - 1
         place = (first * (1 - side))[:, None] * last + np.arange(last + 1, dtype=np.float32) * side[:, None]
         near = np.minimum(place.astype(np.int64), max(0, last - 1))
@@ -62,6 +78,12 @@ def crop(step: Crop, x: Array, draws: Draws) -> Array:
             here = rows[:, :, None]
             x = _between(x[here, lines, near[:, None]], x[here, lines, after[:, None]], share)
     return x
+
+
+def cropped(step: Crop, draws: Draws) -> tuple[Array, Array, Array]:
+    """Return the sides of the parts, as shares, and where in the room that is left they begin: from the top, from the left."""
+    side = 1 - draws.uniform(0, 1 - step.least) * draws.chosen(step.p)
+    return side, draws.uniform(), draws.uniform()
 
 
 def _warped(x: Array, turn: Array, move: Array, fill: str) -> Array:
@@ -142,21 +164,30 @@ def noise(step: Noise, x: Array, draws: Draws) -> Array:
 
 def cutout(step: Cutout, x: Array, draws: Draws) -> Array:
     """See `spec.Cutout`."""
-    chosen = draws.chosen(step.p)
-    inside = rectangles(
-        draws, x.shape[1:3], draws.uniform(0, step.share) * chosen, draws.uniform(0, step.share) * chosen
-    )
-    x *= ~inside[..., None]
+    x *= ~filled(blackened(step, x.shape[1:3], draws), x.shape[1:3])[..., None]
     return x
 
 
+def blackened(step: Cutout, shape: tuple[int, ...], draws: Draws) -> Array:
+    """Return the rectangles that are blackened, as `rectangles` does."""
+    chosen = draws.chosen(step.p)
+    return rectangles(draws, shape, draws.uniform(0, step.share) * chosen, draws.uniform(0, step.share) * chosen)
+
+
 def rectangles(draws: Draws, shape: tuple[int, ...], high: Array, wide: Array) -> Array:
-    """Return (rows, height, width), true inside a rectangle whose sides are these shares, and which lies inside the image."""
-    sides = []
+    """Return rectangles whose sides are these shares, and which lie inside the image: (rows, 4) pixels, top, bottom, left, right."""
+    edges = []
     for length, share in zip(shape, (high, wide), strict=True):
         size = np.rint(share * length).astype(np.int64)
         first = np.floor(draws.uniform() * (length - size + 1)).astype(np.int64)
-        places = np.arange(length)
-        sides.append((places >= first[:, None]) & (places < (first + size)[:, None]))
-    inside: Array = sides[0][:, :, None] & sides[1][:, None, :]
+        edges += [first, first + size]
+    return np.stack(edges, axis=1)
+
+
+def filled(edges: Array, shape: tuple[int, ...]) -> Array:
+    """Return (rows, height, width), true inside the rectangles."""
+    top, bottom, left, right = (edges[:, at, None] for at in range(4))
+    down, along = np.arange(shape[0]), np.arange(shape[1])
+    high, wide = (down >= top) & (down < bottom), (along >= left) & (along < right)
+    inside: Array = high[:, :, None] & wide[:, None, :]
     return inside

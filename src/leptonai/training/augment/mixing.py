@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonai.training.augment.draws import Draws
-from leptonai.training.augment.images import rectangles
+from leptonai.training.augment.images import filled, rectangles
 from leptonai.training.augment.spec import Cutmix, Mixup
 
 Array = NDArray[Any]
@@ -34,7 +34,7 @@ def choose(values: Array, partners: Array, kept: Array, draws: Draws) -> Array:
 def cutmix(step: Cutmix, x: Array, draws: Draws, partners: Array) -> tuple[Array, Array]:
     """Return images (rows, height, width, channels) with a rectangle of their partner's, and how much of itself each kept."""
     side = np.sqrt(1 - draws.beta(step.alpha)) * draws.chosen(step.p)
-    inside = rectangles(draws, x.shape[1:3], side, side)
+    inside = filled(rectangles(draws, x.shape[1:3], side, side), x.shape[1:3])
     return np.where(inside[..., None], x[partners], x), 1 - inside.mean(axis=(1, 2), dtype=np.float32)
 
 
@@ -44,4 +44,6 @@ def labels(y: Array, classes: int, *, soft: bool, partners: Array, kept: Array, 
         return blend(y, partners, kept).astype(np.float32)
     if not soft:
         return choose(y, partners, kept, draws)
-    return blend(np.eye(classes, dtype=np.float32)[y], partners, kept)
+    return blend(
+        np.eye(classes + 1, classes, dtype=np.float32)[y], partners, kept
+    )  # -1, for none: no share of any class

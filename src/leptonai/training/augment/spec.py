@@ -4,6 +4,7 @@ Every draw follows from the seed of the training, the epoch and the place of the
 on with the same changes. Validation and test rows are never changed.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -158,8 +159,20 @@ class Synonyms(Step):
 
 
 def _named(value: Any) -> Any:
-    """Take a bare word, such as "flip", for the step with its defaults."""
-    return {"op": value} if isinstance(value, str) else value
+    """Take words for a step: ``flip``, or ``rotate:degrees=10,fill=zero``. Values are JSON, else text."""
+    if not isinstance(value, str):
+        return value
+    op, _, options = value.partition(":")
+    found: dict[str, Any] = {"op": op.strip()}
+    for option in filter(None, options.split(",")):
+        name, equals, text = option.partition("=")
+        if not equals:
+            raise ValueError(f"{value!r} is not STEP:NAME=VALUE,…, such as rotate:degrees=10")
+        try:
+            found[name.strip()] = json.loads(text)
+        except ValueError:
+            found[name.strip()] = text
+    return found
 
 
 AnyStep = Annotated[
@@ -171,6 +184,13 @@ AnyStep = Annotated[
     BeforeValidator(_named),
 ]  # fmt: skip
 
+
+class Steps(Frozen):
+    """Ways to change rows, in this order."""
+
+    augment: Annotated[tuple[AnyStep, ...], Field(max_length=32)] = ()
+
+
 _NUMBERS = (FeatureType.NUMBER, FeatureType.INTEGER, FeatureType.DATETIME)
 _SIGNALS = (FeatureType.TENSOR, FeatureType.AUDIO)
 FITS: Mapping[str, tuple[FeatureType, ...]] = {
@@ -178,7 +198,7 @@ FITS: Mapping[str, tuple[FeatureType, ...]] = {
     "shift": (FeatureType.IMAGE, *_SIGNALS),
     "noise": (FeatureType.IMAGE, *_SIGNALS, *_NUMBERS),
     **dict.fromkeys(("gain", "specaugment"), _SIGNALS),
-    "mixup": tuple(kind for kind in FeatureType if kind is not FeatureType.TEXT),
+    "mixup": tuple(kind for kind in FeatureType if kind not in (FeatureType.TEXT, FeatureType.BOXES)),
     "smote": (*_NUMBERS, FeatureType.CATEGORY, FeatureType.BOOLEAN),
     **dict.fromkeys(("drop_words", "swap_words", "synonyms"), (FeatureType.TEXT,)),
 }
