@@ -15,8 +15,11 @@ from leptonai.core.errors import Corrupt, Invalid
 from leptonai.core.nouns import Dataset, Limits
 from leptonai.core.refs import Split
 from leptonai.core.stages import Shuffle
+from leptonai.data import stored
+from leptonai.data.loader_order import Piece
+from leptonai.data.loader_pack import Packed
 from leptonai.data.reader import open_dataset
-from leptonai.data.shards import read_shard
+from leptonai.data.shards import read_blocks, read_shard
 
 ROWS = 1000
 TRAIN, TEST = Split(part="train", train_size=0.8), Split(part="test", train_size=0.8)
@@ -45,6 +48,27 @@ def same(left: dict[str, Any], right: dict[str, Any]) -> None:
     assert list(left) == list(right)
     for name, values in left.items():
         np.testing.assert_array_equal(values, right[name], strict=True, err_msg=name)
+
+
+@pytest.mark.parametrize("kilobytes", [0, 1, 1024])
+@pytest.mark.parametrize("which", ["table", "images"])
+@pytest.mark.parametrize("splits", [(), (TRAIN,), (TEST,)], ids=["all", "train", "test"])
+def test_blocks_are_a_piece_cut_in_order(
+    made: tuple[Importer, Dataset, Dataset],
+    which: str,
+    splits: tuple[Split, ...],
+    kilobytes: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stored, "_BLOCK_BYTES", kilobytes << 10)
+    part = made[0].open(made[1] if which == "table" else made[2], *splits).part()
+    for source in (part, Packed(part, "label" if which == "table" else "y")):
+        for shard, count in enumerate(part.counts):
+            for piece in (Piece(shard, 0, count), Piece(shard, 3, count - 5)):
+                blocks = list(source.blocks(piece))
+                assert len(blocks) > 1 or kilobytes == 1024
+                whole = source.load(piece)
+                same(whole, {name: np.concatenate([block[name] for block in blocks]) for name in whole})
 
 
 def test_columns_come_as_the_reader_promises(made: tuple[Importer, Dataset, Dataset]) -> None:
@@ -127,9 +151,9 @@ def test_only_asked_for_columns_are_decoded(
 
     def spy(shard: Any, store: Any, columns: Any, *more: Any) -> Any:
         asked.append(tuple(columns))
-        return read_shard(shard, store, columns, *more)
+        return read_blocks(shard, store, columns, *more)
 
-    monkeypatch.setattr("leptonai.data.stored.read_shard", spy)
+    monkeypatch.setattr("leptonai.data.stored.read_blocks", spy)
     reader = files.open(images, TRAIN)
     reader.read(("y",))
     reader.read(("y",))

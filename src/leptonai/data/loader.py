@@ -29,6 +29,9 @@ class Source(Protocol):
     def load(self, piece: Piece) -> Batch:
         """Return the rows of a piece: arrays that nobody else has."""
 
+    def blocks(self, piece: Piece) -> Iterator[Batch]:
+        """Yield the rows of a piece in blocks of few rows, to be copied to where they belong."""
+
     def room(self, rows: int) -> Batch:
         """Return arrays for so many rows, to be filled."""
 
@@ -133,8 +136,10 @@ class _Room:
             at += piece.high - piece.low
 
     def _fill(self, source: Source, piece: Piece, at: int) -> None:
-        for name, values in source.load(piece).items():
-            self.batch[name][at : at + len(values)] = values
+        for block in source.blocks(piece):
+            for name, values in block.items():
+                self.batch[name][at : at + len(values)] = values
+            at += _rows(block)
 
     def upto(self, row: int) -> Batch:
         """Wait until the rows before `row` are there."""

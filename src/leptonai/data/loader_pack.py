@@ -4,7 +4,7 @@ What a value becomes: numbers float32; whole numbers, moments (microseconds) and
 column's `categories`, -1 for none; truth values int64, -1 for none; images and tensors as they are; text stays text.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +57,14 @@ class Packed:
 
     def load(self, piece: Piece) -> Batch:
         """Return the rows of a piece. An image column of a whole shard is not copied."""
-        table, rows = self._part.table(piece.shard), self._part.inside(piece)
+        return self._packed(self._part.table(piece.shard), self._part.inside(piece))
+
+    def blocks(self, piece: Piece) -> Iterator[Batch]:
+        """Yield the rows of a piece a block at a time."""
+        for table, rows in self._part.tables(piece):
+            yield self._packed(table, rows)
+
+    def _packed(self, table: pa.Table, rows: Numbers | slice | None) -> Batch:
         found: Batch = {}
         for column in self._part.columns:
             values = _values(table[column.name], column)

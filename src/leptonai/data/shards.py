@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import secrets
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -164,13 +164,41 @@ def read_shard(
     return pa.table({name: found[name] for name in columns})
 
 
+def read_blocks(
+    shard: dict[str, Any],
+    store: Store,
+    columns: Sequence[str],
+    rows: int,
+    words: Sequence[str] = (),
+    personal: "PersonalReader | None" = None,
+) -> Iterator[pa.Table]:
+    """Yield what `read_shard` returns in blocks of `rows` rows: they pass through little memory, on the way to where they belong."""
+    own = shard.get("pii", {}) if personal is not None else {}
+    plain = [name for name in columns if name not in own]
+    if len(plain) < len(columns) or not plain:
+        table = read_shard(shard, store, columns, words, personal)
+        yield from (table.slice(at, rows) for at in range(0, table.num_rows, rows))
+        return
+    with _opened(shard["blob"], store, base64.b64decode(shard["key"]), words) as parquet:
+        for block in parquet.iter_batches(rows, columns=plain, use_threads=False):
+            yield pa.Table.from_batches([block]).select(plain)
+
+
 def decrypted(blob: str, store: Store, key: bytes, columns: Sequence[str], words: Sequence[str] = ()) -> pa.Table:
     """Return columns of a file that `encrypted` made. Raises `Corrupt`."""
+    with _opened(blob, store, key, words) as parquet:
+        return parquet.read(list(columns)).select(list(columns))
+
+
+@contextlib.contextmanager
+def _opened(blob: str, store: Store, key: bytes, words: Sequence[str]) -> Iterator[pq.ParquetFile]:
     source = _source(blob, store)
     try:
         opens = pqe.create_decryption_properties(key)
-        with pq.ParquetFile(source, decryption_properties=opens, read_dictionary=list(words)) as parquet:
-            return parquet.read(list(columns)).select(list(columns))
+        with pq.ParquetFile(
+            source, decryption_properties=opens, read_dictionary=list(words), pre_buffer=False
+        ) as parquet:
+            yield parquet
     except (pa.ArrowException, OSError, KeyError) as error:  # another part in the place of this one has other columns
         raise Corrupt(
             f"shard {blob[:12]} of the dataset cannot be decrypted: it was altered; restore it from a backup"
@@ -178,11 +206,15 @@ def decrypted(blob: str, store: Store, key: bytes, columns: Sequence[str], words
 
 
 def _source(blob: str, store: Store) -> pa.NativeFile:
-    """Open a shard. One that lies on this machine is read as it lies: the cipher checks each byte, so its digest need not."""
+    """Open a shard. One that lies on this machine is read as it lies: the cipher checks each byte, so its digest need not.
+
+    It is mapped, not copied: memory that a process touches for the first time costs more than the cipher. A blob is never
+    shortened, only unlinked, so the mapping stays whole.
+    """
     if (place := getattr(store, "path", None)) is not None:
         with contextlib.suppress(FileNotFoundError):
-            return pa.OSFile(str(place(blob)))
-        return pa.OSFile(str(place(blob)))  # another process made room in a cache just then
+            return pa.memory_map(str(place(blob)))
+        return pa.memory_map(str(place(blob)))  # another process made room in a cache just then
     with store.open(blob) as file:
         return pa.BufferReader(file.read())
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from threading import Lock
 from typing import Any
@@ -16,10 +16,11 @@ from leptonai.core.ports import Store
 from leptonai.data.blocks import as_array
 from leptonai.data.loader_order import Numbers, Piece
 from leptonai.data.personal import PersonalReader
-from leptonai.data.shards import BLOCKS, read_shard
+from leptonai.data.shards import BLOCKS, read_blocks, read_shard
 
 Batch = dict[str, Any]
 NO_TIME = np.iinfo(np.int64).min  # how a missing datetime is written
+_BLOCK_BYTES = 1 << 20  # of rows that are decoded at a time: they stay in the processor's cache
 _WORD_BYTES = 80  # about what a piece of text takes in memory
 
 
@@ -48,6 +49,11 @@ class StoredRows:
     def table(self, number: int, names: Sequence[str]) -> pa.Table:
         """Return columns of one shard in the types that they have in the whole version."""
         return read_table(self._shards[number], self._store, [self.by_name[name] for name in names], self._personal)
+
+    def blocks(self, number: int, names: Sequence[str], rows: int) -> Iterator[pa.Table]:
+        """Yield columns of one shard as they are stored, text of few different values as dictionaries, so many rows at a time."""
+        words = [name for name in names if _is_words(self.by_name[name])]
+        yield from read_blocks(self._shards[number], self._store, names, rows, words, self._personal)
 
     def decode(self, number: int, names: Sequence[str]) -> Batch:
         """Return columns of one shard as arrays."""
@@ -97,6 +103,29 @@ class Part:
         found = self._stored.decode(piece.shard, self._names)
         rows = self.inside(piece)
         return found if rows is None else {name: values[rows] for name, values in found.items()}
+
+    def blocks(self, piece: Piece) -> Iterator[Batch]:
+        """Yield the rows of a piece a block at a time."""
+        for table, rows in self.tables(piece):
+            values = {column.name: to_numpy(table[column.name], column) for column in self.columns}
+            yield values if rows is None else {name: value[rows] for name, value in values.items()}
+
+    def tables(self, piece: Piece) -> Iterator[tuple[pa.Table, Numbers | slice | None]]:
+        """Yield a piece's shard as Arrow tables of about a MiB, each with which of its rows are meant; None: all."""
+        wanted, at = self.inside(piece), 0
+        for table in self._stored.blocks(piece.shard, self._names, max(1, _BLOCK_BYTES // max(1, self.width))):
+            end = at + table.num_rows
+            if wanted is None:
+                yield table, None
+            elif isinstance(wanted, slice):
+                low, high = max(wanted.start, at), min(wanted.stop, end)
+                if low < high:
+                    yield table, slice(low - at, high - at)
+            else:
+                first, last = np.searchsorted(wanted, (at, end))
+                if first < last:
+                    yield table, wanted[first:last] - at
+            at = end
 
     def table(self, number: int) -> pa.Table:
         """Return all rows of a shard, as an Arrow table."""
