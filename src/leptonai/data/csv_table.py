@@ -23,6 +23,7 @@ NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 
 _CODE = r"^\s*-?0[0-9]"  # a whole number with zeros in front is a code, such as a postcode
 _DIGITS = r"^\s*-?[0-9]{19,}\s*$"  # more than 64 bits hold: a number that long is a name
+_LONG = 19
 _TEXT = pa.large_string()
 _POLARS = {pa.int64(): pl.Int64, pa.float64(): pl.Float64, _TEXT: pl.String}
 _WORDS = {pa.int64(): "a whole number", pa.float64(): "a number"}
@@ -123,11 +124,18 @@ def _told(values: pa.ChunkedArray) -> pa.DataType:
         return _TEXT  # nothing is known yet: what comes later decides
     if fits(values, _to(pa.int64())):
         return _TEXT if _any(values, _CODE) else pa.int64()
-    return pa.float64() if fits(values, _to(pa.float64())) and not _any(values, _DIGITS) else _TEXT
+    long = pc.max(pc.binary_length(values)).as_py() >= _LONG  # looked at closely only then: that is slow
+    return pa.float64() if fits(values, _to(pa.float64())) and not (long and _any(values, _DIGITS)) else _TEXT
 
 
 def _to(kind: pa.DataType) -> Callable[[pa.ChunkedArray], pa.ChunkedArray]:
-    return lambda values: pc.cast(pc.utf8_trim_whitespace(values), kind)
+    def convert(values: pa.ChunkedArray) -> pa.ChunkedArray:
+        try:
+            return pc.cast(values, kind)
+        except pa.ArrowInvalid:  # perhaps for the blanks around it, which take long to look for
+            return pc.cast(pc.utf8_trim_whitespace(values), kind)
+
+    return convert
 
 
 def _any(values: pa.ChunkedArray, pattern: str) -> bool:

@@ -17,6 +17,7 @@ from leptonai.data.blocks import as_array
 
 SAMPLE = 131_072  # rows that quantiles are taken from, at most
 MAX_DISTINCT = 100_000  # values that are counted
+_AT_ONCE = 16_384  # numbers that are counted together
 _FEW = 10_000  # different numbers that are counted once there are more rows than the sample holds
 _TOP = 20  # categories whose counts are kept; of the target all are
 _BLOCK_SAMPLE = 4096  # images and tensors that mean and deviation are taken from
@@ -81,8 +82,10 @@ class Numbers:
             found = np.unique(self._sample[np.isfinite(self._sample)])
             self._distinct = set(found.tolist()) if len(found) <= _FEW else None
         self._sample = np.concatenate([self._sample, numbers[taken]])
-        if self._distinct is not None:
-            found = pc.unique(pa.array(finite))
+        for at in range(0, len(finite), _AT_ONCE):  # most columns have too many already in the first rows
+            if self._distinct is None:
+                break
+            found = pc.unique(pa.array(finite[at : at + _AT_ONCE]))
             if len(found) <= _FEW:
                 self._distinct.update(found.to_pylist())
             if max(len(found), len(self._distinct)) > _FEW:
