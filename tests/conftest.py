@@ -14,12 +14,25 @@ import pytest
 from leptonai.core import settings
 
 os.environ["LEPTONAI_RACE_SECONDS"] = "0"  # tests of races set it: elsewhere they would only take time from the others
+os.environ["LEPTONAI_WARM"] = "none"  # as little is loaded ahead for Runs that may never come
 settings.silence_libraries()  # before any test imports them; it stays for the whole run
 
 # Variables that libraries set for themselves when they are first imported.
 _LIBRARIES = ("PYTEST_", "COV", "TORCHINDUCTOR_", "KMP_", "CRC32C_", "TF2_BEHAVIOR", "TPU_ML_PLATFORM", "KERAS_HOME")
 # Threads that libraries start once for a process and keep; they belong to nobody's test.
 _KEPT = ("asyncio_", "ThreadPoolExecutor-tf", "pymain", "execnet", "Dummy", "tqdm", "AnyIO worker", "IOThreadFS")
+
+# Folders whose tests are about processes. The processes of other tests are not measured: that takes half as long again, and
+# what runs in them the tests of the parts measure.
+_MEASURED = ("agent", "server", "serving")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name not in _MEASURED:
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
 
 
 class World(NamedTuple):

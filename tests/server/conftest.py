@@ -4,7 +4,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from leptonai.core.nouns import Dataset, Model, Run, Service, Signature, Variant
 from leptonai.server.app import make_app
 from leptonai.server.auth import make_key
 from leptonai.server.context import open_context
-from leptonai.server.listen import Server, configure
+from leptonai.server.listen import Server, configure, listen
 from leptonai.server.routes.table import Route
 
 API = "/api/v1"
@@ -31,7 +30,7 @@ class Place:
     def __init__(self, home: Path, routes: list[Route] | None = None, database: str | None = None):
         self.home = home
         self.context = open_context(home, database, None, 30.0)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = listen("127.0.0.1", 0, None, None, insecure=False)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self.client = httpx.Client(base_url=self.url, trust_env=False, timeout=30.0)
         self._server = Server(configure(make_app(self.context, routes)))

@@ -1,6 +1,8 @@
 """Names that mean something to a file system, a shell, a template or a database mean nothing here: 4xx, and nothing else."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -17,6 +19,14 @@ NAMES = [
     "NaN", "-rf", "--help", "' OR 1=1 --", '"; DROP TABLE run', "😀", "a@b@c", "x@v0", "x@v-1", "x@v99999999999", "?x", "#x", "x" * 101, "%", "%zz",
 ]  # fmt: skip
 FINE = {"con.txt"}  # reserved elsewhere; here a name never becomes a path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """One server for all names: none of them leaves anything in it."""
+    with contextlib.closing(Place(tmp_path_factory.mktemp("names") / "home")) as made:
+        assert made.ask("GET", "/runs").status_code == 200  # its files are open before the watch begins
+        yield made
 
 
 @pytest.mark.parametrize("parameter", ["id", "blob", "name", "site", "alias", "ref", "version"])
