@@ -63,26 +63,48 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     own = given(spec, handle)  # first of all: user code starts, or fails, before any data is read
     if spec.checks:
         load(HOLD)(spec.checks, spec.data, handle)
-    reader = _labelled(spec, handle.data(spec.data), spec.data, handle)
+    reader = labelled(spec, handle.data(spec.data), spec.data, handle)
     saved = checkpoint.last(handle)
     subject = own or picked(spec, reader, handle)
-    spec, learner, traits = subject.spec, subject.learner, trainee.Traits.of(subject.learner)
-    encoding = saved.encoding if saved else encoding_of(subject, reader, traits)
+    encoding = saved.encoding if saved else encoding_of(subject, reader, trainee.Traits.of(subject.learner))
+    ready = rows_of(subject, encoding, reader, handle)
+    course = learn(subject, ready, saved, handle)
+    return fitted_of(subject, ready, course, handle).model_dump(mode="json")
+
+
+class Ready(NamedTuple):
+    """Encoded rows to learn from: those that several trainings of one study share."""
+
+    reader: Reader
+    encoding: Encoding
+    rows: Rows
+    validation: Rows | None
+
+
+def rows_of(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle) -> Ready:
+    """Read and encode the rows that a model learns from, and those it is measured on after each epoch."""
+    traits = trainee.Traits.of(subject.learner)
     rows = Rows(reader, encoding, traits.entries)
-    validation = _validation(spec, encoding, traits, handle)
-    even_out(spec, encoding, rows, handle)
+    validation = _validation(subject.spec, encoding, traits, handle)
+    even_out(subject.spec, encoding, rows, handle)
+    return Ready(reader, encoding, rows, validation)
+
+
+def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -> Course:
+    """Have the model of `subject` learn, from where `saved` is on, and return what was measured."""
+    spec, learner, (reader, encoding, rows, validation) = subject.spec, subject.learner, ready
     begin(learner, rows, encoding, spec)
     augmenter = augmenter_of(spec, encoding, reader, learner)
     course = saved.course if saved else Course(window=rows.window)
-    if traits.incremental:
+    if trainee.Traits.of(learner).incremental:
         _restore(learner, saved, course, handle)
         Loop(spec, handle, learner, encoding, rows, validation, course, augmenter).run()
     else:
         _all_at_once(spec, handle, learner, rows, validation, course, augmenter)
-    return _fitted(spec, handle, subject, encoding, course, reader).model_dump(mode="json")
+    return course
 
 
-def _labelled(spec: Train, reader: Reader, where: str, handle: Handle) -> Reader:
+def labelled(spec: Train, reader: Reader, where: str, handle: Handle) -> Reader:
     """Leave out the rows of a dataset, labelled in part, that have no label yet."""
     target = spec.target or reader.target or ""
     if not may_lack(reader, target):
@@ -144,7 +166,7 @@ def encoding_of(subject: Subject, reader: Reader, traits: trainee.Traits) -> Enc
 def _validation(spec: Train, encoding: Encoding, traits: trainee.Traits, handle: Handle) -> Rows | None:
     if spec.validation is None:
         return None
-    reader = _labelled(spec, handle.data(spec.validation), spec.validation, handle)
+    reader = labelled(spec, handle.data(spec.validation), spec.validation, handle)
     if not reader.rows:
         raise Invalid(f"the validation part {spec.validation} has no rows")
     return Rows(reader, encoding, traits.entries)
@@ -243,21 +265,21 @@ def _all_at_once(
     handle.progress(1, 1, "fits")
 
 
-def _fitted(
-    spec: Train, handle: Handle, subject: Subject, encoding: Encoding, course: Course, reader: Reader
-) -> Fitted:
+def fitted_of(subject: Subject, ready: Ready, course: Course, handle: Handle) -> Fitted:
+    """Keep what was learnt, and say what it is."""
+    spec = subject.spec
     curves = events.write(Path("tensorboard"), course.history, course.times)
     return Fitted(
         framework=subject.framework.name,
         flavour=subject.flavour,
         code=subject.code,
         weights=handle.blobs.write([subject.learner.weights()]).id,
-        encoding=encoding,
+        encoding=ready.encoding,
         activation=subject.learner.activation,
         history=course.history,
         epochs=course.epoch,
         data=spec.data,
-        dataset=reader.dataset.id,
+        dataset=ready.reader.dataset.id,
         parameters=trainee.parameters(subject.learner),
         seed=spec.seed,
         versions=_versions(subject),
