@@ -63,9 +63,7 @@ def test_each_rule_names_the_rows_that_break_it(broken: Importer) -> None:
     places = [[row["place"] for row in one.rows[:1]] for one in report.rules]
     assert places == [["row 31"], ["row 71"], ["row 71"], ["row 71"], ["row 71"], ["row 71"], [], ["row 20"]]
     assert [one.bad for one in report.rules] == [1, 1, 1, 1, 1, 1, 0, 10]
-    assert (
-        report.rules[0].text == "age at least 0.0 and at most 120.0: 1 row breaks it, the first is row 31 (age is 200)"
-    )
+    assert report.rules[0].text == "age at least 0 and at most 120: 1 row breaks it, the first is row 31 (age is 200)"
     assert report.rules[6].text == "rows at least 300: there are 200 rows"
     good = checked(
         broken,

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import time
 from typing import Any
 
 import numpy as np
@@ -145,13 +146,41 @@ def test_text_types_columns_and_categories(files: Importer, people: Dataset) -> 
 def test_a_value_that_cannot_be_cast_is_named_or_becomes_missing(files: Importer) -> None:
     text = "a,word,y\n" + "".join(f"{i},{'many' if i in (70, 99) else i / 4},{i % 2}\n" for i in range(200))
     data = files.made({"t.csv": text}, shard_rows=64)
-    with pytest.raises(Invalid, match=r"the dataset, row 71: column 'word' holds 'many', which is not a number"):
+    with pytest.raises(
+        Invalid, match=r"row 71: column 'word' holds 'many', which cannot be a number.*cast:word=number[?]"
+    ):
         cleaned(files, data, "cast:word=number")
     made, report = cleaned(files, data, {"step": "cast", "types": {"word": "number"}, "misfits": "missing"})
     found = rows_of(files, made)["word"]
     assert np.flatnonzero(np.isnan(found)).tolist() == [70, 99]
     assert found[69] == 69 / 4
     assert report.steps[0].changed == {"word": 2}
+
+
+def test_many_values_that_cannot_be_cast_do_not_take_long(files: Importer) -> None:
+    data = files.made(
+        {"t.csv": "word,y\n" + "".join(f"{'no' if i % 9 else i} {i % 7},{i % 2}\n" for i in range(30_000))}
+    )
+    began = time.monotonic()
+    with pytest.raises(Invalid, match="row 1: column 'word' holds '0 0', which cannot be a number"):
+        cleaned(files, data, "cast:word=number")
+    _, report = cleaned(files, data, "cast:word=number?")
+    assert report.steps[0].changed == {"word": 30_000}
+    assert time.monotonic() - began < 10  # it was a minute
+
+
+def test_what_stands_for_nothing_becomes_missing(files: Importer) -> None:
+    text = "town,age,code,y\n" + "".join(
+        f"{('oslo', '?', '', 'rome')[i % 4]},{-999 if i % 5 == 0 else i},{i % 3},{i % 2}\n" for i in range(100)
+    )
+    data = files.made({"t.csv": text}, types={"code": "category"})
+    made, report = cleaned(files, data, "blank", "blank:age=-999,-998", "blank:code=2", "impute:age=median")
+    assert [step.changed for step in report.steps] == [{"town": 25}, {"age": 20}, {"code": 33}, {"age": 20}]
+    found = rows_of(files, made)
+    assert set(found["town"].tolist()) == {"oslo", "rome", None} and found["age"].min() > 0
+    for wrong, words in (("blank:age=?", "holds numbers, and none"), ("blank:nope=?", "no column 'nope'")):
+        with pytest.raises(Invalid, match=words):
+            cleaned(files, data, wrong)
 
 
 def test_images_and_signals_lose_noise(files: Importer) -> None:

@@ -164,3 +164,22 @@ def test_personal_columns_are_not_looked_at(files: Importer) -> None:
         assert "Ann" not in found.model_dump_json()
         assert [column["name"] for column in found.columns] == ["age", "y", "name"]
         assert found.notes[-1] == "personal columns are not looked at: name"
+
+
+def test_what_may_stand_for_nothing_is_told_and_a_column_that_only_shifts_the_odds_tells_something(
+    files: Importer,
+) -> None:
+    random = np.random.default_rng(0)
+    married = random.random(ROWS) < 0.5
+    rich = random.random(ROWS) < np.where(married, 0.45, 0.05)  # never the likelier answer
+    frame = pd.DataFrame({
+        "state": np.where(married, "married", "single"), "work": random.choice(["office", "?", "shop"], ROWS),
+        "rich": np.where(rich, "yes", "no"),
+    })  # fmt: skip
+    files.made({"t.csv": frame.to_csv(index=False)}, name="t", target="rich")
+    found = profiled(files, "t@v1")
+    assert any(alert.column == "work" and "blank:work=?" in alert.text for alert in found.alerts)
+    power = {one["column"]: one["score"] for one in found.leakage["target"]}
+    assert power["state"] > 0.4 and power["work"] < 0.1
+    page = Profiled(found).html()
+    assert f"{int(rich.sum()):,}" in page and "e+0" not in page

@@ -77,6 +77,9 @@ def test_rows_are_shared_out_and_what_most_say_is_written(data: leptonai.Dataset
     assert task.progress == {"rows": 5, "begun": 4, "complete": 4, "labellers": 2}
     assert task.conflicts() == {7: {"anna": "dog", "ben": "cat"}}
     agreement = task.agreement()
+    told = CliRunner().invoke(app, ["dataset", "label-status", task.id]).output
+    assert "4 of 5 rows have all their answers, of 2 people so far" in told and "row 7: anna dog, ben cat" in told
+    assert "agree in 67% of their common answers, kappa 0.40" in told
     assert [pair["rows"] for pair in agreement["pairs"]] == [3]  # of row 4 one of them could not tell
     assert agreement["share"] == pytest.approx(2 / 3)
     assert agreement["kappa"] == pytest.approx(0.4)  # 2 of 3 alike; by chance (1/3 · 2/3 + 2/3 · 1/3) = 4/9
@@ -117,7 +120,7 @@ def test_a_task_from_the_command_line(data: leptonai.Dataset) -> None:
         ([1, 1], {}, "a row is named twice"),
         ([1], {"column": "nothing"}, "no column 'nothing'"),
         ([1], {"column": "weight"}, "people label categories"),
-        ([1], {"classes": ["one"]}, "has 1 classes so far"),
+        ([1], {"classes": ["one"]}, "takes two classes or more, and there is 1"),
         ([], {}, "rows"),
     ],
 )

@@ -100,6 +100,17 @@ def label_answer(
     output.emit(as_, found.progress, lambda: output.words(_told(found.progress)))
 
 
+@app.command("label-status")
+def label_status(task: Task, as_: Output = "table") -> None:
+    """Show how far a task is, how far people agree, and on which rows they do not."""
+    from leptonai.sdk.label_tasks import get_label_task
+
+    found = get_label_task(task)
+    conflicts = [{"row": row, **says} for row, says in found.conflicts().items()]
+    told = {"task": found.id, "progress": found.progress, "agreement": found.agreement(), "conflicts": conflicts}
+    output.emit(as_, told, lambda: output.words(_status(told)))
+
+
 @app.command("label-apply")
 def label_apply(
     task: Task,
@@ -118,7 +129,7 @@ def label_apply(
         return
     made = found.apply(least=least)
     record = {**made.record.model_dump(mode="json"), "agreement": agreement}
-    output.emit(as_, record, lambda: output.words(repr(made)))
+    output.emit(as_, record, lambda: output.words(f"{made!r}\n{_agreed(agreement)}"))
 
 
 def _span(text: str) -> range:
@@ -131,7 +142,27 @@ def _span(text: str) -> range:
 
 
 def _told(progress: dict[str, int]) -> str:
-    return f"{progress['complete']} of {progress['rows']} rows have all their answers, of {progress['labellers']} people so far"
+    people = "1 person" if progress["labellers"] == 1 else f"{progress['labellers']} people"
+    return f"{progress['complete']} of {progress['rows']} rows have all their answers, of {people} so far"
+
+
+def _agreed(agreement: dict[str, Any]) -> str:
+    if agreement["kappa"] is None:
+        return "no two people labelled the same row yet"
+    return f"people agree in {agreement['share']:.0%} of their common answers, kappa {agreement['kappa']:.2f}"
+
+
+def _status(told: dict[str, Any]) -> str:
+    lines = [_told(told["progress"]), _agreed(told["agreement"])]
+    pairs = told["agreement"]["pairs"]
+    if len(pairs) > 1:
+        lines += [f"  {' and '.join(it['between'])}: {it['rows']} rows, kappa {it['kappa']:.2f}" for it in pairs]
+    for conflict in told["conflicts"][:50]:
+        says = ", ".join(f"{by} {label}" for by, label in conflict.items() if by != "row")
+        lines.append(f"row {conflict['row']}: {says}")
+    if len(told["conflicts"]) > 50:
+        lines.append(f"… and {len(told['conflicts']) - 50} rows more: -o json has all")
+    return "\n".join(lines)
 
 
 def _plain(value: Any) -> Any:

@@ -174,8 +174,8 @@ def said(rule: Any) -> str:
     """Return a rule in a few words."""
     names = " and ".join(columns_of(rule))
     if isinstance(rule, (spec.Range, spec.RowCount)):
-        low = "" if rule.min is None else f"at least {rule.min}"
-        high = "" if rule.max is None else f"at most {rule.max}"
+        low = "" if rule.min is None else f"at least {_plain(rule.min)}"
+        high = "" if rule.max is None else f"at most {_plain(rule.max)}"
         return f"{names or 'rows'} {' and '.join(filter(None, (low, high)))}"
     if isinstance(rule, spec.OneOf):
         listed = ", ".join(map(str, rule.values[:8])) + (", …" if len(rule.values) > 8 else "")
@@ -232,3 +232,8 @@ def _shown(value: Any) -> Any:
         return value if value == value else None
     text = value.isoformat() if hasattr(value, "isoformat") else str(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
+
+
+def _plain(bound: Any) -> str:
+    """Return a bound as it was most likely written: 18, and not 18.0."""
+    return str(int(bound)) if isinstance(bound, float) and bound.is_integer() else str(bound)

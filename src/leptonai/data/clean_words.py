@@ -53,7 +53,9 @@ def _outliers(do: str) -> _Make:
 
 
 def _cast(columns: Sequence[str], value: str) -> dict[str, Any] | None:
-    return {"step": "cast", "types": dict.fromkeys(columns, value)} if columns and value else None
+    kind, loose = value.removesuffix("?"), value.endswith("?")
+    about = {"step": "cast", "types": dict.fromkeys(columns, kind), "misfits": "missing" if loose else None}
+    return about if columns and kind else None
 
 
 def _text(columns: Sequence[str], value: str) -> dict[str, Any]:
@@ -89,11 +91,17 @@ _STEPS: dict[str, tuple[_Make, str]] = {
         lambda columns, value: None if value else {"step": "drop_duplicates", "columns": list(columns)},
         "drop_duplicates or drop_duplicates:COLUMN,…",
     ),
+    "blank": (
+        lambda columns, value: {
+            "step": "blank", "columns": list(columns), "values": [_plain(word) for word in value.split(",")] if value else None
+        },
+        "blank:COLUMN,…=VALUE,…",
+    ),
     "impute": (_impute, "impute:COLUMN,…=mean|median|most_frequent|drop|VALUE"),
     "clip": (_outliers("clip"), "clip:COLUMN,…=iqr|zscore|quantiles"),
     "flag": (_outliers("flag"), "flag:COLUMN,…=iqr|zscore|quantiles"),
     "drop_outliers": (_outliers("drop"), "drop_outliers:COLUMN,…=iqr|zscore|quantiles"),
-    "cast": (_cast, "cast:COLUMN,…=TYPE"),
+    "cast": (_cast, "cast:COLUMN,…=TYPE, or TYPE? where what does not fit becomes missing"),
     "text": (_text, "text:COLUMN,…=lower|upper|NFC|NFKC"),
     "denoise_images": (
         lambda columns, value: {"step": "denoise_images", "columns": list(columns), "by": value or "median"},

@@ -126,6 +126,11 @@ def cast(name: str, values: pa.ChunkedArray, kind: FeatureType, origin: Origin) 
         ) from error
 
 
+def convert(values: pa.ChunkedArray, kind: FeatureType) -> pa.ChunkedArray:
+    """Return the column as `cast` does. Raises Arrow's own errors, which cost less where many values do not fit."""
+    return _categories(values) if kind is FeatureType.CATEGORY else _cast(values, _ARROW[kind])
+
+
 def _categories(values: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_floating(values.type):
         known = pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)

@@ -12,6 +12,9 @@ from leptonai.data.spec_private import Generalise, HashValues, MaskValues
 
 Columns = Annotated[tuple[str, ...], Field(max_length=10_000)]
 Value = bool | int | float | str
+BLANKS = ("?", "-", "NA", "N/A", "n/a", "na", "NaN", "nan", "null", "NULL", "None", "none", "missing", "")
+"""Words that most often stand for nothing."""
+
 Every = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,6}(us|ms|s|min|h|d|w|mo)$")]
 Aggregate = Literal["mean", "sum", "min", "max", "first", "last", "count"]
 
@@ -21,6 +24,14 @@ class DropDuplicates(Frozen):
 
     step: Literal["drop_duplicates"] = "drop_duplicates"
     columns: Columns = ()
+
+
+class Blank(Frozen):
+    """Make values missing that only stand for nothing, such as ``?`` or ``-999``. Without columns: in all of words."""
+
+    step: Literal["blank"] = "blank"
+    columns: Columns = ()
+    values: Annotated[tuple[Value, ...], Field(min_length=1, max_length=1000)] = BLANKS
 
 
 class Impute(Frozen):
@@ -186,6 +197,7 @@ class Rename(Frozen):
 
 Step = Annotated[
     DropDuplicates
+    | Blank
     | Impute
     | Outliers
     | Cast

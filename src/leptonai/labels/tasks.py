@@ -42,7 +42,7 @@ def task_of(asked: NewTask, dataset: Dataset, by: str) -> LabelTask:
     classes = tuple(dict.fromkeys(asked.classes or found.categories))
     if len(classes) < 2:
         raise Invalid(
-            f"column {found.name!r} has {len(classes)} classes so far: say which there are (classes)",
+            f"to label {found.name!r} takes two classes or more, and there {'is 1' if classes else 'are none'}: say which there are (classes)",
             errors=[FieldError("classes", "at least two")],
         )
     if found.dtype == "int64" and any(isinstance(value, str) for value in classes):

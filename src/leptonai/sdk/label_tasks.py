@@ -67,8 +67,6 @@ class LabelTask:
         1: always; 0: as often as by chance. ``share`` is that of the pairs of answers that are the same. None where no two
         people labelled the same row.
         """
-        from sklearn.metrics import cohen_kappa_score
-
         pairs: list[dict[str, Any]] = []
         same = common = 0
         given = {by: {row: v for row, v in labels.items() if v is not None} for by, labels in self.answers().items()}
@@ -78,9 +76,7 @@ class LabelTask:
                 continue
             first, second = [str(given[one][row]) for row in rows], [str(given[other][row]) for row in rows]
             equal = sum(a == b for a, b in zip(first, second, strict=True))
-            # Two people who gave one label to all rows agree, though a kappa is not defined there.
-            kappa = 1.0 if equal == len(rows) else float(cohen_kappa_score(first, second))
-            pairs.append({"between": (one, other), "rows": len(rows), "kappa": kappa})
+            pairs.append({"between": (one, other), "rows": len(rows), "kappa": kappa(first, second)})
             same, common = same + equal, common + len(rows)
         mean = sum(pair["kappa"] * pair["rows"] for pair in pairs) / common if common else None
         return {"kappa": mean, "share": same / common if common else None, "pairs": pairs}
@@ -136,6 +132,20 @@ class LabelTask:
             f"LabelTask {record.id}: {len(record.rows)} rows of {record.data}, {record.column} as one of "
             f"{len(record.classes)} classes, {record.labellers} people each"
         )
+
+
+def kappa(first: Sequence[str], second: Sequence[str]) -> float:
+    """Return how far the labels of two people for the same rows agree beyond chance (Cohen 1960).
+
+    Two people who gave one label to all rows agree, though it is not defined there.
+    """
+    count = len(first)
+    same = sum(one == other for one, other in zip(first, second, strict=True)) / count
+    if same == 1:
+        return 1.0
+    theirs = Counter(second)
+    chance = sum(number * theirs[label] for label, number in Counter(first).items()) / count**2
+    return (same - chance) / (1 - chance)
 
 
 def create_label_task(

@@ -1,11 +1,11 @@
 """A profile as one HTML page: plots are SVG, nothing is fetched when it is looked at, no script runs, every word is escaped."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from leptonai.data.spec_profile import ProfileReport
-from leptonai.sdk import show
 
 _WIDE, _HIGH = 320, 90
 _STYLE = """
@@ -17,7 +17,8 @@ th{font-weight:600;color:#55606e}.n{text-align:right;font-variant-numeric:tabula
 .card{border:1px solid #dfe4ea;border-radius:8px;padding:.7rem .9rem;overflow:hidden}.card h3{margin:0;font-size:1rem;overflow-wrap:anywhere}
 .dim{color:#6b7683;font-size:.85rem}ul.alerts{padding:0;list-style:none}ul.alerts li{margin:.25rem 0}
 .tag{display:inline-block;min-width:6.2rem;padding:0 .5rem;margin-right:.6rem;border-radius:4px;background:#fdecea;color:#8a1c12;font-size:.8rem}
-.heat td{padding:.25rem .4rem;text-align:center;font-size:.75rem;min-width:2.6rem}.wide{overflow-x:auto}
+.heat td{padding:.3rem .4rem;text-align:center;font-size:.75rem;min-width:4.6rem}.heat th{white-space:nowrap;font-size:.8rem}
+.heat tr:first-child th{text-align:center;padding:.2rem .3rem}.wide{overflow-x:auto}
 """
 
 
@@ -63,7 +64,7 @@ def _card(column: Mapping[str, Any], target: str | None) -> str:
     }
     if column.get("outliers"):
         facts["outliers"] = column["outliers"]["count"]
-    words = ", ".join(f"{name} {show.number(value)}" for name, value in facts.items())
+    words = ", ".join(f"{name} {figure(value)}" for name, value in facts.items())
     title = f"<h3>{escape(column['name'])}{' (target)' if column['name'] == target else ''}</h3>"
     kind = f"<div class=dim>{escape(column['type'])}{escape(shape)}</div>"
     return f"<div class=card>{title}{kind}{_plot(column)}<div class=dim>{escape(words)}</div></div>"
@@ -73,7 +74,7 @@ def _plot(column: Mapping[str, Any]) -> str:
     if found := column.get("histogram"):
         return _histogram(found["edges"], found["counts"], found["below"], found["above"])
     counts = column["stats"].get("counts") or []
-    return bars([(show.number(value), count) for value, count in counts[:8]]) if counts else ""
+    return bars([(str(value), count) for value, count in counts[:8]]) if counts else ""
 
 
 def _histogram(edges: Sequence[Any], counts: Sequence[int], below: int, above: int) -> str:
@@ -99,7 +100,7 @@ def bars(pairs: Sequence[tuple[str, float]]) -> str:
     lines = []
     for at, (name, value) in enumerate(pairs):
         y, short = at * 20, name if len(name) <= 18 else f"{name[:17]}…"
-        amount = f"{value:,}" if isinstance(value, int) else show.number(value)
+        amount = figure(value)
         lines.append(
             f'<text x="0" y="{y + 14}">{escape(short)}</text>'
             f'<rect x="125" y="{y + 3}" width="{130 * value / most:.1f}" height="14" fill="#3b7dd8"><title>{escape(name)}</title></rect>'
@@ -113,7 +114,16 @@ def _svg(inside: str, high: float) -> str:
 
 
 def _edge(value: Any) -> str:
-    return value[:10] if isinstance(value, str) else f"{value:.4g}"
+    return value[:10] if isinstance(value, str) else figure(float(value))
+
+
+def figure(value: Any) -> str:
+    """Return a value as people write it: 38.64, 17, 189,664."""
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    if not math.isfinite(value) or 1e-3 > abs(value) > 0 or abs(value) >= 1e9:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 or value.is_integer() else f"{value:.4g}"
 
 
 def _target(report: ProfileReport) -> Iterable[str]:
@@ -130,20 +140,25 @@ def _target(report: ProfileReport) -> Iterable[str]:
 
 def _heat(word: str, found: Mapping[str, Any]) -> str:
     names = found["names"][:25]
-    head = "".join(f"<th>{escape(name[:14])}</th>" for name in names)
+    head = "".join(f'<th title="{escape(name)}">{escape(_cut(name, 11))}</th>' for name in names)
     lines = []
     for at, name in enumerate(names):
         cells = "".join(_cell(value) for value in found["values"][at][: len(names)])
-        lines.append(f"<tr><th>{escape(name[:24])}</th>{cells}</tr>")
+        lines.append(f'<tr><th title="{escape(name)}">{escape(_cut(name, 24))}</th>{cells}</tr>')
     title = {"pearson": "Pearson", "spearman": "Spearman", "cramers_v": "Cramér's V"}.get(word, word)
     return f"<h2>Correlation: {escape(title)}</h2><div class=wide><table class=heat><tr><td></td>{head}</tr>{''.join(lines)}</table></div>"
+
+
+def _cut(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _cell(value: float | None) -> str:
     if value is None:
         return "<td></td>"
     colour = f"rgba(59,125,216,{abs(value):.2f})" if value >= 0 else f"rgba(200,70,50,{abs(value):.2f})"
-    return f'<td style="background:{colour}">{value:.2f}</td>'
+    words = ";color:#fff" if abs(value) > 0.6 else ""
+    return f'<td style="background:{colour}{words}">{value + 0.0 if abs(value) >= 0.005 else 0:.2f}</td>'
 
 
 def _duplicates(report: ProfileReport) -> Iterable[str]:
@@ -176,8 +191,8 @@ def _drift(report: ProfileReport) -> Iterable[str]:
             one["verdict"],
             f"{one['psi']:.3f}",
             one["test"],
-            show.number(one["statistic"]),
-            show.number(one["p"]),
+            figure(one["statistic"]),
+            figure(one["p"]),
         )
         for one in report.drift["columns"]
     ]
@@ -188,4 +203,4 @@ def _drift(report: ProfileReport) -> Iterable[str]:
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     top = "".join(f"<th>{escape(name)}</th>" for name in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><tr>{top}</tr>{body}</table>"
+    return f"<div class=wide><table>{f'<tr>{top}</tr>' if head else ''}{body}</table></div>"

@@ -79,7 +79,10 @@ class Profiled:
         from rich.console import Group
         from rich.text import Text
 
-        parts: list[Any] = [show.titled(show.table(_HEAD, self._rows()), self._title())]
+        columns = show.table(_HEAD, self._rows())
+        for column in columns.columns[2:]:
+            column.justify = "right"
+        parts: list[Any] = [show.titled(columns, self._title())]
         if self.record.drift:
             moved = show.table(("column", "verdict", "PSI", "test", "statistic", "p"), self._moved())
             parts.append(show.titled(moved, f"Drift since {self.record.drift['against']}"))
@@ -96,5 +99,9 @@ class Profiled:
 
 
 def _short(value: object) -> object:
+    if isinstance(value, float):
+        from leptonai.sdk.profile_page import figure
+
+        return figure(value)
     text = show.number(value)
     return value if isinstance(value, int) else text if len(text) <= 24 else f"{text[:23]}…"

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from leptonai.data.cleaning.action import ROW, Action, Moved
 from leptonai.data.cleaning.arrays import DenoiseImages, Smooth
+from leptonai.data.cleaning.blanks import Blank
 from leptonai.data.cleaning.plan import Planned
 from leptonai.data.cleaning.private import Anonymise
 from leptonai.data.cleaning.rows import DropDuplicates, Resample, changed, dropped
@@ -31,7 +32,7 @@ _LONGEST = 80  # characters of a value that an example shows
 _KINDS: dict[str, type[Action]] = {
     "drop_duplicates": DropDuplicates, "outliers": Bound, "cast": CastValues, "text": WriteAlike,
     "denoise_images": DenoiseImages, "smooth": Smooth, "resample": Resample, "series": Series, "cap_categories": Cap, "drop": Drop,
-    "select": Select, "rename": Rename,
+    "select": Select, "rename": Rename, "blank": Blank,
 }  # fmt: skip
 
 

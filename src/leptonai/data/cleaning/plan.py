@@ -86,6 +86,19 @@ def _duplicates(step: spec.DropDuplicates, schema: Schema, _target: str | None, 
     return _named(step.columns, schema, where) or tuple(schema), schema
 
 
+def _blank(step: spec.Blank, schema: Schema, target: str | None, where: str) -> _Answer:
+    kinds = (*_WORDS, *_NUMBERS) if step.columns else _WORDS
+    takes = _of_type(step.columns, schema, target, where, lambda c: c.type in kinds, "words or numbers")
+    numbers = [value for value in step.values if not isinstance(value, str)]
+    for name in takes:
+        if not numbers and (schema[name].type in _NUMBERS or schema[name].dtype == "int64") and step.columns:
+            raise Invalid(
+                f"{where}: column {name!r} holds numbers, and none of the values is one: name numbers, such as -999",
+                errors=[FieldError(f"{where}.values", "a number")],
+            )
+    return takes, {**schema, **{name: schema[name].model_copy(update={"nullable": True}) for name in takes}}
+
+
 def _impute(step: spec.Impute, schema: Schema, target: str | None, where: str) -> _Answer:
     def right(column: Column) -> bool:
         if step.by in ("mean", "median"):
@@ -292,5 +305,5 @@ def _new(names: Sequence[str], schema: Schema, where: str) -> None:
 _HOW: dict[str, Callable[[Any, Schema, str | None, str], _Answer]] = {
     "drop_duplicates": _duplicates, "impute": _impute, "outliers": _outliers, "cast": _cast, "text": _text,
     "denoise_images": _denoise, "smooth": _smooth, "resample": _resample, "series": _series, "cap_categories": _cap, "drop": _drop,
-    "mask": _anonymise, "hash": _anonymise, "generalise": _anonymise, "select": _select, "rename": _rename,
+    "mask": _anonymise, "hash": _anonymise, "generalise": _anonymise, "blank": _blank, "select": _select, "rename": _rename,
 }  # fmt: skip

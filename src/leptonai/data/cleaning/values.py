@@ -12,10 +12,9 @@ from leptonai.core.nouns import FeatureType
 from leptonai.data import spec_clean as spec
 from leptonai.data.cleaning.action import ROW, Action, Moved, missing, replaced
 from leptonai.data.cleaning.plan import Planned
-from leptonai.data.columns import cast
+from leptonai.data.columns import convert as converted
 from leptonai.data.describe import Numbers, RowSample, Words
-from leptonai.data.misfit import misfits
-from leptonai.data.origin import Origin, Piece
+from leptonai.data.misfit import first_misfit, misfits
 
 _TEXT = pa.large_string()
 
@@ -231,22 +230,22 @@ class CastValues(Action):
             values = pc.cast(pc.if_else(missing(values), pa.scalar(None, values.type), values), _TEXT)
 
         def convert(part: pa.ChunkedArray) -> pa.ChunkedArray:
-            try:
-                return cast(name, part, kind, Origin((Piece("", 0, len(part)),)))
-            except Invalid as error:
-                raise pa.ArrowInvalid(error.message) from error
+            return converted(part, kind)
 
         try:
             return convert(values)
-        except pa.ArrowInvalid:
-            bad = misfits(values, convert)
-        if self.step.misfits == "missing":
-            kept = np.ones(len(values), bool)
-            kept[bad] = False
-            return convert(pc.if_else(pa.array(kept), values, pa.scalar(None, values.type)))
-        row = bad[0]
-        number = rows[row].as_py()
-        return cast(name, values.slice(row, 1), kind, Origin((Piece("the dataset", number or 0, 1),)))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            if self.step.misfits == "missing":
+                known = pa.chunked_array([values.unique()])
+                bad = known.take(pa.array(misfits(known, convert), pa.int64())).combine_chunks()
+                return convert(pc.if_else(pc.is_in(values, bad), pa.scalar(None, values.type), values))
+            row = first_misfit(values, convert)
+        number, value = (rows[row].as_py() or 0) + 1, values[row].as_py()
+        raise Invalid(
+            f"row {number:,}: column {name!r} holds {str(value)[:60]!r}, which cannot be a {kind}: mend it, or make such values missing: "
+            f"cast:{name}={kind}?",
+            errors=[FieldError(f"row {number:,}, {name}", f"a {kind}")],
+        )
 
 
 class WriteAlike(Action):

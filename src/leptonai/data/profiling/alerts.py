@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from leptonai.data.spec_clean import BLANKS
+
 _TELLS = 0.95  # power of one column from which it is taken to know the target
 _MISSING = 0.05
 _TWINS = 0.98  # correlation
@@ -81,6 +83,12 @@ def _columns(facts: Mapping[str, Any]) -> _Found:
         count, missing = stats.get("count") or facts["rows"], stats.get("missing") or 0
         if missing / max(1, count) >= _MISSING:
             yield "missing", name, f"{name} is missing in {missing:,} rows ({missing / count:.1%})"
+        for value, held in _blanks(stats):
+            yield (
+                "missing",
+                name,
+                f"{name} holds {value!r} in {held:,} rows: should it mean missing, clean with blank:{name}={value}",
+            )
         if stats.get("unique") == 1 and count > 1:
             yield "constant", name, f"{name} has one value in all rows: a model learns nothing from it"
         if stats.get("infinite"):
@@ -88,6 +96,12 @@ def _columns(facts: Mapping[str, Any]) -> _Found:
         far = one.get("outliers", {}).get("count", 0)
         if far / max(1, count) >= 0.01:
             yield "outliers", name, f"{name} has {far:,} values ({far / count:.1%}) beyond 1.5 interquartile ranges"
+
+
+def _blanks(stats: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    for value, count in stats.get("counts") or ():
+        if isinstance(value, str) and value in BLANKS and value not in ("", "-"):
+            yield value, count
 
 
 def _relations(facts: Mapping[str, Any]) -> _Found:
