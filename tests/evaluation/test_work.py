@@ -12,7 +12,7 @@ from leptonai.core import plugins
 from leptonai.core.errors import Invalid
 from leptonai.core.nouns import Run
 from leptonai.evaluation.published import feed
-from leptonai.evaluation.spec import Evaluate, Report
+from leptonai.evaluation.spec import Details, Evaluate, Report
 from leptonai.evaluation.work import evaluate
 from leptonai.training.export import export
 from leptonai.training.spec import Export, Train
@@ -76,7 +76,11 @@ def test_a_classifier_and_its_published_version(tmp_path: Path) -> None:
     assert published.confusion == report.confusion
     made.result["files"].pop("model.onnx")  # as of a version that is served by its framework
     native = evaluate(Evaluate(run=made.id, model="models:/wine/1", data="test"), handle)
-    assert Report.model_validate(native) == report
+    assert Report.model_validate(native).model_copy(update={"details": None}) == report.model_copy(
+        update={"details": None}
+    )
+    details = Details.model_validate_json(handle.read(report.details or ""))
+    assert set(details.curves["roc"]) == {"kind 0", "kind 1", "kind 2"}
     assert "its own framework" in handle.lines[-1]
 
 

@@ -89,6 +89,18 @@ def rules(words: list[str] | None) -> list[dict[str, Any]] | None:
     return rules_of(words) if words else None
 
 
+def numbers(flag: str, words: list[str] | None) -> dict[str, float] | None:
+    """Read ``fp=1`` and its like as numbers by name; None where there are none."""
+    found = {}
+    for word in words or ():
+        name, _, value = word.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise typer.BadParameter(f"{flag} takes NAME=NUMBER, not {word!r}") from None
+    return found or None
+
+
 def need(document: Mapping[str, Any], *names: str) -> None:
     """Refuse, as a mistake of usage, a document that lacks one of these."""
     for name in names:

@@ -23,6 +23,7 @@ from leptonai.cli import (
     login,
     model,
     run,
+    run_show,
     service,
     service_bench,
     service_logs,
@@ -99,13 +100,14 @@ del (
     dataset_private,
     dataset_labels,
     dataset_tasks,
+    run_show,
     service_bench,
     service_logs,
     service_memory,
     service_predictions,
     service_rollout,
     service_top,
-)  # their commands are those of dataset and service
+)  # their commands are those of dataset, run and service
 app.add_typer(service.app, rich_help_panel=SERVE)
 app.add_typer(site.app, rich_help_panel=SERVE)
 app.add_typer(key.app, rich_help_panel=MANAGE)

@@ -89,6 +89,17 @@ def create(
     model: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Or a version: models:/name@alias.", rich_help_panel=EVALUATE)
     ] = None,
+    cost: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="fp=1|fn=5",
+            help="Of a false alarm, or a miss: a threshold is chosen; repeatable.",
+            rich_help_panel=EVALUATE,
+        ),
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option(metavar="CLASS", help="Which of two classes is looked for.", rich_help_panel=EVALUATE)
+    ] = None,
     name: Annotated[str | None, typer.Option(help="A label, to find it again.", rich_help_panel=MORE)] = None,
     site: Annotated[str | None, typer.Option(help="Where it runs; default: home.", rich_help_panel=MORE)] = None,
     max_attempts: Annotated[
@@ -105,7 +116,7 @@ def create(
 
     Example: lepton run create train --data churn --target churned --epochs 20
 
-    Example: lepton run create evaluate --run run_01… --data churn
+    Example: lepton run create evaluate --run run_01… --data churn --cost fp=1 --cost fn=5
     """
     given = {
         "data": data, "target": target, "validation": validation, "features": feature or None,
@@ -113,6 +124,7 @@ def create(
         "augment": [flags.step(text) for text in augment] if augment else None,
         "checks": flags.rules(check),
         "early_stopping": None if patience is None else {"patience": patience},
+        "costs": flags.numbers("--cost", cost), "positive": positive,
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
     }  # fmt: skip
     limits = {"memory_mb": memory_mb, "wall_seconds": wall_seconds}

@@ -1,10 +1,12 @@
 """What you ask of the evaluation stage, and the report it answers with."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from leptonai.core.nouns import Frozen
+
+Cost = Annotated[float, Field(ge=0, le=1e12)]
 
 
 class Evaluate(Frozen):
@@ -14,6 +16,11 @@ class Evaluate(Frozen):
     model: str | None = None  # or a model reference: then the published version is measured
     data: str
     batch_size: int = Field(default=1024, ge=1)
+    costs: dict[Literal["fp", "fn"], Cost] | None = None  # of a false alarm and of a miss: a threshold is chosen
+    positive: str | int | bool | None = None  # the class that is looked for, of two; default: the second
+    resamples: int = Field(default=1000, ge=0, le=10_000)  # of the bootstrap; below 2: no intervals
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
 
 class Report(Frozen):
@@ -26,3 +33,16 @@ class Report(Frozen):
     confusion: tuple[tuple[int, ...], ...] = ()  # rows: truth, columns: prediction
     per_class: dict[str, dict[str, float]] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()  # such as why a metric is not given
+    data: str = ""  # the exact reference of what it was measured on
+    target: str = ""
+    intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)  # of each metric, by bootstrap
+    how: dict[str, Any] = Field(default_factory=dict)  # resamples, confidence, seed, positive: what it was asked with
+    threshold: dict[str, Any] = Field(default_factory=dict)  # the one chosen by cost, with what it comes to
+    left_out: int = 0  # rows for which the model gives no finite value
+    details: str | None = None  # the sealed blob of the `Details`
+
+
+class Details(Frozen):
+    """What a page shows beside the metrics. It lies sealed, because it holds values of the dataset."""
+
+    curves: dict[str, Any] = Field(default_factory=dict)  # roc, precision_recall, calibration, thresholds; residuals

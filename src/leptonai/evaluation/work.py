@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run, Signature
 from leptonai.core.stages import Handle, Reader
-from leptonai.evaluation import metrics
+from leptonai.evaluation.measuring import Answers, report
 from leptonai.evaluation.published import Published
-from leptonai.evaluation.spec import Evaluate, Report
+from leptonai.evaluation.spec import Evaluate
 
 Array = NDArray[Any]
 
@@ -34,13 +34,11 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
         raise Invalid(f"{spec.data} has no rows to measure on")
     with _subject(spec, handle) as subject:
         truth, scores = _asked(spec, handle, reader, subject)
-    return _report(subject, truth, scores).model_dump(mode="json")
-
-
-def _report(subject: Subject, truth: Array, scores: Array) -> Report:
-    if subject.task == "classification":
-        return metrics.classification(truth, scores, subject.classes)
-    return metrics.regression(truth, scores)
+    found, details = report(spec, Answers(subject.task, subject.classes, subject.target, truth, scores))
+    for note in found.notes:
+        handle.say(note)
+    stored = handle.blobs.write([details.model_dump_json().encode()])
+    return found.model_copy(update={"details": stored.id}).model_dump(mode="json")
 
 
 @contextmanager

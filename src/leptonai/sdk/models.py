@@ -150,9 +150,15 @@ class Model:
         )
         return found
 
-    def evaluate(self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto") -> Report:
-        """Measure it on a dataset: accuracy, F1, ROC AUC and more for classes; MAE, RMSE and R² for values."""
-        document = {"run": self._fitted("evaluate"), "data": reference(data, "data"), "batch_size": batch_size}
+    def evaluate(
+        self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto", **asked: Any
+    ) -> Report:
+        """Measure it on a dataset: accuracy, F1, ROC AUC and more for classes; MAE, RMSE and R² for values.
+
+        `asked`: the other fields of `leptonai.evaluation.spec.Evaluate`, such as ``costs={"fp": 1, "fn": 5}``, ``positive="yes"``,
+        ``resamples=2000``, ``confidence=0.9``.
+        """
+        document = {"run": self._fitted("evaluate"), "data": reference(data, "data"), "batch_size": batch_size, **asked}
         record, via = self._done("evaluate", sent(check(Evaluate, document, "evaluate")), verbose)
         self._report = Report(ReportRecord.model_validate(record.result), runs.Run(record, via))
         return self._report

@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from leptonai.evaluation.spec import Details
 from leptonai.evaluation.spec import Report as ReportRecord
 from leptonai.sdk import show
 
@@ -94,6 +97,26 @@ class Report:
         """What there is to say, such as why a metric is not given."""
         return self.record.notes
 
+    @property
+    def intervals(self) -> dict[str, tuple[float, float]]:
+        """The interval of each metric, by bootstrap: 95 % unless another confidence was asked for."""
+        return dict(self.record.intervals)
+
+    @property
+    def threshold(self) -> dict[str, Any]:
+        """The threshold that costs least, with what it comes to; empty where no costs were given."""
+        return dict(self.record.threshold)
+
+    @property
+    def curves(self) -> dict[str, Any]:
+        """Points of ``roc``, ``precision_recall``, ``calibration``, ``thresholds``; ``residuals`` of a regression."""
+        return self._details.curves
+
+    @cached_property
+    def _details(self) -> Details:
+        blob = self.record.details
+        return Details() if blob is None else Details.model_validate_json(self.run._client.http.download(blob))
+
     def __getattr__(self, name: str) -> float:
         record = self.__dict__.get("record")
         if record is not None and name in record.metrics:
@@ -102,12 +125,36 @@ class Report:
         raise AttributeError(f"the report has no {name!r}{known}")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON data."""
-        return self.record.model_dump(mode="json")
+        """Return it as JSON data, with what is kept beside the metrics."""
+        return self.record.model_dump(mode="json", exclude={"details"}) | self._details.model_dump(mode="json")
 
     def json(self, indent: int | None = 2) -> str:
         """Return it as JSON."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False)
+
+    def html(self, path: str | Path | None = None) -> str:
+        """Return it as one HTML page with plots, that needs no network; and write it, where a path is given."""
+        from leptonai.sdk.report_page import page
+
+        text = page(self.record, self._details, str(self.run.record.spec.get("model") or ""))
+        if path is not None:
+            Path(path).write_text(text, "utf-8")
+        return text
+
+    def card(self, path: str | Path | None = None) -> str:
+        """Return it as a model card, Markdown in the form of Hugging Face's; and write it, where a path is given."""
+        from leptonai.sdk.report_card import card
+
+        spec = self.run.record.spec
+        model = str(spec.get("model") or "").removeprefix("models:/").partition("/")[0]
+        about = {"name": model, "run": spec.get("run"), "framework": self.run.record.flavour}
+        text = card(self.record, self._details, about)
+        if path is not None:
+            Path(path).write_text(text, "utf-8")
+        return text
+
+    def _lines(self) -> list[list[object]]:
+        return [[name, value, *(self.intervals.get(name) or (None, None))] for name, value in self.metrics.items()]
 
     def __rich__(self) -> "Group":
         from rich.console import Group
@@ -115,6 +162,8 @@ class Report:
 
         title = f"{self.task.capitalize()} on {self.rows:,} rows"
         parts: list[Any] = [show.facts_table(self.metrics, title=title)]
+        if self.intervals:
+            parts = [show.titled(show.table(["metric", "value", "from", "to"], self._lines()), title)]
         if self.record.per_class and len(self.record.per_class) <= _SHOWN:
             columns = list(next(iter(self.record.per_class.values())))
             lines = [[name, *(_cell(c, values.get(c)) for c in columns)] for name, values in self.per_class.items()]
