@@ -17,7 +17,8 @@ from leptonai.testing.framework import CLASSES, FEATURES, FrameworkContract
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
-    libraries()
+    if settings.variable("KERAS_BACKEND") != "tensorflow":  # the process of its own needs Keras alone
+        libraries()
 
 
 def probabilities_of(estimator: Any, x: np.ndarray) -> np.ndarray:
@@ -106,9 +107,14 @@ class TestKeras(FrameworkContract):
 
 @pytest.mark.skipif(find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 @pytest.mark.skipif(settings.variable("KERAS_BACKEND") == "tensorflow", reason="this is that process")
-def test_the_contract_holds_for_keras_on_tensorflow() -> None:
+@pytest.mark.parametrize(
+    "which",
+    ["TestKeras and classification", pytest.param("TestKeras", marks=pytest.mark.slow)],
+    ids=["one task", "all"],
+)
+def test_the_contract_holds_for_keras_on_tensorflow(which: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", "TestKeras", __file__],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", which, __file__],
         cwd=Path(__file__).parents[2],
         env=settings.environment(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
         capture_output=True,

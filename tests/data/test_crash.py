@@ -15,7 +15,7 @@ def enumerate_crashes(folder: Path, step: int) -> tuple[list[dict[str, object]],
     return made, last["calls"]
 
 
-@pytest.mark.parametrize("step", [37, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [71, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_import_that_is_killed_anywhere_is_made_by_the_next_attempt(step: int, tmp_path: Path) -> None:
     made, calls = enumerate_crashes(tmp_path, step)
     assert calls > 100

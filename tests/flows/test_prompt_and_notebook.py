@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from tests.flows.test_snippet import SNIPPET, write_files
 
 NOTEBOOK = """
@@ -43,6 +44,7 @@ def test_the_snippet_typed_into_a_prompt(tmp_path: Path) -> None:
     assert "(48, 2, 1)" in done.stdout
 
 
+@pytest.mark.slow  # the prompt tells of typing, tests/sdk of HTML
 def test_the_snippet_typed_into_a_notebook(tmp_path: Path) -> None:
     assert SNIPPET is not None
     write_files(tmp_path)

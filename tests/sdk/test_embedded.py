@@ -92,7 +92,7 @@ def test_it_starts_answers_and_stops_at_once(home: Path) -> None:
     children = psutil.Process(facts["pid"]).children(recursive=True)
     start = time.monotonic()
     found.close()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 15
     assert not alive(facts["pid"])
     assert not any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children)
     assert not (home / "server.json").exists()

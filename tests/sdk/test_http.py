@@ -140,7 +140,7 @@ def test_a_server_that_says_come_back_is_asked_again(script: Script) -> None:
     with pytest.raises(Busy) as caught:
         script.http.call("GET", "/x")
     assert caught.value.retry_after == 60
-    assert time.monotonic() - start < 2, "a pause that long is for the caller to decide"
+    assert time.monotonic() - start < 30, "a pause that long is for the caller to decide"
     before = len(script.seen)
     script.answers = [(503, {"retry-after": "0"}, b"{}")]
     with pytest.raises(Busy):
@@ -196,12 +196,13 @@ def test_a_server_that_is_started_again(script: Script) -> None:
 
 
 def test_a_server_that_hangs(script: Script) -> None:
-    script.answers = [lambda _: time.sleep(1.0)]
-    start = time.monotonic()
+    hung, go_on = threading.Event(), threading.Event()
+    script.answers = [lambda _: (go_on.wait(60), hung.set())]
     with pytest.raises(Unavailable, match="in time"):
         script.http.call("GET", "/x", timeout=0.2)
-    assert time.monotonic() - start < 0.9
-    time.sleep(1.0)
+    assert not go_on.is_set()
+    go_on.set()
+    assert hung.wait(10)
 
 
 def test_a_proxy_of_the_environment_is_not_for_this_machine(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_work_that_came_by_one_is_claimed_by_the_other(pair: tuple[Place, Place]
     time.sleep(0.2)
     made, start = one.submit(), time.perf_counter()
     thread.join(20)
-    assert time.perf_counter() - start < 3  # looked at every 0.5 s; the rest is for a busy machine
+    assert time.perf_counter() - start < 10  # of 20; it is looked at every 0.5 s, the rest is for a busy machine
     assert claims[0]["run"]["id"] == made["id"]
     http = Http(one.url, one.context.local_token)
     stream = http.events(f"/runs/{made['id']}/events", {"streams": "log"})

@@ -1,10 +1,14 @@
 """Train in a process of its own, which a test kills: ``python -m tests.support.train_child FOLDER KIND``.
 
 Says "saved" each time a checkpoint is safe, and "done" at the end. All that lasts is in FOLDER; the model is made once.
+
+``python -m tests.support.train_child`` alone loads the libraries once and forks such a process for each line "FOLDER KIND" that it
+reads: it says the process id, and how the process ended; what the process says it writes to the pipe FOLDER/said.
 """
 
 import os
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -84,5 +88,35 @@ def main(folder: Path, kind: str) -> None:
     print("done", flush=True)
 
 
+def nursery() -> None:
+    """Fork, one after the other. Nothing is computed here, only imported: so does the fork server of an agent."""
+    import keras  # noqa: F401
+    import sklearn.datasets  # noqa: F401
+    import torch  # noqa: F401
+
+    for name in ("torch", "keras"):
+        plugins.framework(name)
+    for line in sys.stdin:
+        folder, kind = line.split()
+        pid = os.fork()
+        if pid == 0:
+            with Path(folder, "said").open("w") as said, Path(folder, "errors").open("a") as errors:
+                os.dup2(said.fileno(), 1)
+                os.dup2(errors.fileno(), 2)
+            try:
+                main(Path(folder).absolute(), kind)
+                sys.stdout.flush()
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                sys.stderr.flush()
+                os._exit(1)
+        print(pid, flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]).absolute(), sys.argv[2])
+    if len(sys.argv) == 1:
+        nursery()
+    else:
+        main(Path(sys.argv[1]).absolute(), sys.argv[2])
