@@ -17,7 +17,9 @@ from leptonai.testing.framework import CLASSES, FEATURES, FrameworkContract
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
-    if settings.variable("KERAS_BACKEND") != "tensorflow":  # the process of its own needs Keras alone
+    if settings.variable("KERAS_BACKEND") == "tensorflow":  # the process of its own needs Keras alone
+        keras_here()
+    else:
         libraries()
 
 
@@ -108,9 +110,11 @@ class TestKeras(FrameworkContract):
 @pytest.mark.skipif(find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 @pytest.mark.skipif(settings.variable("KERAS_BACKEND") == "tensorflow", reason="this is that process")
 @pytest.mark.parametrize(
-    "which",
-    ["TestKeras and classification", pytest.param("TestKeras", marks=pytest.mark.slow)],
-    ids=["one task", "all"],
+    "which",  # that TensorFlow learns, the snippet of the README tells in every run
+    [
+        pytest.param("TestKeras and classification and (goes_on or weights_make)", id="state and weights"),
+        pytest.param("TestKeras", id="all", marks=pytest.mark.slow),
+    ],
 )
 def test_the_contract_holds_for_keras_on_tensorflow(which: str) -> None:
     done = subprocess.run(
