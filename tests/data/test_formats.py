@@ -15,7 +15,7 @@ from tests.support.imports import Importer, npz, picture
 
 from leptonai.core.errors import Corrupt, Invalid, TooLarge
 from leptonai.core.nouns import FeatureType
-from leptonai.data import images, npz_file, parquet_file
+from leptonai.data import bounds, images, npz_file
 from leptonai.data.spec import SourceFile
 
 
@@ -84,7 +84,7 @@ def test_bad_parquet(data: bytes, words: list[str], files: Importer) -> None:
 
 
 def test_parquet_that_claims_too_much(files: Importer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet_file, "MAX_CELLS", 10)
+    monkeypatch.setattr(bounds, "MAX_CELLS", 10)
     with pytest.raises(TooLarge, match="claims 20 values"):
         files.result({"t.parquet": parquet(a=range(10), b=range(10))})
 

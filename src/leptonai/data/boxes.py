@@ -90,7 +90,7 @@ class Notes:
             try:
                 for stem, it in read(file.name, data, names):
                     self._by_stem.setdefault(stem, []).append(it)
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
                 raise Invalid(
                     f"{file.name} is not a file of boxes that can be read: {error}",
                     errors=[FieldError(file.name, "COCO JSON, Pascal VOC XML or YOLO text")],

@@ -9,7 +9,7 @@ from typing import BinaryIO
 from leptonai.core.errors import Invalid
 from leptonai.data.csv_text import long_values
 
-_LONGEST = 256 << 20  # bytes of one row
+_LONGEST = 32 << 20  # bytes of one row
 
 
 def blocks(name: str, file: BinaryIO, size: int) -> Iterator[bytes]:
@@ -30,7 +30,7 @@ def blocks(name: str, file: BinaryIO, size: int) -> Iterator[bytes]:
             cut = _last_end(whole)
             if not begun and whole.count(b"\n", 0, cut) < 2:
                 cut = 0  # a header alone is no block
-            if not cut and len(whole) > _LONGEST:
+            if not cut and len(whole) >= _LONGEST:
                 raise Invalid(
                     f"{name}: the row that begins with {whole[:40].decode(errors='replace')!r} is longer than {_LONGEST >> 20} MiB: "
                     "a quote in it is never closed"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from leptonai.core.errors import FieldError, Invalid
+from leptonai.data.bounds import check_columns
 
 _CHUNK = 16 << 20
 _DELIMITERS = (";", "\t", "|")  # in a .csv file whose header has no comma
@@ -117,6 +118,7 @@ def _header(name: str, data: bytes, delimiter: str) -> tuple[list[str], int]:
 
 
 def _check_header(name: str, header: tuple[str, ...]) -> None:
+    check_columns(name, len(header))
     for number, column in enumerate(header, start=1):
         if not column:
             raise Invalid(

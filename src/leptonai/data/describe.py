@@ -18,6 +18,7 @@ from leptonai.data.blocks import as_array
 SAMPLE = 131_072  # rows that quantiles are taken from, at most
 MAX_DISTINCT = 100_000  # values that are counted
 _AT_ONCE = 16_384  # numbers that are counted together
+MAX_WORD = 1_000  # characters: a column with a longer value is text, and none of them is kept beside the rows
 _FEW = 10_000  # different numbers that are counted once there are more rows than the sample holds
 _TOP = 20  # categories whose counts are kept; of the target all are
 _BLOCK_SAMPLE = 4096  # images and tensors that mean and deviation are taken from
@@ -135,22 +136,24 @@ class Words:
     """Counts of the values of a column of words, truth values or whole numbers, and how long the words are."""
 
     def __init__(self) -> None:
-        self.tally: dict[Any, int] | None = {}  # None: there are more than 100,000
-        self._letters = self._longest = self._count = 0
+        self.tally: dict[Any, int] | None = {}  # None: there are more than 100,000, or long ones
+        self._letters = self.longest = self._count = 0
 
     def add(self, values: pa.ChunkedArray) -> None:
         """Add rows."""
+        if pa.types.is_large_string(values.type):
+            lengths = pc.utf8_length(values)
+            self._count += len(values) - values.null_count
+            self._letters += pc.sum(lengths).as_py() or 0
+            self.longest = max(self.longest, pc.max(lengths).as_py() or 0)
+            if self.longest > MAX_WORD:
+                self.tally = None
         if self.tally is not None:
             for pair in pc.value_counts(values.drop_null()).to_pylist():
                 value = pair["values"]
                 self.tally[value] = self.tally.get(value, 0) + pair["counts"]
             if len(self.tally) > MAX_DISTINCT:
                 self.tally = None
-        if pa.types.is_large_string(values.type):
-            lengths = pc.utf8_length(values)
-            self._count += len(values) - values.null_count
-            self._letters += pc.sum(lengths).as_py() or 0
-            self._longest = max(self._longest, pc.max(lengths).as_py() or 0)
 
     def told(self, *, is_target: bool) -> dict[str, Any]:
         """Return the counts, of the most frequent values or, of a target, of all."""
@@ -165,7 +168,7 @@ class Words:
         if not self._count:
             return {"unique": 0, "mean_length": None, "max_length": None}
         unique = {"unique": len(self.tally)} if self.tally is not None else {}
-        return {**unique, "mean_length": self._letters / self._count, "max_length": self._longest}
+        return {**unique, "mean_length": self._letters / self._count, "max_length": self.longest}
 
 
 class Moments:

@@ -79,11 +79,7 @@ class GrowingColumn:
         ):
             self._words.add(values)
             if self._given is FeatureType.CATEGORY and self._words.tally is None:
-                raise Invalid(
-                    f"column {self.name!r} has more than {describe.MAX_DISTINCT:,} different values, which is the most that a "
-                    f"category has: import it as text (types={{{self.name!r}: 'text'}})",
-                    errors=[FieldError(f"types.{self.name}", f"at most {describe.MAX_DISTINCT:,} categories")],
-                )
+                raise _no_category(self.name, self._words.longest)
 
     def done(self, wrote_text: bool) -> Column:
         """Return what the column became."""
@@ -223,6 +219,17 @@ def growing(
         return GrowingColumn(field.name, given, is_target=is_target)
     rate = (field.metadata or {}).get(b"rate")
     return GrowingBlock(field.name, given, *found, int(rate) if rate else None)
+
+
+def _no_category(name: str, longest: int) -> Invalid:
+    long = longest > describe.MAX_WORD
+    most = f"{describe.MAX_WORD if long else describe.MAX_DISTINCT:,}"
+    what = f"a value of {longest:,} characters" if long else f"more than {most} different values"
+    why = f"and one of a category has at most {most}" if long else "which is the most that a category has"
+    return Invalid(
+        f"column {name!r} has {what}, {why}: import it as text (types={{{name!r}: 'text'}})",
+        errors=[FieldError(f"types.{name}", f"at most {most} {'characters' if long else 'categories'}")],
+    )
 
 
 def _few(rows: int, *, is_target: bool) -> int:

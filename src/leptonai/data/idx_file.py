@@ -20,6 +20,9 @@ from leptonai.data.spec import SourceFile
 
 _TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _BYTES = 16 << 20  # of one table
+_RATIO = 1_100  # to which gzip can pack, about; and at least...
+_SMALL = 64 << 20  # ...this much is believed of any packed file
+_WIDEST = 256 << 20  # bytes of one row
 
 
 class _Array(NamedTuple):
@@ -61,7 +64,7 @@ def _side_by_side(arrays: list[_Array]) -> Iterator[tuple[pa.Table, str]]:
             raise Invalid(
                 f"{it.name} and {arrays[0].name} would be one column: put 'images' and 'labels' into their names"
             )
-    width = sum(math.prod(it.shape[1:]) * it.dtype.itemsize for it in arrays)
+    width = sum(math.prod(it.shape[1:]) * max(4, it.dtype.itemsize) for it in arrays)
     each = max(1, _BYTES // max(1, width))
     for start in range(0, rows, each):
         count = min(each, rows - start)
@@ -90,6 +93,10 @@ def _open(file: SourceFile, blobs: Store) -> _Array:
         raise _wrong(file.name, str(error)) from error
     if len(shape) != magic[3] or 0 in shape:
         raise _wrong(file.name, "it holds nothing")
+    claimed = math.prod(shape) * np.dtype(_TYPES[magic[2]]).itemsize
+    most = max(_SMALL, file.size * _RATIO) if file.name.lower().endswith(".gz") else file.size
+    if claimed > most or claimed // shape[0] > _WIDEST:
+        raise _wrong(file.name, f"it claims {claimed:,} bytes of {shape[0]:,} rows, which it cannot hold")
     column = "label" if "label" in file.name.lower() else "image" if len(shape) in (3, 4) else "values"
     return _Array(file.name, column, shape, np.dtype(_TYPES[magic[2]]), source)
 

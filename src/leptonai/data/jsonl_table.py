@@ -1,6 +1,7 @@
 """JSON Lines as tables, block by block: each line is an object, each of its fields a column."""
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.data.plain import plain
 
 BLOCK = 16 << 20
-_LONGEST = 256 << 20  # bytes of one line
+_LONGEST = 32 << 20  # bytes of one line
 MAX_DEPTH = 64
 _OPEN = b"[{"
 _TEXT = re.compile(rb'"(?:[^"\\\\]|\\\\.)*"')
@@ -29,7 +30,8 @@ def read_jsonl(name: str, file: BinaryIO, block: int = BLOCK) -> Iterator[pa.Tab
             rest += data
             if len(rest) > _LONGEST:
                 raise Invalid(
-                    f"{name}, row {rows + 1:,}: the line is longer than {_LONGEST >> 20} MiB: write one object in each line"
+                    f"{name}, row {rows + 1:,}: the line is longer than {_LONGEST >> 20} MiB: write one object in each line",
+                    errors=[FieldError(f"{name} row {rows + 1}", f"at most {_LONGEST >> 20} MiB")],
                 )
             continue
         if table := _table(name, rest + data[:end], rows, known):
@@ -44,7 +46,7 @@ def _table(name: str, data: bytes, before: int, known: dict[str, pa.DataType]) -
     data = data.removeprefix(b"\xef\xbb\xbf") if not before else data
     if not data.strip():
         return None
-    if problem := _too_deep(name, data, before):
+    if problem := _not_text(name, data, before) or _too_deep(name, data, before):
         raise problem
     # What was text before stays text, also where all of a block looks like dates.
     texts = [pa.field(column, kind) for column, kind in known.items() if pa.types.is_string(kind)]
@@ -69,6 +71,22 @@ def _table(name: str, data: bytes, before: int, known: dict[str, pa.DataType]) -
         if pa.types.is_null(known.get(field.name, pa.null())):
             known[field.name] = field.type
     return plain(name, found)
+
+
+def _not_text(name: str, data: bytes, before: int) -> Invalid | None:
+    """Return what is wrong with the first line that is no UTF-8 text."""
+    if data.isascii():
+        return None
+    try:
+        data.decode()
+    except UnicodeDecodeError as error:
+        row = before + data.count(b"\n", 0, error.start) + 1
+        where = f"{name}, row {row:,}"
+        piece = data[max(0, error.start - 20) : error.start + 20].decode("utf-8", "replace")
+        return Invalid(
+            f"{where}: {piece!r} is not UTF-8 text: save the file as UTF-8", errors=[FieldError(where, "UTF-8 text")]
+        )
+    return None
 
 
 def _too_deep(name: str, data: bytes, before: int) -> Invalid | None:
@@ -103,9 +121,17 @@ def _problem(name: str, data: bytes, before: int, error: Exception) -> Invalid:
         number += 1
         where = f"{name}, row {number:,}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_once, parse_float=_finite)
+            json.dumps(row, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return Invalid(
+                f"{where}: it holds half a character (a surrogate without its other half): write it in UTF-8",
+                errors=[FieldError(where, "UTF-8 text")],
+            )
         except (ValueError, RecursionError) as wrong:
-            return Invalid(f"{where}: it is not JSON: {wrong}", errors=[FieldError(where, "a JSON object")])
+            return Invalid(
+                f"{where}: it is not JSON: {wrong}: mend the line", errors=[FieldError(where, "a JSON object")]
+            )
         if not isinstance(row, dict):
             return Invalid(
                 f'{where}: it is no object: write {{"column": value, …}} in each line',
@@ -126,6 +152,21 @@ def _problem(name: str, data: bytes, before: int, error: Exception) -> Invalid:
         f"{name} is not a JSON Lines file that can be read: {str(error).splitlines()[0][:200]}",
         errors=[FieldError(name, "a JSON object in each line")],
     )
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the field {key!r} is there twice")
+        found[key] = value
+    return found
+
+
+def _finite(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"the number {text[:40]} is too large for 64 bits")
+    return number
 
 
 _KINDS: dict[type, str] = {

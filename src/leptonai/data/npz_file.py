@@ -1,6 +1,8 @@
 """An NPZ file as tables, some rows at a time: its arrays side by side. What is in it is never unpickled."""
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -16,6 +18,9 @@ from leptonai.data.blocks import array_column, table
 MAX_RATIO = 1000  # of a compressed file: images of few colours pack well; and at least...
 MAX_SMALL = 1 << 30  # ...this much is allowed whatever the ratio
 _BYTES = 32 << 20  # of one table
+_WRONG = (
+    zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, OSError, EOFError, ValueError, RuntimeError, TypeError, SyntaxError,
+)  # fmt: skip
 
 
 class _Array(NamedTuple):
@@ -31,6 +36,11 @@ class _Array(NamedTuple):
     def row_bytes(self) -> int:
         return math.prod(self.shape[1:]) * int(self.dtype.itemsize)
 
+    @property
+    def wide(self) -> int:
+        """Bytes of a row as a tensor of float32, which small numbers become."""
+        return max(self.row_bytes, 4 * math.prod(self.shape[1:]))
+
 
 def read_npz(name: str, file: BinaryIO, size: int) -> Iterator[pa.Table]:
     """Yield the arrays of the file, of `size` bytes, as columns; the first axis is the rows. Raises `Invalid` naming the array."""
@@ -39,16 +49,16 @@ def read_npz(name: str, file: BinaryIO, size: int) -> Iterator[pa.Table]:
             arrays = list(_open(name, archive, size))
             _check(name, arrays)
             whole = {it.key: _rest(it) for it in arrays if it.by_column}
-            each = max(1, _BYTES // max(1, sum(it.row_bytes for it in arrays)))
+            each = max(1, _BYTES // max(1, sum(it.wide for it in arrays)))
             for start in range(0, arrays[0].shape[0], each):
                 stop = min(start + each, arrays[0].shape[0])
                 yield table(
                     array_column(name, it.key, whole[it.key][start:stop] if it.by_column else _rows(it, stop - start))
                     for it in arrays
                 )
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+    except _WRONG as error:
         raise Invalid(
-            f"{name} is not an NPZ file that can be read: {str(error).splitlines()[0]}",
+            f"{name} is not an NPZ file that can be read: {(str(error).splitlines() or ['it is damaged'])[0][:300]}",
             errors=[FieldError(name, "an NPZ file of plain arrays")],
         ) from error
 
@@ -83,7 +93,12 @@ def _open(name: str, archive: zipfile.ZipFile, size: int) -> Iterator[_Array]:
                 f"{name}: array {key!r} holds Python objects, which are never loaded: make it an array of numbers or text",
                 errors=[FieldError(key, "numbers or text")],
             )
-        if math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
+        if not dtype.itemsize or 0 in shape[1:]:
+            raise Invalid(
+                f"{name}: array {key!r} has the shape {shape} of {dtype}: its rows hold nothing, leave it out",
+                errors=[FieldError(key, "rows that hold something")],
+            )
+        if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != member.file_size - file.tell():
             raise Invalid(f"{name}: array {key!r} is not as long as its shape {shape} says: save it again")
         yield _Array(key, shape, dtype, by_column and len(shape) > 1, file)
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 BLOCKS = (FeatureType.IMAGE, FeatureType.AUDIO, FeatureType.TENSOR)
 _BLOCK_BYTES = 16 << 20  # a shard of images holds about this much
+_TEXT_BYTES = 64 << 20  # a shard of long texts ends with the row that goes beyond
 _AHEAD = 2  # shards that wait to be written
 
 
@@ -52,6 +53,7 @@ class ShardWriter:
         self._known = list(known)
         self._held: list[pa.Table] = []
         self._waiting = 0
+        self._text = 0  # bytes of text in the rows that wait
         self._pool = ThreadPoolExecutor(1)
         self._pending: deque[Future[dict[str, Any]]] = deque()
         self.shards: list[dict[str, Any]] = []  # what the manifest says of those that are written
@@ -60,10 +62,14 @@ class ShardWriter:
         """Add rows. Columns in `words` have few different values: they are stored as a dictionary and indices."""
         self._held.append(table)
         self._waiting += table.num_rows
+        self._text += _text_bytes(table)
         width = sum(field.type.byte_width for field in table.schema if pa.types.is_fixed_size_binary(field.type))
         each = max(1, min(self._rows, _BLOCK_BYTES // width)) if width else self._rows
-        while self._waiting >= each:
-            self._write(each, words)
+        while self._waiting >= each or self._text > _TEXT_BYTES:
+            count = self._next(each)
+            if not count:
+                return
+            self._write(count, words)
 
     def share(self, shard: dict[str, Any]) -> None:
         """Take a shard of another version as the next one, as it is; only before any rows are added."""
@@ -82,6 +88,13 @@ class ShardWriter:
         """End the thread. What is not written yet is forgotten."""
         self._pool.shutdown(cancel_futures=True)
 
+    def _next(self, each: int) -> int:
+        """Return how many rows the next shard has, which follows from the rows alone; 0 where more have to come first."""
+        if self._text > _TEXT_BYTES:
+            ends = np.cumsum(np.concatenate([_text_lengths(table) for table in self._held]))
+            each = min(each, int(np.searchsorted(ends, _TEXT_BYTES, "right")) + 1)
+        return each if self._waiting >= each else 0
+
     def _write(self, count: int, words: Collection[str]) -> None:
         taken, left = [], count
         while left:
@@ -93,6 +106,7 @@ class ShardWriter:
                 self._held[0] = table.slice(left)
             left -= taken[-1].num_rows
         self._waiting -= count
+        self._text -= sum(map(_text_bytes, taken))
         while len(self._pending) >= _AHEAD:
             self.shards.append(self._pending.popleft().result())
         number = len(self.shards) + len(self._pending)
@@ -116,6 +130,26 @@ class ShardWriter:
             "key": base64.b64encode(key).decode(),
             **own,
         }
+
+
+def _texts(table: pa.Table) -> list[pa.ChunkedArray]:
+    return [
+        values
+        for values in table.columns
+        if pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
+    ]
+
+
+def _text_bytes(table: pa.Table) -> int:
+    return sum(pc.sum(pc.binary_length(values)).as_py() or 0 for values in _texts(table))
+
+
+def _text_lengths(table: pa.Table) -> np.ndarray:
+    """Return how many bytes of text each row has."""
+    found = np.zeros(table.num_rows, np.int64)
+    for values in _texts(table):
+        found += pc.fill_null(pc.binary_length(values), 0).to_numpy()
+    return found
 
 
 def _one(tables: list[pa.Table]) -> pa.Table:

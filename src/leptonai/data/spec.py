@@ -25,6 +25,9 @@ NOTES = (".json", ".xml")
 """How files end that say what is in images, beside them."""
 
 
+Side = Annotated[int, Field(ge=1, le=8192)]  # pixels
+
+
 class SourceFile(Frozen):
     """One file to import. Its bytes lie in sealed blobs, in order."""
 
@@ -52,7 +55,7 @@ class Import(Frozen):
     unlabelled: bool = False  # rows may have no value of the target: it is found later
     base: str | None = None  # a version whose rows come first: its shards are shared
     labels: str | None = None  # which of the files is a table that says more of each image, sound or text
-    image_size: tuple[int, int] | None = None  # (height, width): resize images to it
+    image_size: tuple[Side, Side] | None = None  # (height, width): resize images to it
     audio_rate: int | None = Field(default=None, ge=1000, le=192_000)  # samples a second; None: as the first file has
     audio_seconds: float | None = Field(
         default=None, gt=0, le=600

@@ -25,13 +25,14 @@ from leptonai.data.origin import Origin
 from leptonai.data.parquet_file import read_parquet
 from leptonai.data.parts import opened
 from leptonai.data.spec import PACKED, TABLES, SourceFile
+from leptonai.data.xz_file import Xz
 
 MAX_RATIO = 200  # of a compressed file, and at least...
 MAX_SMALL = 256 << 20  # ...this much is allowed whatever the ratio
 _UNPACK: Mapping[str, Callable[[Any], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
-    ".xz": lzma.open,
+    ".xz": Xz,
     ".zst": lambda file: pa.CompressedInputStream(file, "zstd"),
 }
 _ALIKE = "files of one dataset need the same columns"

@@ -29,6 +29,7 @@ from leptonai.data.tables import check_alike, check_names, join, wrote_text
 FORMAT = 1
 PREVIEW_ROWS = 20
 _PREVIEW_VALUES = 4096  # of one image or tensor; larger ones are only named
+_PREVIEW_LETTERS = 4096  # of one text
 _HEAD_BYTES = 64 << 20  # of the rows that are held until it is decided what the columns mean
 _SAVED_EVERY = 16  # shards between two checkpoints
 
@@ -287,4 +288,6 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str) and len(value) > _PREVIEW_LETTERS:
+        return f"{value[: _PREVIEW_LETTERS - 1]}…"
     return value.isoformat() if hasattr(value, "isoformat") else value

@@ -40,16 +40,13 @@ def listed(url: str) -> list[Inside]:
         if prefix and not found:
             found = [obstore.head(store, prefix)]
     except Exception as error:  # of many kinds, one for each service
-        raise Invalid(
-            f"{plain} cannot be read: {_reason(error)}; the credentials are those of the environment, such as AWS_ACCESS_KEY_ID",
-            errors=[FieldError(plain, "a bucket that can be read")],
-        ) from error
+        raise _unreadable(plain, error) from error
     below = prefix.rstrip("/") + "/" if prefix else ""
     inside = [
         (
             _below(item["path"], below),
             int(item["size"]),
-            _opener(obstore, store, item),
+            _opener(obstore, store, item, f"{scheme}://{bucket}/{item['path']}"),
             f"{scheme}://{bucket}/{item['path']}",
         )
         for item in sorted(found, key=lambda item: str(item["path"]))
@@ -66,8 +63,17 @@ def _below(path: str, prefix: str) -> str:
     )
 
 
-def _opener(obstore: Any, store: Any, item: Any) -> Callable[[], BinaryIO]:
-    return lambda: cast(BinaryIO, _Object(iter(obstore.get(store, item["path"]).stream(min_chunk_size=4 << 20))))
+def _opener(obstore: Any, store: Any, item: Any, place: str) -> Callable[[], BinaryIO]:
+    def open_() -> BinaryIO:
+        return cast(BinaryIO, _Object(chunks()))
+
+    def chunks() -> Iterator[Any]:
+        try:
+            yield from obstore.get(store, item["path"]).stream(min_chunk_size=4 << 20)
+        except Exception as error:  # of many kinds, one for each service
+            raise _unreadable(place, error) from error
+
+    return open_
 
 
 class _Object(RawIOBase):
@@ -93,6 +99,13 @@ class _Object(RawIOBase):
             found += taken
             self._left = self._left[len(taken) :]
         return bytes(found)
+
+
+def _unreadable(place: str, error: Exception) -> Invalid:
+    return Invalid(
+        f"{place} cannot be read: {_reason(error)}; the credentials are those of the environment, such as AWS_ACCESS_KEY_ID",
+        errors=[FieldError(place, "a bucket that can be read")],
+    )
 
 
 def _reason(error: Exception) -> str:

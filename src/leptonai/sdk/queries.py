@@ -1,11 +1,13 @@
 """The answer of a database to a query, as Parquet files on their way to the server."""
 
+import re
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from datetime import time, timedelta
 from decimal import Decimal
 from typing import IO, Any
+from urllib.parse import unquote
 from uuid import UUID
 
 import pyarrow as pa
@@ -28,7 +30,7 @@ def queried(sql: str, url: str, keep: ExitStack) -> list[tuple[IO[bytes], str]]:
         raise Unsupported("queries are not made here yet:  pip install 'lepton-ai-sdk[platform]'") from error
     files: list[tuple[IO[bytes], str]] = []
     try:
-        engine = sa.create_engine(_driver(url))
+        engine = _engine(sa, url)
         keep.callback(engine.dispose)
         with engine.connect() as connection, ExitStack() as writers:
             found = connection.execution_options(stream_results=True).execute(sa.text(sql))
@@ -41,13 +43,34 @@ def queried(sql: str, url: str, keep: ExitStack) -> list[tuple[IO[bytes], str]]:
                     writer = writers.enter_context(pq.ParquetWriter(file, table.schema))
                 writer.write_table(table)
     except (sa.exc.SQLAlchemyError, ImportError) as error:
-        what = str(error).splitlines()[0].replace(url, "the database")
-        raise Invalid(f"the query failed: {what}", errors=[FieldError("sql", "a query that answers rows")]) from error
+        what = _redacted(str(error).splitlines()[0], url)
+        raise Invalid(
+            f"the query failed: {what}: mend the query (sql) or the address (url)",
+            errors=[FieldError("sql", "a query that answers rows")],
+        ) from None  # what the library says of it may hold the password
     if not files:
         raise Invalid(
             "the query answers no rows: there is no data in it", errors=[FieldError("sql", "at least one row")]
         )
     return files
+
+
+def _engine(sa: Any, url: str) -> Any:
+    try:
+        return sa.create_engine(_driver(url))
+    except (ValueError, TypeError) as error:
+        right = "such as postgresql://user@host/name"
+        what = _redacted(str(error).splitlines()[0], url)
+        raise Invalid(f"url names no database: {what}: write it {right}", errors=[FieldError("url", right)]) from None
+
+
+def _redacted(text: str, url: str) -> str:
+    """Return a message without the credentials of the URL."""
+    user, at, _ = url.partition("://")[2].rpartition("@")
+    password = user.partition(":")[2] if at else ""
+    for secret in filter(None, (url, _driver(url), password, unquote(password))):
+        text = text.replace(secret, "…")
+    return re.sub(r"//[^@/\s]*@", "//…@", text)[:500]
 
 
 def _driver(url: str) -> str:

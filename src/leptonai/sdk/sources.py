@@ -14,6 +14,7 @@ from leptonai.data.spec import ARRAYS, IMAGES, MEDIA, NOTES, SOUNDS, TABLES, WRI
 from leptonai.sdk import archives, buckets, frames
 
 _KNOWN = (*TABLES, *ARRAYS, *MEDIA, *NOTES)
+_LONGEST = 4096  # characters of a name
 _RIGHT = f"{', '.join(TABLES)}, a zip, or a folder of images, sounds or texts by class"
 
 
@@ -173,6 +174,16 @@ def _distinct(found: list[Source]) -> list[Source]:
 
 def _check(source: Source, *, loose: bool, empty: bool = False) -> None:
     where = source.place or source.name
+    shown = where.encode("utf-8", "replace").decode()
+    if shown != where:
+        raise Invalid(
+            f"the name of {shown} is not Unicode: rename the file", errors=[FieldError(shown, "a name in UTF-8")]
+        )
+    if len(source.name) > _LONGEST:
+        raise Invalid(
+            f"{where[:100]}… has a name of {len(source.name):,} characters, and at most {_LONGEST:,} are taken: rename it",
+            errors=[FieldError(f"{where[:100]}…", f"at most {_LONGEST:,} characters")],
+        )
     if source.label is None and _ends(source, MEDIA) and not loose:
         what = "image" if _ends(source, IMAGES) else "sound" if _ends(source, SOUNDS) else "text"
         raise Invalid(
