@@ -57,7 +57,7 @@ def test_what_unpacks_for_seconds(tmp_path: Path) -> None:
     assert bad == [], f"bad {len(bad)}/{len(found)}"
 
 
-@pytest.mark.parametrize("step", [61, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("step", [211, pytest.param(1, marks=pytest.mark.slow)])
 def test_files_that_are_cut_or_damaged_anywhere(step: int, tmp_path: Path) -> None:
     found = imported(tmp_path, "damaged", str(step))
     bad = {one["what"]: one.get("bad", one) for one in found if one.get("bad") != []}
