@@ -36,7 +36,7 @@ def test_wrong_labels_are_found_and_mended(home: Path, tmp_path: Path, word: lis
     for row in wrong.tolist():
         given[row] = f"digit-{(TRUTH[row] + rng.integers(1, 10)) % 10}"
     data = leptonai.create_dataset("digits", files=written(tmp_path / "digits.csv", given))
-    model = leptonai.Model(ExtraTreesClassifier(100, random_state=0))
+    model = leptonai.Model(ExtraTreesClassifier(50, random_state=0))
     history = model.fit(data)
 
     found = data.find_label_errors(run=history)
@@ -73,7 +73,7 @@ def test_a_few_labels_become_many_that_are_right(home: Path, tmp_path: Path, wor
     train, test = data.split(0.5)
     assert train.rows + test.rows == data.rows
 
-    model = leptonai.Model(ExtraTreesClassifier(200, random_state=0))
+    model = leptonai.Model(ExtraTreesClassifier(100, random_state=0))
     history = model.fit(data)
     assert any("have no label, and are left out" in line for line in history.run.logs())
     assert model.evaluate(data).rows == len(some)
