@@ -42,6 +42,11 @@ class Cache:
         """What all of it takes."""
         return sum(self.costs.get(id, 0) for id in self._used)
 
+    def spare(self) -> int | None:
+        """Return how many bytes of the budget are not taken; None without a limit. From any thread."""
+        most = self.budget.bytes
+        return None if most is None else max(0, most - sum(self.costs.get(id, 0) for id in tuple(self._used)))
+
     def __contains__(self, id: object) -> bool:
         return id in self._used
 

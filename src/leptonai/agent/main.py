@@ -132,23 +132,28 @@ class Agent:
         facts: dict[str, Any] | None = facts_of_this_machine()
         grpc: str | None = None
         told = -1  # what the server heard last of models that are not in memory
+        scaled = 0  # and of how many workers there are
         while not self._stopping.is_set():
             held = self._holdings.all()
             if self._services.grpc != grpc:
                 grpc = self._services.grpc
                 facts = facts_of_this_machine()
             absent = self._services.absent
+            news, counts, changes = self._services.scaler.said
             runs = [{"id": one.run.id, "epoch": one.run.epoch} for one in held]
             body = {
                 "agent": self.name,
                 "runs": runs,
                 "plane": self._services.url,
                 **({} if absent is None or absent[0] == told else {"absent": absent[1]}),
+                **({} if news == scaled else {"scaled": {name: one.model_dump() for name, one in counts.items()}}),
+                **({"changes": [change._asdict() for change in changes]} if changes else {}),
                 **({"facts": facts | ({"grpc": grpc} if grpc else {})} if facts else {}),
             }
             try:
                 answer = self._http.call("POST", f"/sites/{self._site}/heartbeat", json=body, timeout=10.0)
-                facts, told = None, told if absent is None else absent[0]
+                facts, told, scaled = None, told if absent is None else absent[0], news
+                self._services.scaler.heard(news)
                 for one in held:
                     said = answer["runs"].get(one.run.id)
                     if said == "stop":

@@ -21,6 +21,9 @@ class Natives:
         self._executor = executor
         self._home = home
         self._blobs = blobs
+        self.first: Callable[[str], int | None] = lambda _: (
+            None
+        )  # with how many workers a version begins, see `agent.scaler`
         self._lock = threading.Lock()
         self._running: dict[str, NativeProcess | TextProcess] = {}
         self._retired: list[tuple[float, NativeProcess | TextProcess]] = []
@@ -40,6 +43,15 @@ class Natives:
                     raise
             self._running[model.id] = found
             return found.path
+
+    def workers(self) -> dict[str, NativeProcess]:
+        """Return the workers of each version that has some."""
+        return {id: found for id, found in dict(self._running).items() if isinstance(found, NativeProcess)}
+
+    def numbers(self, id: str) -> tuple[int, ...] | None:
+        """Return which workers of a version take work; None where none compute it."""
+        found = self._running.get(id)
+        return found.numbers if isinstance(found, NativeProcess) else None
 
     def trouble(self, id: str) -> str:
         """Say why the process of a model cannot compute now; "" when it can, or there is none."""
@@ -80,7 +92,8 @@ class Natives:
             return TextProcess(self._executor, model, self._blobs(), self._home / "jobs" / f"text-{model.id}")
         files = {name: self._read(blob) for name, blob in bundle(model).items()}
         folder, logs = self._home / "jobs" / f"native-{model.id}", self._home / "logs"
-        return NativeProcess(self._executor, model, files, folder, self._blobs().open, logs)
+        count = self.first(model.id)
+        return NativeProcess(self._executor, model, files, folder, self._blobs().open, logs, count)
 
     def _back(self, id: str) -> NativeProcess | TextProcess | None:
         """Take a process back that was to end: another one in its place would be in the same folder."""

@@ -17,12 +17,14 @@ from leptonai.agent.keys import Table
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.residence import Residence
 from leptonai.agent.rollouts import Rollouts
+from leptonai.agent.scaler import Asked, Scaler
 from leptonai.core.errors import Busy, Invalid, LeptonError, NotFound, Unavailable
 from leptonai.core.nouns import Model, Service, ServiceStatus
 from leptonai.core.ports import Executor, Store
 from leptonai.core.states import ServiceState
 from leptonai.sdk.http import Http
 from leptonai.serving import rollout
+from leptonai.serving.scaling import merged
 from leptonai.serving.table import Line
 
 TICK_SECONDS = 0.2
@@ -106,6 +108,11 @@ class Services:
         """Which services' models are not in memory, see `Residence.absent`."""
         return self._residence.absent
 
+    @property
+    def scaler(self) -> Scaler:
+        """What sees to the number of workers."""
+        return self._residence.scaler
+
     def hear(self, answer: Mapping[str, Any]) -> None:
         """Take what the server says the Services are meant to be."""
         with self._change:
@@ -171,6 +178,7 @@ class Services:
         """Take what the server says, and look at all of it."""
         self._seen, self._address = told, (self.url, self.grpc)
         self._each = {desired.service.name: desired for desired in told}
+        self.scaler.ask(_asked(told))
         self._restless = dict.fromkeys(self._each)
         for known in (self._live, self._said, self._wanted, self._failed):
             for name in known.keys() - self._each.keys():
@@ -287,6 +295,20 @@ class Services:
         with contextlib.suppress(LeptonError):
             site: dict[str, Any] = self._http.call("GET", f"/sites/{self._site}")
             self._residence.port = urlsplit(site.get("plane") or "").port or 0
+
+
+def _asked(told: Sequence[Desired]) -> dict[str, Asked]:
+    """Return what is asked of the number of workers, for each Model that services with a range answer with."""
+    every: dict[str, list[Service]] = {}
+    for desired in told:
+        for id in desired.models if desired.service.replicas is not None and not desired.service.stopped else ():
+            every.setdefault(id, []).append(desired.service)
+    found = {}
+    for id, services in every.items():
+        replicas = merged([service.replicas for service in services if service.replicas is not None])
+        if replicas is not None:
+            found[id] = Asked(replicas, tuple(service.name for service in services))
+    return found
 
 
 def _desired(item: Mapping[str, Any]) -> Desired:

@@ -78,6 +78,9 @@ class PlaneProcess:
         if kept is not None:
             pairs.append(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         self.models: set[str] = set()  # ids of what it was given
+        self.crews: dict[
+            str, tuple[Sequence[int], int]
+        ] = {}  # the workers of each and how many are wanted, as it was told
         self._closing = False  # it finishes what it accepted, and is asked nothing more
         numbers = (listening.fileno(), *(theirs.fileno() for _, theirs in pairs), *boards)
         command = ["-P", "-m", "leptonai.serving.plane", "--listen", str(numbers[0]), "--control", str(numbers[1])]
@@ -138,9 +141,15 @@ class PlaneProcess:
         return self.crashed
 
     def load(
-        self, model: Model, files: Mapping[str, bytes], native: Path | None = None, way: Variant | None = None
+        self,
+        model: Model,
+        files: Mapping[str, bytes],
+        native: Path | None = None,
+        way: Variant | None = None,
+        workers: Sequence[int] | None = None,
     ) -> int:
-        """Load and warm a version, or have a loaded one computed in another `way`; None: by the plain runtime.
+        """Load and warm a version, or have a loaded one computed in another `way`; None: by the plain runtime. `workers`: the numbers
+        of those that compute it over there; None: as many as the version says.
 
         Returns by how many bytes its memory grew. Raises `Invalid` with the reason why it cannot, `Unavailable` when the plane is gone.
         """
@@ -148,10 +157,12 @@ class PlaneProcess:
             "op": "load",
             "model": model.model_dump(mode="json"),
             "native": None if native is None else str(native),
+            "workers": workers,
             "files": list(files),
             "way": None if way is None else asdict(way),
         }
         frame = self._ask(header, list(files.values()))
+        self.crews.pop(model.id, None)
         self.models.add(model.id)
         return int(frame.header["bytes"])
 
@@ -169,6 +180,12 @@ class PlaneProcess:
         """Change the lines of some services, drop services, free models. Raises as `load` does, without waiting."""
         header = {"op": "change", "lines": [line.to_dict() for line in lines], "models": _dumped(models)}
         self._ask({**header, "drop": list(drop), "free": list(free)}, over=self._aside)
+
+    def crew(self, model: str, workers: Sequence[int], wanted: int) -> None:
+        """Say which workers compute a version, and how many are to. Raises as `load` does, without waiting."""
+        if self.crews.get(model) != (workers, wanted):
+            self._ask({"op": "crew", "model": model, "workers": workers, "wanted": wanted}, over=self._aside)
+            self.crews[model] = (workers, wanted)
 
     def refuse(self, service: str, message: str) -> None:
         """Tell who waits for the model of a service why it cannot be loaded. Raises as `load` does, without waiting."""

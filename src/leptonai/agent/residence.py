@@ -23,6 +23,7 @@ from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.planes import Planes, together
 from leptonai.agent.races import Races
 from leptonai.agent.resident_file import ResidentFile, budget
+from leptonai.agent.scaler import Scaler
 from leptonai.agent.table import Told
 from leptonai.core import settings
 from leptonai.core.errors import Invalid, LeptonError, Unavailable
@@ -73,6 +74,8 @@ class Residence:
         self._table = Told(self._cache, lambda: self.alive, self._file.unloaded)
         self._races = Races(home, int(settings.number("planes")))
         self._natives = Natives(executor, home, blobs)
+        self.scaler = Scaler(self._natives, lambda: self.alive, lambda: self.notes, self._cache.spare, stopping)
+        self._natives.first = self.scaler.first
         self._demand = Demand(self)
         self._deaths = Deaths()
         self._crashes = Crashes()
@@ -416,12 +419,12 @@ class Residence:
             files, native = {_ONNX: self._blob(model.files[_ONNX])}, None
         else:
             files, native = {}, self._natives.start(model)
-        way = self._races.known(model)
+        way, workers = self._races.known(model), self._natives.numbers(model.id)
         grown: list[int] = []
 
         def give(plane: PlaneProcess) -> None:
             if model.id not in plane.models:
-                grown.append(plane.load(model, files, native, way))
+                grown.append(plane.load(model, files, native, way, workers))
 
         each(give)
         return grown

@@ -29,6 +29,7 @@ from leptonai.cli import (
     service_logs,
     service_memory,
     service_predictions,
+    service_replicas,
     service_rollout,
     service_top,
     site,
@@ -105,6 +106,7 @@ del (
     service_logs,
     service_memory,
     service_predictions,
+    service_replicas,
     service_rollout,
     service_top,
 )  # their commands are those of dataset, run and service

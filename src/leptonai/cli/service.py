@@ -24,6 +24,10 @@ Pin = Annotated[
         "--pin/--no-pin", help="Whether its model stays in memory whatever is called; default: as it is, else no."
     ),
 ]
+Replicas = Annotated[
+    str | None,
+    typer.Option("--replicas", metavar="MIN..MAX", help="Worker processes, such as 1..4; '': as its version says."),
+]
 ModelRef = Annotated[str | None, typer.Option(metavar="MODEL", help="models:/name@alias, models:/name/3, or name.")]
 
 COLUMNS: output.Columns = {
@@ -33,14 +37,24 @@ COLUMNS: output.Columns = {
     "model": lambda s: s["variants"][0]["model"],
     "site": lambda s: s["site"],
     "public": lambda s: "yes" if s.get("public") else "",
+    "replicas": lambda s: _counted(s),
     "memory": lambda s: " ".join(filter(None, (s["status"].get("memory"), "pinned" if s["memory"]["pin"] else ""))),
     "message": lambda s: s["status"]["message"],
 }
 
 
+def _counted(record: Mapping[str, Any]) -> str:
+    from leptonai.core.nouns import Service
+    from leptonai.sdk.replicas import counted
+
+    return counted(Service.model_validate(record))
+
+
 def spec_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what deploys this service again."""
     found = {"name": record["name"], "model": record["variants"][0]["model"], "site": record["site"]}
+    if record.get("replicas"):
+        found["replicas"] = record["replicas"]
     return {**found, "public": record.get("public", False), "pin": record.get("memory", {}).get("pin", False)}
 
 
@@ -53,6 +67,7 @@ def create(
     site: Annotated[str | None, typer.Option(help="Where it runs; default: home.")] = None,
     public: Public = None,
     pin: Pin = None,
+    replicas: Replicas = None,
     wait: Wait = True,
     file: SpecFile = None,
     dry_run: DryRun = False,
@@ -64,7 +79,8 @@ def create(
 
     Example: lepton service create churn --model models:/churn@champion
     """
-    document = merge(file, {"name": name, "model": model, "site": site, "public": public, "pin": pin}, spec_of)
+    given = {"name": name, "model": model, "site": site, "public": public, "pin": pin, "replicas": _range(replicas)}
+    document = merge(file, given, spec_of)
     need(document, "name", "model")
     begin(document, wait=wait, dry_run=dry_run, as_=as_)
 
@@ -75,6 +91,7 @@ def update(
     model: ModelRef = None,
     public: Public = None,
     pin: Pin = None,
+    replicas: Replicas = None,
     wait: Wait = True,
     file: SpecFile = None,
     dry_run: DryRun = False,
@@ -89,11 +106,18 @@ def update(
     from leptonai.sdk.services import get_service
 
     found = get_service(name)
-    same = public is None and pin is None
+    same = public is None and pin is None and replicas is None
     now = {"site": found.record.site} if same else spec_of(found.record.model_dump(mode="json"))
-    document = {**now, **merge(file, {"model": model, "public": public, "pin": pin}, spec_of), "name": name}
+    given = {"model": model, "public": public, "pin": pin, "replicas": _range(replicas)}
+    document = {**now, **merge(file, given, spec_of), "name": name}
     need(document, "model")
     begin(document, wait=wait, dry_run=dry_run, as_=as_)
+
+
+def _range(text: str | None) -> dict[str, Any] | None:
+    from leptonai.sdk.replicas import document
+
+    return document(text) if text else None
 
 
 def begin(document: dict[str, Any], *, wait: bool, dry_run: bool, as_: str) -> None:

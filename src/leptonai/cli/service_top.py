@@ -96,12 +96,13 @@ def _view(rows: "list[Row]", processes: "list[Process]") -> "RenderableType":
         "model ms",
         "waiting",
         "batch",
+        "replicas",
     ]
     lines = [
         [
             row.service, row.variant, row.version, f"{row.rate:.1f}", f"{row.errors:.1f}", _ms(row.p50["total"]),
             _ms(row.p99["total"]), _ms(row.p99["queue"]), _ms(row.p99["model"]), int(row.queue),
-            "" if row.batch is None else f"{row.batch:.1f}",
+            "" if row.batch is None else f"{row.batch:.1f}", _replicas(row),
         ]
         for row in rows
     ]  # fmt: skip
@@ -112,6 +113,12 @@ def _view(rows: "list[Row]", processes: "list[Process]") -> "RenderableType":
         show.table(columns, lines), "queue and model: the 99th percentile",
         show.table(["plane", "memory", "processor", "connections"], took),
     )  # fmt: skip
+
+
+def _replicas(row: "Row") -> str:
+    if row.replicas is None:
+        return ""
+    return f"{row.replicas}" if row.replicas == row.wanted else f"{row.replicas} of {row.wanted}"
 
 
 def _ms(seconds: float | None) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from leptonai.core.ids import new_id
+from leptonai.core.replicas import Replicas, Scaled
 from leptonai.core.states import RolloutPhase, RunState, ServiceState
 
 NAME_PATTERN = r"^[a-z0-9]+((\.|[_-]+)[a-z0-9]+)*$"
@@ -282,6 +283,7 @@ class ServiceStatus(Frozen):
     memory: str = (
         ""  # whether its model is "resident", or left memory: "cold", "idle" or "unloaded"; "": nothing answers
     )
+    replicas: Scaled | None = None  # of a Service that has a range of them
 
 
 class PredictionLog(Frozen):
@@ -321,6 +323,7 @@ class Service(Record):
     stopped: bool = False
     log: PredictionLog = PredictionLog()
     memory: Memory = Memory()
+    replicas: Replicas | None = None  # None: as many as the version says
     status: ServiceStatus = ServiceStatus()
 
     @property
@@ -358,6 +361,9 @@ class Site(Record):
     plane: str | None = None  # the URL of its serving plane
     facts: dict[str, Any] = Field(default_factory=dict)  # cores, memory, frameworks installed
     absent: dict[str, str] = Field(default_factory=dict)  # Services whose models are not in memory, and why
+    scaled: dict[str, Scaled] = Field(
+        default_factory=dict
+    )  # Services that have a range of replicas, and how many there are
 
 
 class LabelTask(Record):

@@ -36,6 +36,8 @@ class Row(NamedTuple):
     p99: Mapping[str, float | None]
     queue: float  # requests that wait or are being computed now
     batch: float | None  # rows that were computed together, on average
+    replicas: int | None = None  # workers that can compute it; None where it is computed in the serving processes
+    wanted: int | None = None  # how many there are to be
 
 
 class Process(NamedTuple):
@@ -124,6 +126,7 @@ class _Counts:
 
     def __init__(self) -> None:
         self.answers = self.errors = self.queue = self.rows = self.batches = 0.0
+        self.replicas: dict[str, int] = {}
         self.buckets: dict[str, list[tuple[float, float]]] = defaultdict(list)
 
     def add(self, name: str, labels: Mapping[str, str], value: float, grown: float) -> None:
@@ -134,6 +137,8 @@ class _Counts:
             self.buckets[labels["stage"]].append((float(labels["le"]), grown))
         elif name == "leptonai_queue_depth":
             self.queue += value
+        elif name == "leptonai_service_replicas":
+            self.replicas[labels["state"]] = int(value)
         elif name == "leptonai_batch_size_sum":
             self.rows += grown
         elif name == "leptonai_batch_size_count":
@@ -152,4 +157,6 @@ class _Counts:
             p99,
             self.queue,
             self.rows / self.batches if self.batches else None,
+            self.replicas.get("ready"),
+            self.replicas.get("wanted"),
         )

@@ -15,6 +15,7 @@ from leptonai.serving.spec import Package
 
 if TYPE_CHECKING:
     from leptonai.sdk.registry import ModelVersion
+    from leptonai.sdk.replicas import Range
     from leptonai.sdk.services import Service
 
 __all__ = ["Context", "Files", "Predictor", "publish", "serve"]
@@ -81,15 +82,19 @@ def serve(
     *,
     site: str = "home",
     public: bool | None = None,
+    replicas: "Range | None" = None,
     wait: bool = True,
     timeout: float = 300.0,
     **more: Any,
 ) -> "Service":
     """Publish a `Predictor` as the next version of the model `name`, and make it answer under that name.
 
-    `more`: what `publish` takes. A service that exists moves to it without a failed request. See also `ModelVersion.deploy`.
+    `more`: what `publish` takes. `replicas`, such as ``(1, 4)``: how many processes compute it, as its queue needs; else as many as
+    `workers` says. A service that exists moves to it without a failed request. See also `ModelVersion.deploy`.
     """
-    return publish(made, name, **more).deploy(name, site=site, public=public, wait=wait, timeout=timeout)
+    return publish(made, name, **more).deploy(
+        name, site=site, public=public, replicas=replicas, wait=wait, timeout=timeout
+    )
 
 
 def _files(given: Files) -> Iterable[tuple[str, Path | bytes]]:

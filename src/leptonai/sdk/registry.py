@@ -13,6 +13,7 @@ from leptonai.sdk import client, show
 
 if TYPE_CHECKING:
     from leptonai.sdk.client import Client
+    from leptonai.sdk.replicas import Range
     from leptonai.sdk.services import Service
 
 
@@ -91,6 +92,7 @@ class ModelVersion:
         site: str = "home",
         public: bool | None = None,
         pin: bool | None = None,
+        replicas: "Range | None" = None,
         wait: bool = True,
         timeout: float = 300.0,
         **rollout: Any,
@@ -99,7 +101,8 @@ class ModelVersion:
 
         One that answers already moves step by step: the new version is tried on recorded requests, then on ever more of the
         live ones, and is turned back when it fails more often, is slower, or answers otherwise (then this raises
-        `Unavailable`). `rollout`: ``strategy="now"`` or ``"shadow"``, `steps` (per cents), `step_seconds`, `agree`, `sticky`.
+        `Unavailable`). `replicas`, such as ``(1, 4)`` or ``"1..4"``: how many worker processes compute it, as its queue needs, see
+        `Service.replicas`. `rollout`: ``strategy="now"`` or ``"shadow"``, `steps` (per cents), `step_seconds`, `agree`, `sticky`.
 
         Callers need a key with the scope ``service:predict``, unless it is `public`; without that word a service that exists
         stays as it is. With `pin` its model stays in memory whatever else is called; raises `Conflict` when more would be
@@ -109,6 +112,8 @@ class ModelVersion:
 
         if pin is not None:
             rollout["pin"] = pin
+        if replicas is not None:
+            rollout["replicas"] = replicas
         made = services.deploy(self._client, service, self.record.id, site, public, **rollout)
         return made.wait_ready(timeout) if wait else made
 

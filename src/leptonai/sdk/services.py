@@ -14,6 +14,7 @@ from leptonai.core.refs import check_name
 from leptonai.core.states import ServiceState
 from leptonai.sdk import client, rows, show, wire
 from leptonai.sdk.memory import Keeping, kept
+from leptonai.sdk.replicas import Scaling, counted, document
 from leptonai.sdk.rollouts import Rolling, step_of
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from leptonai.sdk.predictions import When
 
 
-class Service(Rolling, Keeping):
+class Service(Rolling, Keeping, Scaling):
     """A name under which a model version answers, over HTTP, at its Site."""
 
     def __init__(self, record: ServiceRecord, via: "Client", since: int = 0):
@@ -208,6 +209,7 @@ class Service(Rolling, Keeping):
             "rollout": step_of(self.record),
             "sticky": self.record.sticky,
             "site": self.record.site,
+            "replicas": counted(self.record),
             "memory": kept(self.record),
             "public": "yes: anybody may call it, without a key" if self.record.public else None,
             "message": status.message,
@@ -231,7 +233,7 @@ def deploy(
 
     A service that answers already moves to it step by step, unless `strategy` is "now", or "shadow"; `steps`, `step_seconds`,
     `alpha`, `agree`, `percent` and `sticky` say how, see `leptonai.serving.spec.Deploy`; with ``pin=True`` its model stays in
-    memory whatever else is called.
+    memory whatever else is called; `replicas`, such as ``(1, 4)``: how many worker processes compute it.
 
     With `public` anybody who reaches its Site may call it without a key, and with ``public=False`` nobody; without, that
     stays as it is, and a new one needs a key.
@@ -240,6 +242,8 @@ def deploy(
     if public is not None:
         body["public"] = public
     body |= more
+    if more.get("replicas") is not None:
+        body["replicas"] = document(more["replicas"])
     record = ServiceRecord.model_validate(via.http.call("POST", "/services", json=body))
     return Service(record, via, since=record.status.rev)
 

@@ -7,10 +7,19 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import Corrupt
+from leptonai.core.nouns import FeatureType, TensorSpec
 from leptonai.serving import frames
 
 TEXT = "text"
 _KINDS = "?biuf"  # of the NumPy types that go over: no objects, no dates
+_NUMPY = {
+    "BOOL": np.bool_,
+    "UINT8": np.uint8,
+    "INT64": np.int64,
+    "FP32": np.float32,
+    "FP64": np.float64,
+    "BYTES": object,
+}
 
 
 def pack(arrays: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes | memoryview]]:
@@ -39,6 +48,15 @@ def unpack(frame: frames.Frame) -> dict[str, Any]:
         return {str(about["name"]): _array(about, parts) for about in frame.header["arrays"]}
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration, OverflowError) as error:
         raise Corrupt("a message of a worker holds no arrays that can be read") from error
+
+
+def example(spec: TensorSpec, rows: int) -> Any:
+    """Return a made-up batch of an input, which a model must be able to compute: zeros, empty texts, or its first category."""
+    shape = (rows, *(1 if size == -1 else size for size in spec.shape[1:]))
+    text = spec.datatype == "BYTES" or spec.type is FeatureType.TEXT
+    known = spec.type is FeatureType.CATEGORY and spec.categories
+    fill: Any = (spec.categories[0] if spec.categories else "") if text or known else 0
+    return np.full(shape, fill, _NUMPY[spec.datatype])
 
 
 def _array(about: Mapping[str, Any], parts: Any) -> Any:

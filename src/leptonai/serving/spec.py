@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Frozen, Guard, Name, Percent, Signature
+from leptonai.core.replicas import Replicas
 from leptonai.serving.workers import Work
 
 HEADER = r"^(key|[A-Za-z][A-Za-z0-9-]{0,63})?$"
@@ -27,6 +28,7 @@ class Deploy(Frozen):
     site: str = "home"
     public: bool | None = None  # whether anybody may call it without a key; None: as it is, and a new one needs a key
     pin: bool | None = None  # whether its model stays in memory; None: as it is, and that of a new one may leave
+    replicas: Replicas | None = None  # how many processes compute it; None: as it is, and a new one as its version says
     strategy: Literal["guarded", "now", "shadow"] = (
         "guarded"  # shadow: it gets copies of requests, until it is promoted
     )
@@ -53,6 +55,12 @@ class Deploy(Frozen):
         if self.steps is not None:
             given["steps"] = tuple(step for step in self.steps if step < 100) or (100,)
         return Guard(**given)
+
+
+class Range(Frozen):
+    """How many replicas a service may have. None: as many as its version says."""
+
+    replicas: Replicas | None
 
 
 class Share(Frozen):

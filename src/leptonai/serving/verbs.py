@@ -23,7 +23,7 @@ from leptonai.core.nouns import (
 )
 from leptonai.core.stages import FLAVOURS, Changes, Desk, Plan
 from leptonai.core.states import RolloutPhase, ServiceState
-from leptonai.serving import pinning, rollout
+from leptonai.serving import pinning, replicas, rollout
 from leptonai.serving.rollout import Move
 from leptonai.serving.sealed import check_path
 from leptonai.serving.spec import CALLER, Deploy, Package, Split, Trial
@@ -40,6 +40,8 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
     Service of another Site.
     """
     model = _model(spec.model, desk)
+    if spec.replicas is not None:
+        replicas.check(model)
     if not desk.find(Site, {"name": spec.site}, limit=1):
         sites = ", ".join(sorted(site.name for site in desk.find(Site))) or "none yet"
         raise NotFound(f"there is no site {spec.site!r}; sites are: {sites}", errors=[FieldError("site", sites)])
@@ -47,7 +49,9 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
     if not found:
         fields: dict[str, Any] = {"name": spec.name, "site": spec.site, "public": bool(spec.public)}
         fields |= {"sticky": spec.sticky or "", "memory": Memory(pin=bool(spec.pin)), "by": desk.by}
-        new = Service.new(**fields, variants=(Variant(model=model.id),), status=ServiceStatus(rev=1))
+        new = Service.new(
+            **fields, replicas=spec.replicas, variants=(Variant(model=model.id),), status=ServiceStatus(rev=1)
+        )
         pinning.check(new, desk)
         return Changes(add=(new,))
     service: Service = found[0]
@@ -61,6 +65,7 @@ def deploy(spec: Deploy, desk: Desk) -> Changes:
             "public": service.public if spec.public is None else spec.public,
             "sticky": service.sticky if spec.sticky is None else spec.sticky,
             "memory": service.memory if spec.pin is None else service.memory.model_copy(update={"pin": spec.pin}),
+            "replicas": service.replicas if spec.replicas is None else spec.replicas,
         }
     )
     pinning.check(moved.model_copy(update={"variants": (Variant(model=model.id),)}), desk)

@@ -10,26 +10,16 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from leptonai.core.errors import Invalid, LeptonError
-from leptonai.core.nouns import FeatureType, TensorSpec
 from leptonai.core.stages import Handle
 from leptonai.serving import sealed
+from leptonai.serving.arrays import example
 from leptonai.serving.predictor import FILES, WRITTEN
 from leptonai.serving.spec import Package
 from leptonai.serving.workers import KEY
 from leptonai.serving.written import Written, open_written
 
 ROWS = (1, 2, 8)
-_NUMPY = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "INT64": np.int64,
-    "FP32": np.float32,
-    "FP64": np.float64,
-    "BYTES": object,
-}
 
 
 def package(spec: Package, handle: Handle) -> dict[str, Any]:
@@ -109,9 +99,3 @@ def _tried(made: Written, rows: int, spec: Package) -> None:
             f"{spec.kind or 'the class'} cannot predict a batch of {rows} rows of zeros or empty texts: "
             f"{type(error).__name__}: {error}"[:800]
         ) from error
-
-
-def example(spec: TensorSpec, rows: int) -> Any:
-    """Return a made-up batch of an input: zeros, or empty texts."""
-    shape = (rows, *(1 if size == -1 else size for size in spec.shape[1:]))
-    return np.full(shape, "" if spec.type is FeatureType.TEXT or spec.datatype == "BYTES" else 0, _NUMPY[spec.datatype])

@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 import traceback
+from pathlib import Path
 from typing import Any, cast
 
 import orjson
@@ -23,6 +24,7 @@ from leptonai.agent.workers.computing import Computing, said
 from leptonai.core.errors import Busy, Corrupt, LeptonError
 from leptonai.serving import arrays, frames
 from leptonai.serving.pulse import Pulse
+from leptonai.serving.workers import STREAM
 
 WINDOW = 32
 AT_ONCE = 256
@@ -39,6 +41,8 @@ class Pieces(threading.Thread):
         self.pulse = pulse
         self.at_work: dict[int, float] = {}  # when what each thread makes began
         self.running = 0
+        self._callers = 0
+        self._leaving = False
 
     def run(self) -> None:
         """Serve until the process ends."""
@@ -47,13 +51,31 @@ class Pieces(threading.Thread):
             while True:
                 for key, _ in watched.select():
                     if key.fileobj is self._listener:
-                        made = self._listener.accept()[0]
+                        try:
+                            made = self._listener.accept()[0]
+                        except OSError:  # see `leave`
+                            watched.unregister(self._listener)
+                            self._listener.close()
+                            self._leaving = True
+                            continue
+                        self._callers += 1
                         watched.register(made, selectors.EVENT_READ, Caller(self, made))
                         continue
                     caller = cast(Caller, key.data)
                     if not caller.hear():
                         watched.unregister(key.fileobj)
                         caller.close()
+                        self._callers -= 1
+
+    def leave(self) -> None:
+        """Take no new callers. From another thread: the one that waits for them is woken by the end of their socket."""
+        Path(STREAM).unlink(missing_ok=True)
+        self._listener.shutdown(socket.SHUT_RDWR)
+
+    @property
+    def left(self) -> bool:
+        """Whether all callers hung up after `leave`."""
+        return self._leaving and not self._callers
 
     def tell(self) -> None:
         """Say since when the slowest piece is being made, so that one that hangs is noticed."""

@@ -1,4 +1,7 @@
-"""One worker's place: a thread that starts a process there, watches it, and starts another one when it dies or hangs."""
+"""One worker's place: a thread that starts a process there, watches it, and starts another one when it dies or hangs.
+
+A place that is given up is left by its worker when the planes have hung up on it, so that what it was given is answered.
+"""
 
 import contextlib
 import logging
@@ -19,6 +22,7 @@ from leptonai.serving.workers import ANSWER, LOAD, STREAM, Work
 LOOK_SECONDS = 0.25
 END_SECONDS = 3.0  # for the executor to say how a worker ended
 LONGEST_PAUSE = 10.0  # before one that cannot be started is tried again
+LEAVE_SECONDS = 600.0  # for answers in pieces that a worker still makes when it is sent away
 _ENTRY = "leptonai.agent.workers.main:main"
 
 _log = logging.getLogger(__name__)
@@ -53,6 +57,7 @@ class Slot(threading.Thread):
         self._died = died
         self._job = ""
         self._stopping = threading.Event()
+        self._leaving = threading.Event()
         self._tried = threading.Event()
         self._failed: LeptonError | None = None
 
@@ -61,18 +66,37 @@ class Slot(threading.Thread):
         self._tried.wait()
         return self._failed
 
+    @property
+    def loaded(self) -> bool:
+        """Whether the version was loaded there once: a worker that died since is being replaced."""
+        return self._tried.is_set() and self._failed is None
+
+    @property
+    def failed(self) -> LeptonError | None:
+        """Why the version could not be loaded at first; None while it is tried, or when it could."""
+        return self._failed
+
     def stop(self) -> None:
         """Have it end, and let the process end as well."""
         self._stopping.set()
 
+    def leave(self) -> None:
+        """Have the process end as soon as nobody calls it any more. Planes that know of it have to be told before."""
+        self._leaving.set()
+
+    @property
+    def _ending(self) -> bool:
+        return self._stopping.is_set() or self._leaving.is_set()
+
     def run(self) -> None:
         """Keep it up until `stop`."""
         failures = 0
-        while not self._stopping.is_set():
+        while not self._ending:
             try:
                 line = self._load()
             except LeptonError as error:
-                self._ended(error.message)
+                if not self._ending:
+                    self._ended(error.message)
                 if not self._tried.is_set():  # a version that cannot be loaded at all is not tried again and again
                     self._failed = error
                     self._tried.set()
@@ -138,7 +162,7 @@ class Slot(threading.Thread):
     def _answer(self, line: socket.socket, until: float) -> frames.Frame | None:
         """Wait for what it says, for as long as it may take; leave at once when it is to stop."""
         while not select.select([line], [], [], LOOK_SECONDS)[0]:
-            if self._stopping.is_set():
+            if self._ending:
                 raise Unavailable("the service is being closed")
             if time.monotonic() > until:
                 raise TimeoutError
@@ -151,7 +175,7 @@ class Slot(threading.Thread):
             end = self._executor.poll(self._job)
             if end is not None:
                 raise Invalid(f"its worker ended before it began: {_words(end)}")
-            if self._stopping.is_set():
+            if self._ending:
                 raise Unavailable("the service is being closed")
             if time.monotonic() > until:
                 raise Invalid(self._slow())
@@ -159,9 +183,16 @@ class Slot(threading.Thread):
 
     def _watch(self, line: socket.socket) -> str:
         """Return why the process is no more, or is to be ended; "" when that was asked for."""
+        left = None
         while not self._stopping.is_set():
+            if self._leaving.is_set() and left is None:
+                left = time.monotonic() + LEAVE_SECONDS
+                with contextlib.suppress(OSError):
+                    frames.send(line, {"op": "leave"})
             if select.select([line], [], [], LOOK_SECONDS)[0]:
-                return self._how()
+                return self._how() if left is None else ""
+            if left is not None and time.monotonic() > left:
+                return ""
             found = pulse.read(self._folder)
             reason = None if found is None else found.hangs(time.monotonic(), self._work.seconds)
             if reason is not None:

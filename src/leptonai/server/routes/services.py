@@ -13,13 +13,13 @@ from leptonai.core.nouns import Audit, Memory, Record, Service, ServiceStatus
 from leptonai.core.stages import Changes, load
 from leptonai.server import access_log
 from leptonai.server.context import Context
-from leptonai.server.memory import shown
+from leptonai.server.memory import replicas, shown
 from leptonai.server.receipts import Make, Receipts
 from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Once, Routes, Who, Word
 from leptonai.server.wire import Json, matched, one, page
 from leptonai.server.writing import write
 from leptonai.serving.rollout import Move
-from leptonai.serving.spec import Deploy, Split, Trial
+from leptonai.serving.spec import Deploy, Range, Split, Trial
 
 routes = Routes()
 
@@ -48,6 +48,7 @@ def deploy(body: Deploy, request: Request, here: Here, desk: AtDesk, who: Who, o
         facts: dict[str, Any] = {"model": body.model, "strategy": body.strategy}
         facts |= {} if body.public is None else {"public": body.public}
         facts |= {} if body.pin is None else {"pin": body.pin}
+        facts |= {} if body.replicas is None else {"replicas": str(body.replicas)}
         audit = Audit.new(name="service.deploy", subject=body.name, by=who.name, facts=facts)
         more: tuple[Record, ...] = () if receipt is None else (receipt({"service": body.name}),)
         write(here, verb, audit, more=more, settled=lambda: receipts.known() is not None)
@@ -123,6 +124,19 @@ def keep(name: str, body: Memory, request: Request, here: Here, desk: AtDesk, wh
     """Say what a Service keeps in the memory of its Site: whether its model is pinned, and when it may leave."""
     verb = partial(load("leptonai.serving.pinning:keep"), name, body, desk)
     return _changed(here, request, verb, "service.memory", name, who.name, **body.model_dump(mode="json"))
+
+
+@routes.route("GET", "/services/{name}/replicas", "service:read")
+def get_replicas(name: str, here: Here) -> Response:
+    """Return how many replicas a Service may have, how many there are, and what changed last and why."""
+    return Json(replicas(_service(here, name), here.catalog))
+
+
+@routes.route("PUT", "/services/{name}/replicas", "service:write")
+def put_replicas(name: str, body: Range, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
+    """Say how many replicas a Service may have; without a range as many as its version says."""
+    verb = partial(load("leptonai.serving.replicas:ask"), name, body.replicas, desk)
+    return _changed(here, request, verb, "service.replicas", name, who.name, **body.model_dump(mode="json"))
 
 
 @routes.route("PUT", "/services/{name}/variants", "service:write")

@@ -14,10 +14,12 @@ from pydantic import Field
 from starlette.responses import Response
 
 from leptonai.core.errors import Conflict, NotFound
-from leptonai.core.nouns import Frozen, Model, Name, Service, Site, utcnow
+from leptonai.core.nouns import Audit, Frozen, Model, Name, Service, Site, utcnow
+from leptonai.core.replicas import Scaled
 from leptonai.runs.queue import Claim
 from leptonai.server.callers import LOOK_SECONDS, TOPIC
 from leptonai.server.context import Context
+from leptonai.server.memory import SCALED
 from leptonai.server.routes.table import Cursor, Here, Limit, Routes, Who
 from leptonai.server.stream import POLL_SECONDS
 from leptonai.server.wire import Json, dump, one, page
@@ -44,6 +46,15 @@ class Held(Frozen):
     epoch: Annotated[int, Field(ge=0, le=2**31)]
 
 
+class Change(Frozen):
+    """The number of a Service's workers became another one."""
+
+    service: Name
+    text: Annotated[str, Field(max_length=600)]
+    before: Annotated[int, Field(ge=0, le=4096)]
+    after: Annotated[int, Field(ge=0, le=4096)]
+
+
 class Beat(Frozen):
     """An agent says what it holds."""
 
@@ -52,6 +63,8 @@ class Beat(Frozen):
     plane: Annotated[str, Field(max_length=500)] | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
     absent: Annotated[dict[Name, Absence], Field(max_length=100_000)] | None = None  # None: as it was
+    scaled: Annotated[dict[Name, Scaled], Field(max_length=100_000)] | None = None  # the same
+    changes: Annotated[tuple[Change, ...], Field(max_length=1000)] = ()
 
 
 def _site(here: Context, name: str) -> Site:
@@ -105,6 +118,15 @@ def heartbeat(site: str, body: Beat, here: Here, who: Who) -> Response:
         news["facts"] = body.facts
     if body.absent is not None and body.absent != record.absent:
         news["absent"] = body.absent
+    if body.scaled is not None and body.scaled != record.scaled:
+        news["scaled"] = body.scaled
+    audit = [
+        Audit.new(name=SCALED, subject=change.service, by=who.name, facts=change.model_dump(exclude={"service"}))
+        for change in body.changes
+        if here.catalog.find(Service, {"name": change.service, "site": site}, limit=1)
+    ]
+    if audit:
+        here.catalog.add(*audit)
     if news or record.seen is None or now - record.seen > _SEEN_EVERY:
         with contextlib.suppress(Conflict):  # another server or agent said it just now
             here.catalog.change(record.model_copy(update={**news, "seen": now}))
@@ -122,7 +144,7 @@ def _wanted(here: Context, site: str) -> dict[str, Any]:
     # A status report is no news to the agent that made it: it leaves `status.rev` as the last deploy set it.
     print_of = ";".join(
         sorted(
-            f"{s.id}:{s.stopped}:{s.public}:{s.memory}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}"
+            f"{s.id}:{s.stopped}:{s.public}:{s.memory}:{s.replicas!r}:{s.status.rev}:{[(v.name, v.model, v.percent) for v in s.variants]}"
             f":{s.sticky}:{None if s.rollout is None else (s.rollout.id, s.rollout.phase, s.rollout.step)}"
             for s in services
         )

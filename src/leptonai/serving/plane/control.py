@@ -5,10 +5,11 @@ is loaded that came over the first.
 
 ::
 
-    agent -> plane   {"op": "load", "model": Model, "native": path | null, "way": Variant | null}  + the files of the bundle, as "files" names them
+    agent -> plane   {"op": "load", "model": Model, "native": path | null, "workers": [number] | null, "way": Variant | null}  + the files of the bundle, as "files" names them
                      {"op": "route", "table": [{"service", "variants": [{"variant", "model", "percent"}], …}]}     see `serving.table`
                      {"op": "change", "lines": […], "models": [Model], "drop": [service], "free": [model]}    of the table, what is another now
                      {"op": "refuse", "service", "message"}                      its model cannot be loaded: whoever waits is told
+                     {"op": "crew", "model": id, "workers": [number], "wanted"}   which workers compute it, and how many are to
                      {"op": "keys", "table": […]}                                              as `serving.plane.keys` reads it
                      {"op": "watch", "shares": {service: share}}           which share of its requests the prediction log wants
                      {"op": "recent", "service", "limit"}   {"op": "logged"}                   as `serving.seen` packs them
@@ -75,6 +76,9 @@ class Control:
             if header["op"] == "keys":
                 self._router.allow(header["table"])
                 return {"op": "kept"}
+            if header["op"] == "crew":
+                self._router.crew(header["model"], header["workers"], header["wanted"])
+                return {"op": "kept"}
             if header["op"] in ("watch", "recent", "logged"):
                 return self._watched(header)
             if header["op"] == "refuse":
@@ -113,7 +117,7 @@ class Control:
 
 def _loader(model: Model, header: dict[str, Any], parts: list[bytes]) -> Callable[[], LoadedModel]:
     if header["native"] is not None:
-        return lambda: NativeModel(header["native"], model)
+        return lambda: NativeModel(header["native"], model, header["workers"])
     files, way = dict(zip(header["files"], parts, strict=True)), _way(header)
     return lambda: plugins.runtime(way.runtime).load(files, way.threads, precision=way.precision, device=way.device)
 

@@ -167,6 +167,10 @@ class Metrics:
         self._series: dict[Labels, Series] = {}
         self._names: dict[Labels, str] = {}
         self.tallies = Tallies()
+        self.workers: Callable[[], Mapping[Labels, tuple[int, int]]] = (
+            dict  # how many there are to be, and are, by version
+        )
+        self.queues: Callable[[], Mapping[str, Any]] = dict  # of versions that workers compute, for `agent.scaler`
         self.process: Callable[[], Mapping[str, Any]] = (
             dict  # what this process says of itself, see `serving.plane.facts`
         )
@@ -210,6 +214,7 @@ class Metrics:
         lines += _head("leptonai_queue_depth", "gauge", "Requests that wait or are being computed.")
         for labels_, depth in sorted(depths.items()):
             lines.append(_line("leptonai_queue_depth", labels_._asdict(), depth))
+        lines += _of_workers(notes)
         lines += _head("leptonai_batch_size", "histogram", "Rows that were computed together.")
         for labels, series in known:
             if any(series.batch.counts):
@@ -237,6 +242,8 @@ class Metrics:
         some = {
             "depths": list(self._busy().items()),
             "tallies": self.tallies.note(),
+            "queues": self.queues(),
+            "workers": list(self.workers().items()),
             "process": self.process(),
         }
         series = ",".join([f"[{name},{series.noted()}]" for name, series in self._named()])
@@ -255,6 +262,7 @@ class Metrics:
             "series": [(labels, series.note()) for labels, series in self._series.items()],
             "depths": list(self._depths().items()),
             "tallies": self.tallies.note(),
+            "workers": list(self.workers().items()),
             "process": self.process(),
         }
 
@@ -262,6 +270,21 @@ class Metrics:
 def _add(every: dict[Labels, Series], note: Mapping[str, Any]) -> None:
     for labels, more in note["series"]:
         every.setdefault(Labels(*labels), Series()).add(more)
+
+
+def _of_workers(notes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return how many workers there are to be and are: all processes know the same, one that just began a little later."""
+    name = "leptonai_service_replicas"
+    lines = _head(name, "gauge", "Workers of a version that computes in processes of its own: wanted, and ready.")
+    most: dict[Labels, tuple[int, int]] = {}
+    for note in notes:
+        for labels, (wanted, ready) in note.get("workers", ()):
+            known = most.get(Labels(*labels), (0, 0))
+            most[Labels(*labels)] = (max(known[0], wanted), max(known[1], ready))
+    for found, both in sorted(most.items()):
+        for state, count in zip(("wanted", "ready"), both, strict=True):
+            lines.append(_line(name, {**found._asdict(), "state": state}, count))
+    return lines
 
 
 _OF_PROCESS = (

@@ -21,7 +21,9 @@ class NativeModel:
 
     elsewhere = True  # whatever happens to a worker, this process lives
 
-    def __init__(self, path: str, model: Model):
+    def __init__(self, path: str, model: Model, numbers: Sequence[int] | None = None):
+        """`numbers`: of the workers there are; None: as many as the version says."""
+        self._numbers = numbers
         self.work = Work.of(model)
         self.predicts = self.work.predicts
         self._folder = Path(path)
@@ -47,11 +49,11 @@ class NativeModel:
 
     def batcher(self, name: str, cost: Cost) -> Workers:
         """Return what requests are queued at. To be called on an event loop."""
-        return Workers(name, self._folder, self._model.signature, self.work, cost)
+        return Workers(name, self._folder, self._model.signature, self.work, cost, self._numbers)
 
     def piecework(self, name: str) -> Piecework | None:
         """Return what gives answers in pieces; None when the version gives none."""
-        return Piecework(name, self._folder, self.work) if self.work.streams else None
+        return Piecework(name, self._folder, self.work, self._numbers) if self.work.streams else None
 
     def close(self) -> None:
         """Nothing is held: the agent ends the workers."""

@@ -6,12 +6,13 @@ worker died is begun again with another one; one that was begun ends with an err
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from leptonai.core.errors import Busy, Corrupt, LeptonError, Unavailable, Unsupported
 from leptonai.serving import arrays, frames, pulse
+from leptonai.serving.plane.crew import Crew
 from leptonai.serving.plane.line import Line
 from leptonai.serving.plane.workers import CAUSE_SECONDS, REPLAYS, error_of
 from leptonai.serving.workers import STREAM, Work, slot, why
@@ -26,7 +27,8 @@ Ended = Callable[[LeptonError | None], None]
 class Piecework:
     """The lines to the workers of one version. Used on the event loop only."""
 
-    def __init__(self, name: str, folder: Path, work: Work):
+    def __init__(self, name: str, folder: Path, work: Work, numbers: Sequence[int] | None = None):
+        """`numbers`: of the workers there are; None: as many as the version says."""
         self._name = name
         self._folder = folder
         self._work = work
@@ -34,7 +36,8 @@ class Piecework:
         self._waiting: deque[Ticket] = deque()  # for a worker
         self._ids = 0
         self.running = 0
-        self._seats = [Seat(self, slot(folder, number)) for number in range(work.workers)]
+        self.crew = Crew(lambda number: Seat(self, slot(folder, number)))
+        self.crew.change(range(work.workers) if numbers is None else numbers)
 
     def begin(self, inputs: Mapping[str, Any], took: Took, ended: Ended) -> "Ticket":
         """Ask for the answer to one row: `took` gets each piece, JSON, and `ended` is called once. Raises `Busy`, `Invalid`."""
@@ -51,7 +54,7 @@ class Piecework:
 
     def place(self, ticket: "Ticket") -> None:
         """Give it to the worker that has the fewest, or keep it until there is one."""
-        up = [seat for seat in self._seats if seat.line.up]
+        up = [seat for seat in self.crew.seats if seat.line.up]
         if not up:
             self._waiting.append(ticket)
             return
@@ -82,8 +85,7 @@ class Piecework:
 
     def close(self) -> None:
         """Hang up."""
-        for seat in self._seats:
-            seat.close()
+        self.crew.close()
 
 
 class Ticket:
@@ -138,6 +140,7 @@ class Seat:
     def __init__(self, of: Piecework, folder: Path):
         self._of = of
         self._folder = folder
+        self._leaving = False
         self._tickets: dict[int, Ticket] = {}
         self.line = Line(folder / STREAM, self._heard, self._changed)
         self.line.open()
@@ -162,6 +165,16 @@ class Seat:
         """Let an answer be given up."""
         if self._tickets.pop(ticket.id, None) is not None:
             self.send({"op": "cancel", "id": ticket.id})
+        self._end_if_done()
+
+    def leave(self) -> None:
+        """Have nothing more begun there, and hang up when the answers that it makes are at their end."""
+        self._leaving = True
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._leaving and not self._tickets:
+            self.line.close()
 
     def _heard(self, frame: frames.Frame) -> None:
         id, op = frame.header.get("id"), frame.header.get("op")
@@ -176,6 +189,7 @@ class Seat:
         if op not in ("end", "failed"):
             raise Corrupt("a worker said what nobody understands")
         ticket.end(None if op == "end" else error_of(frame))
+        self._end_if_done()
 
     def _changed(self, up: bool) -> None:
         if up:
@@ -186,6 +200,7 @@ class Seat:
             ticket.seat = None
             if not ticket.done:
                 self._of.lost(ticket)
+        self._end_if_done()
 
     def close(self) -> None:
         """Hang up."""

@@ -4,20 +4,18 @@ import asyncio
 import contextlib
 import ctypes
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from leptonai.core.errors import Invalid, LeptonError
-from leptonai.core.nouns import FeatureType, Model, Signature, TensorSpec
+from leptonai.core.nouns import Model, Signature
 from leptonai.core.ports import LoadedModel
+from leptonai.serving.arrays import example
 from leptonai.serving.plane.batcher import Batcher, Cost, Item
 from leptonai.serving.plane.columns import Answers, Columns
 from leptonai.serving.plane.native import NativeModel
 from leptonai.serving.plane.pieces import Piecework
 from leptonai.serving.plane.quick import Quick
-from leptonai.serving.plane.values import DATATYPES
 from leptonai.serving.plane.workers import Workers
 
 WARM_ROWS = (1, 2, 8, 8)
@@ -66,6 +64,28 @@ class Replica:
         return (
             loaded.batcher(name, cost) if isinstance(loaded, NativeModel) else Batcher(name, loaded.predict, cost=cost)
         )
+
+    def crew(self, numbers: Sequence[int], wanted: int) -> None:
+        """Have these workers compute it from now on, where workers do; those that go answer what they have. `wanted`: how many
+        there are to be, with those that are being started.
+        """
+        if isinstance(self._batcher, Workers):
+            self._batcher.crew.change(numbers, wanted)
+        if self.piecework is not None:
+            self.piecework.crew.change(numbers, wanted)
+
+    @property
+    def workers(self) -> tuple[int, int] | None:
+        """How many workers there are to be, and how many there are; None where none compute it."""
+        crew = self._batcher.crew if isinstance(self._batcher, Workers) else None
+        return None if crew is None else (crew.wanted, crew.up)
+
+    def queue(self) -> dict[str, Any] | None:
+        """Return what the agent wants to know of the queue of a version that workers compute; None for others."""
+        if not isinstance(self._batcher, Workers):
+            return None
+        streams = 0 if self.piecework is None else self.piecework.running
+        return {**self._batcher.note(), "streams": streams}
 
     @property
     def depth(self) -> int:
@@ -144,12 +164,3 @@ def warm(signature: Signature, loaded: LoadedModel) -> Cost:
             if found.shape[:1] != (rows,):
                 raise Invalid(f"output {spec.name!r} has the shape {found.shape} for a batch of {rows} rows")
     return Cost(WARM_ROWS[-1], max(seconds, 1e-5))
-
-
-def example(spec: TensorSpec, rows: int) -> Any:
-    """Return a batch of an input that a model must be able to compute."""
-    shape = (rows, *(1 if d == -1 else d for d in spec.shape[1:]))
-    if spec.datatype == "BYTES" or (spec.type is FeatureType.CATEGORY and spec.categories):
-        first = spec.categories[0] if spec.categories else ""
-        return np.full(shape, first, DATATYPES[spec.datatype].numpy)
-    return np.zeros(shape, DATATYPES[spec.datatype].numpy)

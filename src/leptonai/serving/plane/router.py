@@ -61,6 +61,7 @@ class Router:
         self._answers: dict[str, Answers] = {}  # that are remembered
         self._routes: dict[str, Route] = {}
         self.metrics = Metrics(self._depths, board, lambda: self._depths(every=False))
+        self.metrics.queues, self.metrics.workers = self.queues, self._workers
         self.keys = Keys()  # until the agent says which there are, only what is public can be called
         self.watch = Watch(self.keys)
         self._replayed: set[tuple[str, str]] = set()  # services and their rollouts
@@ -88,6 +89,16 @@ class Router:
                 opening.set_result(None)
         elif way != replica.way:
             await replica.become(load, way)
+
+    def crew(self, model: str, numbers: Sequence[int], wanted: int) -> None:
+        """Have these workers compute a version from now on, see `Replica.crew`; of one that is not in memory nothing is noted."""
+        if (replica := self._replicas.get(model)) is not None:
+            replica.crew(numbers, wanted)
+
+    def queues(self) -> dict[str, Any]:
+        """Return what the agent wants to know of the versions that workers compute, by their ids."""
+        found = ((id, replica.queue()) for id, replica in self._replicas.items())
+        return {id: said for id, said in found if said is not None}
 
     def has(self, model: str) -> bool:
         """Whether a version is in memory."""
@@ -312,6 +323,14 @@ class Router:
     def _each(self) -> list[Route]:
         """Return the routes of all variants."""
         return [each for route in self._routes.values() for each in _all(route)]
+
+    def _workers(self) -> Mapping[Labels, tuple[int, int]]:
+        """Return how many workers each version that they compute is to have, and has."""
+        return {
+            _labels(route.replica.model, route.variant, route.service): found
+            for route in self._each()
+            if (found := route.replica.workers) is not None
+        }
 
     def _depths(self, every: bool = True) -> Mapping[Labels, int]:
         """Return how many requests each version has at hand; without `every` only of those that have some."""

@@ -49,6 +49,10 @@ class Absent(Replica):
         return 0
 
     @property
+    def workers(self) -> None:
+        """Nothing computes it now."""
+
+    @property
     def ready(self) -> bool:
         """Whether a call would be answered, if only after a load."""
         return self.why != UNLOADED

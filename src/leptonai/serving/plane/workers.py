@@ -8,7 +8,7 @@ that one that kills its worker takes nobody with it; a request that was there wh
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from leptonai.core.errors import Busy, Corrupt, LeptonError, Unavailable, Unsupp
 from leptonai.core.nouns import Signature
 from leptonai.serving import arrays, frames, pulse
 from leptonai.serving.plane.batcher import Cost, Item
+from leptonai.serving.plane.crew import Crew, Waits
 from leptonai.serving.plane.line import Line
 from leptonai.serving.plane.outputs import Batch, Part
 from leptonai.serving.plane.values import DATATYPES
@@ -50,7 +51,16 @@ class Load:
 class Workers:
     """See `Batcher`, whose place it takes. Used on the event loop only."""
 
-    def __init__(self, name: str, folder: Path, signature: Signature, work: Work, cost: Cost):
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        signature: Signature,
+        work: Work,
+        cost: Cost,
+        numbers: Sequence[int] | None = None,
+    ):
+        """`numbers`: of the workers there are; None: as many as the version says."""
         self.depth = 0  # requests that are queued or being computed
         self._name = name
         self._folder = folder
@@ -67,7 +77,9 @@ class Workers:
         self._idle = asyncio.Event()
         self._idle.set()
         self._ids = 0
-        self._seats = [Seat(self, slot(folder, number)) for number in range(work.workers)]
+        self.crew = Crew(lambda number: Seat(self, slot(folder, number)))
+        self.crew.change(range(work.workers) if numbers is None else numbers)
+        self._waits = Waits()
 
     # ---------------------------------------------------------------------------------------------- requests
 
@@ -82,7 +94,7 @@ class Workers:
                 f"{self._name} has {self.depth} requests waiting, which is its limit: try again", retry_after=1.0
             )
         allowed = SECONDS if seconds is None else min(seconds, SECONDS)
-        ahead = self._cost.each * (self._rows + rows) / len(self._seats) + self._cost.fixed
+        ahead = self._cost.each * (self._rows + rows) / max(1, len(self.crew.seats)) + self._cost.fixed
         if self._rows and ahead > allowed:
             raise Busy(
                 f"{self._name} needs about {ahead:.3g} s for what waits before this request, which has {allowed:g} s: "
@@ -119,7 +131,7 @@ class Workers:
 
     def _free(self) -> "Seat | None":
         """Return the free worker for which the fewest callers wait, those of the other planes as well."""
-        free = [seat for seat in self._seats if seat.free]
+        free = [seat for seat in self.crew.seats if seat.free]
         if len(free) < 2:
             return free[0] if free else None
         return min(free, key=Seat.others)
@@ -160,6 +172,8 @@ class Workers:
         found = self._checked(arrays.unpack(frame), rows)
         now = time.perf_counter()
         self._cost.learn(rows, now - load.sent)
+        took = frame.header.get("took")
+        began = max(load.sent, now - took) if isinstance(took, float) else load.sent  # it may have had other callers
         if large:
             load.found.append(found)
             if most * len(load.found) < load.rows:
@@ -171,6 +185,7 @@ class Workers:
             item.done = now
             item.batch = load.rows
             item.first = number == 0
+            self._waits.count(began - item.queued)
             part = Part(batch, start, start + item.rows)
             start += item.rows
             if item.outcome is None:
@@ -259,19 +274,25 @@ class Workers:
     async def close(self) -> None:
         """Answer what was accepted, then hang up."""
         await self.drain()
-        for seat in self._seats:
-            seat.close()
+        self.crew.close()
 
     @property
     def alive(self) -> bool:
         """Whether there is a worker."""
-        return any(seat.line.up for seat in self._seats)
+        return self.crew.up > 0
+
+    def note(self) -> dict[str, Any]:
+        """Return what the agent wants to know of the queue, see `agent.scaler`."""
+        now = time.perf_counter()
+        waiting = [now - item.queued for item in self._pending if not item.taken]
+        return {"waits": self._waits.note(), "waiting": Waits(waiting).note()}
 
 
 class Seat:
     """One worker, as this plane sees it: it has at most one batch of ours at a time."""
 
     def __init__(self, of: Workers, folder: Path):
+        self._leaving = False
         self._of = of
         self._folder = folder
         self._load: Load | None = None
@@ -282,7 +303,16 @@ class Seat:
     @property
     def free(self) -> bool:
         """Whether it can be sent a batch."""
-        return self._load is None and self.line.up
+        return self._load is None and self.line.up and not self._leaving
+
+    def leave(self) -> None:
+        """Give it nothing more, and hang up when it has answered what it has."""
+        self._leaving = True
+        self._end_if_done()
+
+    def _end_if_done(self) -> None:
+        if self._leaving and self._load is None:
+            self.line.close()
 
     def others(self) -> int:
         """Return how many callers it said it has waiting, and one more while it computes."""
@@ -323,12 +353,14 @@ class Seat:
             self._of.failed(load, error_of(frame))
         else:
             raise Corrupt("a worker said what nobody understands")
+        self._end_if_done()
         self._of.dispatch_soon()
 
     def _changed(self, up: bool) -> None:
         if not up and self._load is not None:
             load, self._load = self._load, None
             self._of.lost(load)
+        self._end_if_done()
         self._of.dispatch_soon()
 
     def close(self) -> None:
