@@ -4,6 +4,7 @@ import json
 import math
 import socket
 import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,7 @@ def test_json_is_read_as_it_was_written(value: Any, ascii_only: bool) -> None:
             body.load(text)
         return
     assert body.load(text) == expected
-    assert body._too_deep(body._skeleton(text)) == (depth(value) > body.DEPTH_LIMIT)
+    assert too_deep(text) == (depth(value) > body.DEPTH_LIMIT)
 
 
 @given(ANY, st.integers(0, 2 * body.DEPTH_LIMIT), st.integers(0, 3))
@@ -52,7 +53,38 @@ def test_depth_is_seen_whatever_stands_around(value: Any, levels: int, wide: int
     for _ in range(levels):
         value = [*[{}] * wide, value]
     text = json.dumps(value).encode()
-    assert body._too_deep(body._skeleton(text)) == (depth(value) > body.DEPTH_LIMIT)
+    assert too_deep(text) == (depth(value) > body.DEPTH_LIMIT)
+
+
+def too_deep(text: bytes) -> bool:
+    """Return what the scan says, which is the same however large the parts are that it looks at."""
+    found = []
+    for size in (2**16, 7, 1):
+        try:
+            found.append(body._skeleton(text, size))
+        except Invalid as error:
+            assert "nested more than 64 levels" in error.message
+            found.append(b"")
+    assert len(set(found)) == 1
+    return found[0] == b"" and b"[" in text
+
+
+@given(st.lists(st.sampled_from([b"[", b"]", b"{", b"}", b'"', b":", b"\\", b"a", b"[[[[[[[["]), max_size=60))
+def test_strings_and_escapes_may_be_cut_anywhere(pieces: list[bytes]) -> None:
+    too_deep(b"".join(pieces))
+
+
+def test_a_trap_of_four_megabytes_is_seen_at_its_beginning() -> None:
+    text = b'{"inputs": "\\"[[", "data": ' + b"[" * 2_000_000 + b"]" * 2_000_000 + b"}"
+    begun = time.process_time()
+    for _ in range(10):
+        with pytest.raises(Invalid, match="64 levels deep"):
+            body.load(text)
+    spent = time.process_time() - begun
+    begun = time.process_time()
+    for _ in range(10):
+        text.translate(None, b"a")  # what it would take to go through all of it once
+    assert spent < time.process_time() - begun
 
 
 @given(st.binary(max_size=200))

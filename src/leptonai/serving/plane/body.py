@@ -1,6 +1,7 @@
 """JSON that strangers send: parsed only when it is not a trap.
 
-A scan of the brackets comes before the parser, so that deep nesting costs nothing; NaN, Infinity and numbers beyond
+A scan of the brackets comes before the parser, a part of the body at a time, so that deep nesting is seen where it begins and
+costs nothing; NaN, Infinity and numbers beyond
 float64 are no JSON to the parser; an object that names a key twice is refused, since nobody can say which one is meant.
 """
 
@@ -27,8 +28,6 @@ _ESCAPES = re.compile(rb"\\.", re.DOTALL)
 def load(body: bytes) -> Any:
     """Return the JSON value of a body. Raises `Invalid` with the place where it is none."""
     skeleton = _skeleton(body)
-    if skeleton.count(b"[") + skeleton.count(b"{") > DEPTH_LIMIT and _too_deep(skeleton):
-        raise Invalid(f"the body is not JSON that can be read: it is nested more than {DEPTH_LIMIT} levels deep")
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -53,24 +52,35 @@ def _twice(body: bytes) -> str:
     return found[0][:80] if found else ""
 
 
-def _skeleton(body: bytes) -> bytes:
-    """Return the brackets and colons outside of strings."""
-    if b"\\" in body:
-        body = _ESCAPES.sub(b"", body)
-    return b"".join(body.translate(None, _OTHERS).split(b'"')[::2])
+def _skeleton(body: bytes, size: int = _PART) -> bytes:
+    """Return the brackets and colons outside of strings; `size`: of the parts that are looked at one by one. Raises `Invalid` where they are nested too deep."""
+    found: list[bytes] = []
+    opened = depth = at = 0
+    inside = False  # a string, at the begin of a part
+    while at < len(body):
+        part = body[at : at + size]
+        if b"\\" in part:
+            if (len(part) - len(part.rstrip(b"\\"))) % 2:  # an escape is not cut in two
+                part = body[at : at + size + 1]
+            pieces = _ESCAPES.sub(b"", part).translate(None, _OTHERS).split(b'"')
+        else:
+            pieces = part.translate(None, _OTHERS).split(b'"')
+        at += len(part)
+        marks = b"".join(pieces[1::2] if inside else pieces[::2])
+        inside ^= len(pieces) % 2 == 0
+        opens = marks.count(b"[") + marks.count(b"{")
+        opened += opens
+        if opened > DEPTH_LIMIT and depth + _deepest(marks) > DEPTH_LIMIT:
+            raise Invalid(f"the body is not JSON that can be read: it is nested more than {DEPTH_LIMIT} levels deep")
+        depth += opens - marks.count(b"]") - marks.count(b"}")
+        found.append(marks)
+    return found[0] if len(found) == 1 else b"".join(found)
 
 
-def _too_deep(skeleton: bytes) -> bool:
-    """Whether brackets are open within too many others. It looks at a part at a time, so a trap is seen at its beginning."""
-    open_before = 0
-    for start in range(0, len(skeleton), _PART):
-        marks = np.frombuffer(skeleton, np.uint8, min(_PART, len(skeleton) - start), start)
-        steps = _STEPS[marks]
-        depths = np.cumsum(steps, dtype=np.int32)
-        if open_before + int(depths.max()) > DEPTH_LIMIT:
-            return True
-        open_before += int(depths[-1])
-    return False
+def _deepest(marks: bytes) -> int:
+    """Return within how many others a bracket is opened, of those that begin here."""
+    steps = _STEPS[np.frombuffer(marks, np.uint8)]
+    return int(np.cumsum(steps, dtype=np.int32).max(initial=0))
 
 
 def _pairs(value: Any, *, exact: bool) -> int:
