@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,26 @@ def test_pieces_come_in_order_and_a_file_that_came_with_it_is_read_only(telling:
     )
     two = {"rows": [{"text": "a", "pause": 0}] * 2}
     assert made.plane.client.post("/services/tale/stream", json=two).status_code == 422
+
+
+def test_a_worker_that_is_sent_away_tells_its_story_to_the_end(telling: tuple[Shop, Pool, Path]) -> None:
+    made, pool, _ = telling
+    with ThreadPoolExecutor(4) as callers:
+        stories = [callers.submit(events, made, "once upon a time", 0.3) for _ in range(4)]  # two of each worker
+        until(lambda: sum(reading.waiting for reading in pool.workers.readings().values()) == 4)
+        assert len(pool.pids()) == 2
+        pool.workers.resize(1)
+        assert pool.workers.numbers == (0,)
+        made.plane.process.crew(pool.model.id, (0,), 1)
+        pool.workers.let_go()
+        assert events(made, "later")[2]
+        for story in stories:
+            status, found, whole = story.result()
+            assert (status, whole, len(found)) == (200, True, 5)
+    until(lambda: len(pool.pids()) == 1)
+    pool.workers.resize(2)
+    until(lambda: len(pool.workers.numbers) == 2)
+    assert pool.workers.failure() == ""
 
 
 def test_many_at_once_each_get_their_own(telling: tuple[Shop, Pool, Path]) -> None:

@@ -116,6 +116,8 @@ class NativeProcess:
     def resize(self, count: int) -> None:
         """Begin to have so many: start others, or name the last ones no more. Returns at once."""
         with self._lock:
+            for number in [number for number, one in self._going.items() if not one.is_alive()]:
+                del self._going[number]
             while len(self._slots) < count and not self._closed:
                 self._add()
             for number in sorted(self._slots, reverse=True)[: max(0, len(self._slots) - count)]:
@@ -130,8 +132,6 @@ class NativeProcess:
     def failure(self) -> str:
         """Forget those that could not load the version, which others of it could; return why, "" without any."""
         with self._lock:
-            for number in [number for number, one in self._going.items() if not one.is_alive()]:
-                del self._going[number]
             failed = [number for number, one in self._slots.items() if one.failed is not None]
             reasons = [one.failed.message for n in failed if (one := self._slots.pop(n)).failed is not None]
         return reasons[0] if reasons else ""
