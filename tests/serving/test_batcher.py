@@ -273,6 +273,30 @@ async def test_who_set_no_deadline_does_not_wait_long_behind_others() -> None:
     await batcher.close()
 
 
+async def test_while_a_batch_takes_much_longer_than_thought_fewer_are_let_in_behind_it() -> None:
+    model = Model()
+    model.gate.clear()
+    batcher = Batcher("m", model, cost=Cost(1, 0.01), batch_rows=1)
+    items = [put(batcher, x(1.0), 1)]
+    await asyncio.sleep(0.1)  # it was to take 10 ms
+    with pytest.raises(Busy, match="try again"):
+        while len(items) < 1000:
+            items.append(put(batcher, x(1.0), 1))
+    assert 40 <= len(items) <= 60, "two seconds' worth are 200, and it is taken to be four times slower at most"
+    model.gate.set()
+    assert len(await asyncio.gather(*(item.future for item in items))) == len(items)
+    await batcher.close()
+
+
+def test_what_was_known_of_the_slope_is_not_forgotten_while_all_batches_are_of_one_size() -> None:
+    cost, flat = Cost(8, 0.008, 0.001), Cost(8, 0.005, 0.005)  # one core, and what a GPU does
+    for _ in range(200):
+        cost.learn(8, 0.008)
+        flat.learn(8, 0.005)
+    assert cost.together(1024, 256) == pytest.approx(1.024, rel=0.01)
+    assert flat.together(1024, 256) == pytest.approx(0.02, rel=0.01)
+
+
 @pytest.mark.parametrize(("fixed", "each"), [(0.001, 0.0001), (0.0, 0.00005), (0.005, 0.0)])
 def test_the_cost_of_a_batch_is_learnt(fixed: float, each: float) -> None:
     rng = np.random.default_rng(0)

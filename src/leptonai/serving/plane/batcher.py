@@ -24,6 +24,8 @@ HOLD_SECONDS = 0.004  # what a batch may take on the event loop, where it holds 
 _LEAST_SECONDS = 0.001  # a request that has less is never computed on trial
 WAIT_SECONDS = 2.0  # that a request without a deadline of its own may take with what waits before it …
 WAIT_TIMES = 4  # … or so many times what it takes alone, whichever is more
+BATCH_SECONDS = 0.5  # that a batch may take, so that what waits is seen to and what it costs is learnt in time
+OVERDUE = 4.0  # times: so much slower than thought a batch is taken to be, at most, before it ends
 TRY_SECONDS = 1.0  # between two requests that are let in although what was learnt says that they will be late
 _MEMORY = 0.9  # the share of what was learnt that stays when a batch more is seen
 _FAR = 16  # times the rows of the batches of late (root of their mean square): what was learnt of them is good so far
@@ -34,16 +36,22 @@ Outcome = Part | Exception
 
 
 class Cost:
-    """What a batch costs: a line through (rows, seconds), fitted by least squares that forget. Used by one thread."""
+    """What a batch costs: a line through (rows, seconds), fitted by least squares that forget. Used by one thread.
 
-    def __init__(self, rows: int, seconds: float):
-        """Begin with one measured batch, as if half of it were fixed."""
+    While all batches are of about one size nothing is seen of the slope: then the line keeps its shape, and is moved to where they are.
+    """
+
+    def __init__(self, rows: int, seconds: float, one: float | None = None):
+        """Begin with one measured batch; `one`: what a single row took. Without it, as if half of the batch were fixed."""
         self.fixed, self.each = seconds / 2, seconds / 2 / max(1, rows)
+        if one is not None and rows > 1:
+            self.each = max(0.0, seconds - one) / (rows - 1)
+            self.fixed = max(0.0, seconds - self.each * rows)
         # Weighted sums of 1, n, t, n², n·t. The two first points say the same as the guess above.
         points = ((rows, seconds), (4 * rows, self.of(4 * rows)))
         self._sums = [sum(values) for values in zip(*((1.0, n, t, n * n, n * t) for n, t in points), strict=True)]
 
-    def of(self, rows: int) -> float:
+    def of(self, rows: float) -> float:
         """Return the seconds that a batch of so many rows takes."""
         return self.fixed + self.each * rows
 
@@ -54,6 +62,10 @@ class Cost:
         """
         w, _, _, squares, _ = self._sums
         return self.of(min(rows, round(_FAR * math.sqrt(squares / w))))
+
+    def together(self, rows: int, size: int) -> float:
+        """Return the seconds that many requests take which have so many rows together, in batches of `size` at most."""
+        return self.each * rows + self.fixed * math.ceil(rows / size)
 
     def rows_within(self, seconds: float) -> int:
         """Return how many rows can be computed in that time; at least one."""
@@ -66,8 +78,13 @@ class Cost:
         w, n, t, nn, nt = self._sums = [_MEMORY * old + one for old, one in zip(self._sums, new, strict=True)]
         spread = w * nn - n * n
         mean = t / w
-        self.each = max(0.0, (w * nt - n * t) / spread) if spread > 0.01 * w * nn else mean / max(1.0, n / w) / 2
-        self.fixed = max(0.0, mean - self.each * n / w)
+        if spread > 0.01 * w * nn:
+            self.each = max(0.0, (w * nt - n * t) / spread)
+            self.fixed = max(0.0, mean - self.each * n / w)
+        else:
+            thought = self.of(n / w)
+            scale = mean / thought if thought > 0 else 1.0
+            self.each, self.fixed = self.each * scale, self.fixed * scale
 
 
 class Item:
@@ -117,6 +134,8 @@ class Batcher:
         self._arrived: list[Item] = []  # in this turn of the loop
         self._threaded = 0  # items that the thread has
         self._rows = 0  # of all that is at hand
+        self._waiting = 0  # the same, where a large request counts as one batch
+        self._running = (0.0, 0)  # when the batch that the thread computes began, and its rows
         self._tried = -TRY_SECONDS
         self._pending: set[Item] = set()
         self._queue: SimpleQueue[Item | None] = SimpleQueue()
@@ -146,8 +165,11 @@ class Batcher:
         if self._cost is not None:
             ahead = self._cost.at_least(self._rows + rows)
             most = allowed
-            if seconds is None and ahead > WAIT_SECONDS:  # who set no deadline does not want to wait for ever either
-                most = min(allowed, max(WAIT_SECONDS, WAIT_TIMES * self._cost.of(rows)))
+            if seconds is None:  # who set no deadline does not want to wait for ever either
+                waiting = self._waiting + min(rows, self._batch_rows)
+                ahead = max(ahead, self._cost.together(waiting, self._batch_rows) * self._overdue())
+                if ahead > WAIT_SECONDS:
+                    most = min(allowed, max(WAIT_SECONDS, WAIT_TIMES * self._cost.of(rows)))
             if ahead > most and (allowed < _LEAST_SECONDS or not self._tries()):
                 raise Busy(
                     f"{self._name} needs about {ahead:.3g} s for what waits before this request, which has {most:g} s: "
@@ -158,6 +180,7 @@ class Batcher:
         self._pending.add(item)
         self.depth += 1
         self._rows += rows
+        self._waiting += min(rows, self._batch_rows)
         if self._sweep is None:
             self._idle.clear()
             self._sweep = self._loop.call_later(self._seconds / _SWEEPS, self._look_for_late)
@@ -165,6 +188,13 @@ class Batcher:
             self._loop.call_soon(self._dispatch)
         self._arrived.append(item)
         return item
+
+    def _overdue(self) -> float:
+        """Return how many times longer than thought the batch takes that is being computed: what waits will take longer too."""
+        begun, rows = self._running
+        if not begun or self._cost is None:
+            return 1.0
+        return min(OVERDUE, max(1.0, (time.perf_counter() - begun) / (self._cost.of(rows) + 1e-9)))
 
     def _tries(self) -> bool:
         """Whether a request is let in that seems to be late: one a second while nothing is at hand. What was learnt may have been
@@ -252,7 +282,9 @@ class Batcher:
             late = [item for item in items if item.deadline <= now]
             if late:  # they were told already
                 items = [item for item in items if item.deadline > now]
+            self._running = (now, sum(item.rows for item in items))
             outcomes = self._timed(items)
+            self._running = (0.0, 0)
             outcomes += [self._late(item) for item in late]
             try:
                 self._loop.call_soon_threadsafe(self._took, items + late, outcomes)
@@ -262,7 +294,8 @@ class Batcher:
     def _take(self, first: Item) -> tuple[list[Item], Item | None]:
         """Return what is queued, up to the size of a batch, and the one that did not fit."""
         items, rows = [first], first.rows
-        while rows < self._batch_rows:
+        most = self._batch_rows if self._cost is None else min(self._batch_rows, self._cost.rows_within(BATCH_SECONDS))
+        while rows < most:
             try:
                 item = self._queue.get_nowait()
             except Empty:
@@ -270,7 +303,7 @@ class Batcher:
             if item is None:
                 self._queue.put(None)
                 return items, None
-            if rows + item.rows > self._batch_rows:
+            if rows + item.rows > most:
                 return items, item
             items.append(item)
             rows += item.rows
@@ -333,6 +366,7 @@ class Batcher:
         for item, outcome in zip(items, outcomes, strict=True):
             item.done = now
             self._rows -= item.rows
+            self._waiting -= min(item.rows, self._batch_rows)
             self._pending.discard(item)
             item.end(outcome)
         if self.depth == 0 and self._sweep is not None:
