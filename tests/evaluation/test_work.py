@@ -76,9 +76,10 @@ def test_a_classifier_and_its_published_version(tmp_path: Path) -> None:
     assert published.confusion == report.confusion
     made.result["files"].pop("model.onnx")  # as of a version that is served by its framework
     native = evaluate(Evaluate(run=made.id, model="models:/wine/1", data="test"), handle)
-    assert Report.model_validate(native).model_copy(update={"details": None}) == report.model_copy(
-        update={"details": None}
-    )
+    assert report.latency["rows"] > 0
+    assert 0 < report.latency["p50"] <= report.latency["p99"]
+    beside = {"details": None, "latency": {}}
+    assert Report.model_validate(native).model_copy(update=beside) == report.model_copy(update=beside)
     details = Details.model_validate_json(handle.read(report.details or ""))
     assert set(details.curves["roc"]) == {"kind 0", "kind 1", "kind 2"}
     assert "its own framework" in handle.lines[-1]
@@ -96,6 +97,34 @@ def test_a_regressor(tmp_path: Path) -> None:
     assert set(report.metrics) == {"mae", "rmse", "r2"}
     assert report.metrics["r2"] > 0.3
     assert report.classes == ()
+
+
+def test_two_models_on_the_same_rows(tmp_path: Path) -> None:
+    from sklearn.dummy import DummyClassifier
+    from sklearn.linear_model import LogisticRegression
+
+    handle, good = learnt(tmp_path, wine(), "kind", LogisticRegression())
+    exporting = FileHandle(tmp_path / "export", "export", handle.datasets, [good])
+    exporting.blobs = handle.blobs
+    made = exporting.run.model_copy(update={"result": export(Export(run=good.id, name="wine"), exporting)})
+    poor_handle, poor = learnt(tmp_path / "poor", wine(), "kind", DummyClassifier())
+    handle.runs |= {made.id: made, poor.id: poor}
+    both = FileHandle(tmp_path / "poor" / "job", "evaluate", handle.datasets, [made, poor, good])
+    both.blobs = poor_handle.blobs
+    graph = made.result["files"]["model.onnx"]
+    made.result["files"]["model.onnx"] = both.write(handle.read(graph))  # where this Run reads
+    asked = Evaluate(run=poor.id, data="test", against="models:/wine/1", against_run=made.id)
+    found = Report.model_validate(evaluate(asked, both)).compared
+    assert (found["with"], found["metric"], found["rows"]) == ("models:/wine/1", "accuracy", 45)
+    assert found["own"] < found["other"]
+    assert found["p"] < 0.01
+    same = evaluate(asked.model_copy(update={"run": good.id}), _seeing(handle, made, graph))
+    assert same["compared"]["p"] == 1.0
+
+
+def _seeing(handle: FileHandle, made: Run, graph: str) -> FileHandle:
+    made.result["files"]["model.onnx"] = graph
+    return handle
 
 
 def test_data_that_the_model_cannot_be_measured_on(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonai.evaluation import curves, intervals, metrics
+from leptonai.evaluation import curves, intervals, metrics, slices
 from leptonai.evaluation.spec import Details, Evaluate, Report
+from leptonai.evaluation.subgroups import Levels
 
 Array = NDArray[Any]
 
@@ -20,23 +21,28 @@ class Answers(NamedTuple):
     target: str
     truth: Array
     scores: Array
+    columns: tuple[Levels, ...] = ()  # what subgroups are told from
 
 
-def report(spec: Evaluate, answers: Answers) -> tuple[Report, Details]:
-    """Return the report and what a page shows beside it. Raises `Invalid` when the model gives no finite value at all."""
+def report(spec: Evaluate, answers: Answers, known: Sequence[str] = ()) -> tuple[Report, Details]:
+    """Return the report and what a page shows beside it; `known`: notes that there are already. Raises `Invalid` when the model gives no finite value at all."""
     kept, notes = _finite(answers)
+    notes += known
     how: dict[str, Any] = {"resamples": spec.resamples, "confidence": spec.confidence, "seed": spec.seed}
     if answers.task == "classification":
         found, shown = _classes(spec, kept, how, notes)
     else:
         found, shown = _values(spec, kept, notes)
     left_out = len(answers.truth) - len(kept.truth)
-    more = {"data": spec.data, "target": answers.target, "how": how, "left_out": left_out}
-    return found.model_copy(update=more | {"notes": (*notes, *found.notes)}), Details(curves=shown)
+    more: dict[str, Any] = {"data": spec.data, "target": answers.target, "how": how, "left_out": left_out}
+    worst: tuple[dict[str, Any], ...] = ()
+    if spec.slices:
+        more["slices"], worst = _slices(kept, found, notes)
+    return found.model_copy(update=more | {"notes": (*notes, *found.notes)}), Details(curves=shown, slices=worst)
 
 
 def _finite(answers: Answers) -> tuple[Answers, list[str]]:
-    good: Array = np.isfinite(answers.scores.reshape(len(answers.scores), -1)).all(axis=1)
+    good = finite_rows(answers.scores)
     bad = int(len(good) - good.sum())
     if not bad:
         return answers, []
@@ -46,7 +52,61 @@ def _finite(answers: Answers) -> tuple[Answers, list[str]]:
         f"the model gives values that are not finite for {bad:,} of {len(good):,} rows: they are left out of every figure, so "
         "the model is worse than these say"
     )
-    return answers._replace(truth=answers.truth[good], scores=answers.scores[good]), [note]
+    columns = tuple(column._replace(codes=column.codes[good]) for column in answers.columns)
+    return answers._replace(truth=answers.truth[good], scores=answers.scores[good], columns=columns), [note]
+
+
+def finite_rows(scores: Array) -> Array:
+    """Return which rows have finite values only, bool (rows,)."""
+    return np.asarray(np.isfinite(scores.reshape(len(scores), -1)).all(axis=1))
+
+
+def errors_of(answers: Answers) -> Array | None:
+    """Return the error of each row, float64: 1 for a wrong class, the distance of a value; None where a row has several values."""
+    if answers.task == "classification":
+        return np.asarray(answers.scores.argmax(1) != answers.truth, np.float64)
+    if answers.truth.size != len(answers.truth) or answers.scores.size != len(answers.truth):
+        return None
+    y, p = metrics.side_by_side(answers.truth, answers.scores)
+    found: Array = np.abs(y - p)
+    return found
+
+
+def _slices(answers: Answers, found: Report, notes: list[str]) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
+    errors = errors_of(answers)
+    if errors is None or not answers.columns:
+        why = (
+            "the model gives several values a row"
+            if errors is None
+            else "there is no column of numbers, categories, booleans or dates"
+        )
+        notes.append(f"subgroups are not looked at: {why}")
+        return {}, ()
+    classes = answers.task == "classification"
+    search = slices.find(slices.search_of(errors, exact=classes), answers.columns, notes)
+    metric = "accuracy" if classes else "mae"
+    lines = tuple(
+        {
+            "where": one["where"],
+            "rows": one["rows"],
+            "metric": metric,
+            "value": 1 - one["error"] if classes else one["error"],
+            "rest": 1 - one["rest"] if classes else one["rest"],
+            "difference": -one["difference"] if classes else one["difference"],
+            "p": one["p"],
+            "q": one["q"],
+        }
+        for one in search["found"]
+    )
+    values = [line["value"] for line in lines] or [found.metrics[metric]]
+    return {
+        "metric": metric,
+        "tested": search["tested"],
+        "least_rows": search["least_rows"],
+        "level": search["level"],
+        "found": len(lines),
+        "worst": min(values) if classes else max(values),  # of all rows, where no subgroup is worse than the rest
+    }, lines
 
 
 def _classes(

@@ -18,6 +18,9 @@ class Evaluate(Frozen):
     batch_size: int = Field(default=1024, ge=1)
     costs: dict[Literal["fp", "fn"], Cost] | None = None  # of a false alarm and of a miss: a threshold is chosen
     positive: str | int | bool | None = None  # the class that is looked for, of two; default: the second
+    slices: bool = True  # look for the subgroups of rows where it is worst
+    against: str | None = None  # a model reference: is that version better, on the same rows?
+    against_run: str | None = None  # the export Run that made it; the server fills it in
     resamples: int = Field(default=1000, ge=0, le=10_000)  # of the bootstrap; below 2: no intervals
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
     seed: int = Field(default=0, ge=0, lt=2**32)
@@ -38,6 +41,11 @@ class Report(Frozen):
     intervals: dict[str, tuple[float, float]] = Field(default_factory=dict)  # of each metric, by bootstrap
     how: dict[str, Any] = Field(default_factory=dict)  # resamples, confidence, seed, positive: what it was asked with
     threshold: dict[str, Any] = Field(default_factory=dict)  # the one chosen by cost, with what it comes to
+    slices: dict[str, Any] = Field(
+        default_factory=dict
+    )  # metric, tested, found, worst: its value in the worst subgroup
+    latency: dict[str, float] = Field(default_factory=dict)  # p50, p99 of one row, milliseconds; rows
+    compared: dict[str, Any] = Field(default_factory=dict)  # with: a reference; own, other, p of being worse
     left_out: int = 0  # rows for which the model gives no finite value
     details: str | None = None  # the sealed blob of the `Details`
 
@@ -45,4 +53,5 @@ class Report(Frozen):
 class Details(Frozen):
     """What a page shows beside the metrics. It lies sealed, because it holds values of the dataset."""
 
+    slices: tuple[dict[str, Any], ...] = ()  # where, rows, metric, value, rest, difference, p, q: the worst first
     curves: dict[str, Any] = Field(default_factory=dict)  # roc, precision_recall, calibration, thresholds; residuals

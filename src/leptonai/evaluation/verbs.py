@@ -32,10 +32,18 @@ def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
             opens.append(model.files["model.onnx"])
     else:
         trained = _trained(spec.run or "", desk)
-    result = trained.result or {}
-    _has_columns(result, data, exact)
-    used = (feature["column"] for feature in result["encoding"]["features"])
-    opens += [*personal.opens(data, desk, used), result["code"], result["weights"]]
+    results = [trained.result or {}]
+    if spec.against is not None:
+        other: Model = desk.model(spec.against)
+        found |= {"against": f"models:/{other.name}/{other.version}", "against_run": other.run}
+        results.append(_trained(str(other.lineage.get("run")), desk).result or {})
+        opens += [other.files[name] for name in ("model.onnx",) if name in other.files]
+    for one in results:
+        _has_columns(one, data, exact)
+        opens += [one["code"], one["weights"]]
+    used = [feature["column"] for one in results for feature in one["encoding"]["features"]]
+    opens += personal.opens(data, desk, used)
+    result = results[0]
     exactly = spec.model_copy(update=found).model_dump(mode="json")
     return Plan(exactly, tuple(dict.fromkeys(opens)), str(result["flavour"]), f"evaluate-{data.name}"[:100])
 

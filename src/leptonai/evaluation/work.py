@@ -10,11 +10,23 @@ from numpy.typing import NDArray
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run, Signature
 from leptonai.core.stages import Handle, Reader
-from leptonai.evaluation.measuring import Answers, report
+from leptonai.evaluation import comparing
+from leptonai.evaluation.latency import of_one_row
+from leptonai.evaluation.measuring import Answers, errors_of, finite_rows, report
 from leptonai.evaluation.published import Published
 from leptonai.evaluation.spec import Evaluate
+from leptonai.evaluation.subgroups import Watch
 
 Array = NDArray[Any]
+
+
+class Answered(NamedTuple):
+    """What rows are, what is said of them, by the subject and by another one (one part for each batch), and how long one row takes."""
+
+    truth: Array
+    scores: Array
+    others: list[Array]
+    latency: dict[str, float]
 
 
 class Subject(NamedTuple):
@@ -32,25 +44,56 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
     reader = handle.data(spec.data)
     if not reader.rows:
         raise Invalid(f"{spec.data} has no rows to measure on")
-    with _subject(spec, handle) as subject:
-        truth, scores = _asked(spec, handle, reader, subject)
-    found, details = report(spec, Answers(subject.task, subject.classes, subject.target, truth, scores))
+    notes: list[str] = []
+    with _subject(spec, handle) as subject, _other(spec, handle, notes) as other:
+        watch = Watch(reader.columns if spec.slices else (), subject.target)
+        answered = _asked(spec, handle, reader, subject, other, watch)
+    answers = Answers(
+        subject.task, subject.classes, subject.target, answered.truth, answered.scores, watch.levels(notes)
+    )
+    compared = {} if other is None else _compared(spec, answers, subject, other, answered.others, notes)
+    found, details = report(spec, answers, notes)
     for note in found.notes:
         handle.say(note)
     stored = handle.blobs.write([details.model_dump_json().encode()])
-    return found.model_copy(update={"details": stored.id}).model_dump(mode="json")
+    return found.model_copy(
+        update={"details": stored.id, "latency": answered.latency, "compared": compared}
+    ).model_dump(mode="json")
 
 
 @contextmanager
 def _subject(spec: Evaluate, handle: Handle) -> Iterator[Subject]:
-    run = handle.get(spec.run or "")
     if spec.model is None:
-        yield _trained(handle, run.id)
+        yield _trained(handle, handle.get(spec.run or "").id)
         return
-    result = run.result or {}  # that of the export Run which made the version
+    with _version(spec.model, spec.run or "", handle) as found:
+        yield found
+
+
+@contextmanager
+def _other(spec: Evaluate, handle: Handle, notes: list[str]) -> Iterator[Subject | None]:
+    """Open what it is compared with; where its framework is not that of this process, a note says so."""
+    if spec.against is None or spec.against_run is None:
+        yield None
+        return
+    result = handle.get(spec.against_run).result or {}
+    needs = result["lineage"].get("flavour")
+    if "model.onnx" not in result["files"] and needs != handle.run.flavour:
+        notes.append(
+            f"it is not compared with {spec.against}, which has no ONNX file and needs {needs}: this process has {handle.run.flavour}"
+        )
+        yield None
+        return
+    with _version(spec.against, spec.against_run, handle) as found:
+        yield found
+
+
+@contextmanager
+def _version(ref: str, made_by: str, handle: Handle) -> Iterator[Subject]:
+    result = handle.get(made_by).result or {}  # that of the export Run which made the version
     trained = result["lineage"]["run"]
     if "model.onnx" not in result["files"]:
-        handle.say(f"{spec.model} has no ONNX file: its own framework is asked")
+        handle.say(f"{ref} has no ONNX file: its own framework is asked")
         yield _trained(handle, trained)
         return
     signature = Signature.model_validate(result["signature"])
@@ -75,15 +118,19 @@ def _trained(handle: Handle, run: str) -> Subject:
     return Subject(columns, encoding.target, encoding.task, encoding.classes, predictor.scores)
 
 
-def _asked(spec: Evaluate, handle: Handle, reader: Reader, subject: Subject) -> tuple[Array, Array]:
-    wanted = tuple(dict.fromkeys((*subject.columns, subject.target)))
+def _asked(
+    spec: Evaluate, handle: Handle, reader: Reader, subject: Subject, other: Subject | None, watch: Watch
+) -> Answered:
+    more = (*(other.columns if other is not None else ()), *watch.names)
+    wanted = tuple(dict.fromkeys((*subject.columns, subject.target, *more)))
     have = {column.name for column in reader.columns}
     if gone := [name for name in wanted if name not in have]:
         raise Invalid(
             f"{spec.data} has no column {gone[0]!r}, which the model {'predicts' if gone[0] == subject.target else 'needs'}",
             errors=[FieldError(name, f"missing in {spec.data}") for name in gone],
         )
-    truth, scores, done = [], [], 0
+    truth, scores, others, done = [], [], [], 0
+    latency: dict[str, float] = {}
     target = next((column for column in reader.columns if column.name == subject.target), None)
     partly = target is not None and target.nullable and subject.target == reader.target
     for batch in reader.batches(spec.batch_size, columns=wanted):
@@ -93,13 +140,47 @@ def _asked(spec: Evaluate, handle: Handle, reader: Reader, subject: Subject) -> 
                 continue
         truth.append(truth_of(batch[subject.target], subject, spec.data))
         scores.append(np.asarray(subject.scores(batch)))
+        watch.add(batch)
+        if other is not None:
+            others.append(np.asarray(other.scores(batch)))
+        if not latency:
+            latency = of_one_row(subject.scores, {name: batch[name] for name in subject.columns})
         done += len(truth[-1])
         handle.progress(done, reader.rows, "rows")
     if done < reader.rows:
         handle.say(f"{reader.rows - done:,} of the {reader.rows:,} rows of {spec.data} have no label, and are left out")
     if not done:
         raise Invalid(f"no row of {spec.data} has a label: there is nothing to measure on")
-    return np.concatenate(truth), np.concatenate(scores)
+    return Answered(np.concatenate(truth), np.concatenate(scores), others, latency)
+
+
+def _compared(
+    spec: Evaluate, answers: Answers, subject: Subject, other: Subject, others: list[Array], notes: list[str]
+) -> dict[str, Any]:
+    """Return the paired test of the two on the rows for which both give finite values; notes say why there is none."""
+    scores = np.concatenate(others)
+    if (other.task, other.target) != (subject.task, subject.target):
+        notes.append(f"it is not compared with {spec.against}, which does {other.task} of {other.target!r}")
+        return {}
+    if sorted(map(str, other.classes)) != sorted(map(str, subject.classes)):
+        notes.append(f"it is not compared with {spec.against}, which learnt other classes")
+        return {}
+    if subject.task == "classification":
+        named = [str(name) for name in other.classes]
+        scores = scores[:, [named.index(str(name)) for name in subject.classes]]
+    own, theirs = errors_of(answers), errors_of(answers._replace(scores=scores))
+    if own is None or theirs is None:
+        notes.append(f"it is not compared with {spec.against}: a model gives several values a row")
+        return {}
+    both = finite_rows(answers.scores) & finite_rows(scores)
+    if not both.any():
+        notes.append(f"it is not compared with {spec.against}: no row has a finite value of both")
+        return {}
+    if subject.task == "classification":
+        found = comparing.classifiers(own[both] == 0, theirs[both] == 0)
+    else:
+        found = comparing.regressors(own[both], theirs[both], spec.seed)
+    return {"with": spec.against, **found}
 
 
 def _with_labels(batch: Mapping[str, Any], target: str) -> dict[str, Any]:

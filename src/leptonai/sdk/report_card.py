@@ -35,6 +35,13 @@ def card(report: ReportRecord, details: Details, about: Mapping[str, Any]) -> st
             for of, values in report.per_class.items()
         ]
         lines += ["### Class by class", "", *_table(("Class", *names), body), ""]
+    if details.slices:
+        lines += [
+            "### Where it is worst",
+            "",
+            *_table(("Rows where", "Rows", str(report.slices["metric"]), "Elsewhere"), _worst(details)),
+            "",
+        ]
     lines += _limits(report, details)
     return "\n".join(lines)
 
@@ -81,6 +88,12 @@ def _limits(report: ReportRecord, details: Details) -> list[str]:
             f"Scores are {calibration['ece']:.2f} away from the shares that are true, on average: do not read them as chances."
         )
     return ["## Limits", "", *(f"- {_plain(note)}" for note in notes), ""] if notes else []
+
+
+def _worst(details: Details) -> Iterable[tuple[str, ...]]:
+    for one in details.slices[:10]:
+        where = " and ".join(_code(f"{name}: {level}") for name, level in one["where"].items())
+        yield where, f"{one['rows']:,}", f"{one['value']:.4g}", f"{one['rest']:.4g}"
 
 
 def _ends(ends: tuple[float, float] | None) -> str:

@@ -65,6 +65,7 @@ def page(report: ReportRecord, details: Details, subject: str = "") -> str:
         "<h2>How good it is</h2>",
         _metrics(report),
         *_threshold(report, details),
+        *_slices(report, details),
         *_confusion(report),
         *_curves(report, details.curves),
         *_residuals(details.curves.get("residuals")),
@@ -138,6 +139,26 @@ def _threshold(report: ReportRecord, details: Details) -> Iterable[str]:
         f"<label>a miss costs <input type=number id=fn min=0 step=any value={costs['fn']:g}></label></div>"
         "<table class=heat id=live></table><p class=dim id=told></p>"
     )
+
+
+def _slices(report: ReportRecord, details: Details) -> Iterable[str]:
+    asked = report.slices
+    if not asked:
+        return
+    yield "<h2>Where it is worst</h2>"
+    yield (
+        f"<p class=dim>{asked['tested']:,} subgroups of at least {asked['least_rows']:,} rows were tested against the other rows; worse are "
+        f"{len(details.slices) or 'none'}, with at most {asked['level']:.0%} expected to be false (Benjamini–Hochberg).</p>"
+    )
+    rows = [
+        (
+            " and ".join(f"{name}: {level}" for name, level in one["where"].items()),
+            *(one[k] for k in ("rows", "value", "rest", "difference", "q")),
+        )
+        for one in details.slices
+    ]
+    if rows:
+        yield table(("rows where", "rows", asked["metric"], "elsewhere", "difference", "corrected p"), rows)
 
 
 def _confusion(report: ReportRecord) -> Iterable[str]:

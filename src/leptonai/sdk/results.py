@@ -112,6 +112,21 @@ class Report:
         """Points of ``roc``, ``precision_recall``, ``calibration``, ``thresholds``; ``residuals`` of a regression."""
         return self._details.curves
 
+    @property
+    def slices(self) -> list[dict[str, Any]]:
+        """The subgroups of rows where it is worse than elsewhere, the worst first: where, rows, value, rest, p, q."""
+        return [dict(one) for one in self._details.slices]
+
+    @property
+    def latency(self) -> dict[str, float]:
+        """How long one row takes, in milliseconds: ``p50`` and ``p99``, without a network."""
+        return dict(self.record.latency)
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """The paired test against another version, where one was named: own, other, p of being worse."""
+        return dict(self.record.compared)
+
     @cached_property
     def _details(self) -> Details:
         blob = self.record.details
@@ -126,7 +141,10 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON data, with what is kept beside the metrics."""
-        return self.record.model_dump(mode="json", exclude={"details"}) | self._details.model_dump(mode="json")
+        return self.record.model_dump(mode="json", exclude={"details", "slices"}) | {
+            **self._details.model_dump(mode="json"),
+            "searched": self.record.slices,
+        }
 
     def json(self, indent: int | None = 2) -> str:
         """Return it as JSON."""
