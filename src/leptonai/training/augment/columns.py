@@ -12,12 +12,13 @@ from leptonai.core.nouns import FeatureType
 from leptonai.training.augment import boxes, mixing, words
 from leptonai.training.augment.apply import IMAGE, SIGNAL
 from leptonai.training.augment.draws import Draws
-from leptonai.training.augment.spec import FITS, Cutmix, DropWords, Mixup, SwapWords, Synonyms
+from leptonai.training.augment.spec import FITS, Cutmix, Cutout, DropWords, Flip, Mixup, Shift, SwapWords, Synonyms
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
 _WORDS = (DropWords, SwapWords, Synonyms)
 _BLENDS = (Mixup, Cutmix)
+_WHOLE = (Flip, Shift, Cutout)  # move or blacken whole pixels
 _CHOSEN = (
     FeatureType.CATEGORY,
     FeatureType.BOOLEAN,
@@ -99,12 +100,14 @@ class ColumnAugmenter:
                 if self._kinds[name].type is not FeatureType.IMAGE:
                     found[name] = self._changed(step, name, found[name], draws)
                     continue
-                if name not in light:
-                    light[name] = np.divide(found[name], np.float32(255), dtype=np.float32)
-                before = draws.again()
-                light[name] = IMAGE[step.op](step, light[name], draws)
+                before, shape = draws.again(), found[name].shape[1:3]
+                if name not in light and isinstance(step, _WHOLE):  # bytes are a quarter of the way
+                    found[name] = IMAGE[step.op](step, found[name].copy(), draws)
+                else:
+                    if name not in light:
+                        light[name] = np.divide(found[name], np.float32(255), dtype=np.float32)
+                    light[name] = IMAGE[step.op](step, light[name], draws)
                 if isinstance(step, boxes.MOVES):
-                    shape = light[name].shape[1:3]
                     found |= {it: boxes.follow(step, found[it], shape, before.again()) for it in self._boxes}
         return found | {name: np.rint(x * np.float32(255)).astype(np.uint8) for name, x in light.items()}
 

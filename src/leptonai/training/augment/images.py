@@ -9,13 +9,19 @@ from leptonai.training.augment.draws import Draws
 from leptonai.training.augment.spec import Blur, Colour, Crop, Cutout, Flip, Noise, Rotate, Shift
 
 Array = NDArray[Any]
+_LARGE = 64 * 64  # pixels of an image from which it is worth a look of its own
 
 
 def flip(step: Flip, x: Array, draws: Draws) -> Array:
     """See `spec.Flip`."""
-    for axis, chosen in zip((2, 1), flipped(step, draws), strict=True):
-        rows = np.flatnonzero(chosen)
-        x[rows] = np.flip(x[rows], axis)
+    across, over = (np.flatnonzero(chosen) for chosen in flipped(step, draws))
+    width, channels = x.shape[2:]
+    order = (
+        np.arange(width)[::-1, None] * channels + np.arange(channels)
+    ).ravel()  # three times as fast as a view turned round
+    some = x[across]
+    x[across] = some.reshape(*some.shape[:2], len(order)).take(order, axis=2).reshape(some.shape)
+    x[over] = x[over][:, ::-1]
     return x
 
 
@@ -64,6 +70,7 @@ def turned(step: Rotate, draws: Draws) -> Array:
 def crop(step: Crop, x: Array, draws: Draws) -> Array:
     """See `spec.Crop`; bilinear."""
     side, *firsts = cropped(step, draws)
+    large = x.shape[1] * x.shape[2] >= _LARGE
     rows = np.arange(len(x))[:, None]
     for axis, first in zip((1, 2), firsts, strict=True):  # one after the other: lines stay lines
         last = x.shape[axis] - 1
@@ -71,13 +78,26 @@ def crop(step: Crop, x: Array, draws: Draws) -> Array:
         near = np.minimum(place.astype(np.int64), max(0, last - 1))
         after = np.minimum(near + 1, last)
         share = (place - near).reshape(len(x), *((-1, 1, 1) if axis == 1 else (1, -1, 1)))
-        if axis == 1:
+        if large:  # image by image it is the same, and takes a half to a fifth of the time
+            x = np.stack([_stretched(*one, axis - 1) for one in zip(x, near, after, share, strict=True)])
+        elif axis == 1:
             x = _between(x[rows, near], x[rows, after], share)
         else:
             lines = np.arange(x.shape[1])[None, :, None]
             here = rows[:, :, None]
             x = _between(x[here, lines, near[:, None]], x[here, lines, after[:, None]], share)
     return x
+
+
+def _stretched(image: Array, near: Array, after: Array, share: Array, axis: int) -> Array:
+    """Return an image (height, width, channels) with other lines along an axis, each between two of its own."""
+    if axis == 0:
+        return _between(image.take(near, axis=0), image.take(after, axis=0), share)
+    height, _, channels = image.shape
+    flat = image.reshape(height, -1)
+    several = np.arange(channels)
+    one, other = (flat.take((lines[:, None] * channels + several).ravel(), axis=1) for lines in (near, after))
+    return _between(one, other, np.repeat(share.ravel(), channels)).reshape(height, -1, channels)
 
 
 def cropped(step: Crop, draws: Draws) -> tuple[Array, Array, Array]:
