@@ -84,7 +84,7 @@ def test_the_same_rows_may_be_declared_anew(digits: Dataset) -> None:
     kept = create_dataset("digits", _columns(digits), target="label", types={"label": "category"})
     assert kept.augmentation == digits.augmentation  # nothing said of it: nothing changes
     for wrong, words in (
-        ("rotte", "rotte"),
+        ("rotte", "'rotte' is not known: use one of 'flip'"),
         ("rotate:degrees=900", "180"),
         ("gain", "gain needs columns of type tensor, audio"),
     ):

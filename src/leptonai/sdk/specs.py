@@ -30,4 +30,9 @@ def sent(spec: BaseModel) -> dict[str, Any]:
 def _words(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         return "there is no such field here"
+    if (
+        kind == "union_tag_invalid"
+    ):  # Input tag 'flop' found using 'op' does not match any of the expected tags: 'flip', …
+        tag, _, known = message.removeprefix("Input tag ").partition(" found using ")
+        return f"{tag} is not known: use one of {known.partition('expected tags: ')[2]}"
     return "must be given" if kind == "missing" else message.removeprefix("Value error, ")
