@@ -17,10 +17,17 @@ import numpy as np
 from tests.support.handle import ArrayReader, FileHandle, reader_of
 
 from leptonai.core import plugins
+from leptonai.core.learning import Learning
 from leptonai.training.spec import EarlyStopping, Train
 from leptonai.training.work import train
 
 EPOCHS = 6
+EVERYTHING = Learning.model_validate(
+    {
+        "schedule": "plateau:warmup=0.5,patience=1,factor=0.7", "clip_norm": 1.0, "accumulate": 3, "weight_decay": 0.01,
+        "label_smoothing": 0.1, "ema": 0.95, "class_weights": "balanced", "balanced_sampling": True, "learning_rate": 0.003,
+    }
+)  # fmt: skip
 
 
 class Speaking(FileHandle):
@@ -44,7 +51,7 @@ def digits() -> tuple[ArrayReader, ArrayReader]:
 
 
 def model(kind: str) -> tuple[Any, dict[str, Any]]:
-    if kind in ("torch", "augmented"):
+    if kind in ("torch", "augmented", "everything"):
         import torch
         from torch import nn
 
@@ -79,6 +86,7 @@ def main(folder: Path, kind: str) -> None:
     spec = Train(
         data="train", validation="test", framework=framework, flavour=flavour, code=blob, epochs=EPOCHS, seed=4,
         checkpoint_seconds=0.02, early_stopping=EarlyStopping(monitor="val_accuracy", patience=3),
+        learning=EVERYTHING if kind == "everything" else Learning(),
         augment=("shift", "rotate", "noise", "mixup", "cutmix") if kind == "augmented" else (),
     )  # fmt: skip
     result = train(spec, handle)

@@ -147,6 +147,12 @@ def test_a_killed_training_on_augmented_batches_ends_with_the_same_bits(forked: 
     compare(forked, tmp_path, "augmented", kills=2, how=signal.SIGKILL, seed=6)
 
 
+def test_a_killed_training_with_schedule_averages_and_gradients_that_wait_ends_with_the_same_bits(
+    forked: Forked, tmp_path: Path
+) -> None:
+    compare(forked, tmp_path, "everything", kills=2, how=signal.SIGKILL, seed=7)
+
+
 def test_a_training_that_is_told_to_stop_leaves_a_checkpoint(forked: Forked, tmp_path: Path) -> None:
     compare(forked, tmp_path, "torch", kills=1, how=signal.SIGTERM, seed=2)
 

@@ -103,6 +103,13 @@ def test_without_a_model_one_is_picked_by_the_columns(at: CatalogDesk) -> None:
         ({"data": "churn", "features": ("age",), "framework": "torch", "code": "theirs"}, Denied, "theirs"),
         ({"data": "churn", "features": ("age",), "framework": "torch", "code": "c0de", "flavour": "x"}, Invalid, "'x'"),
         ({"data": "churn", "features": ("age",), "early_stopping": EarlyStopping()}, Invalid, "val_loss.*validation"),
+        ({"data": "churn", "features": ("age",), "learning": {"ema": 0.9}}, Unsupported, "ema: a model of sklearn cannot.* keras and torch can"),
+        ({"data": "churn", "features": ("kind",), "target": "age", "learning": {"class_weights": "balanced"}}, Invalid, "is for classes"),
+        ({"data": "churn", "features": ("age",), "shuffle": False, "learning": {"balanced_sampling": True}}, Invalid, "leave shuffle on"),
+        (
+            {"data": "churn", "features": ("age",), "framework": "torch", "code": "c0de", "learning": {"schedule": "plateau:monitor=val_f1"}},
+            Invalid, "watch 'f1'",
+        ),
     ],
 )  # fmt: skip
 def test_what_cannot_be_trained_is_said_at_once(

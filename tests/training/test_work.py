@@ -1,6 +1,5 @@
 """What a training Run does, from the spec to what it learnt, with real models on real data."""
 
-import math
 from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -11,14 +10,16 @@ import pytest
 from tests.support.handle import FileHandle, reader_of
 from tests.support.warm import keras_here, libraries
 
+from leptonai.adapters.frameworks import arrays
 from leptonai.core import plugins
 from leptonai.core.errors import Fenced, Invalid
 from leptonai.core.stages import Shuffle
+from leptonai.training import checkpoint
 from leptonai.training import rows as rows_module
 from leptonai.training.encoder import Options, fit
 from leptonai.training.predictor import from_files
 from leptonai.training.rows import Rows
-from leptonai.training.spec import EarlyStopping, Fitted, Predict, Train
+from leptonai.training.spec import Fitted, Predict, Train
 from leptonai.training.work import predict, train
 
 
@@ -206,17 +207,19 @@ def test_a_metric_to_watch_must_be_there(tmp_path: Path) -> None:
         train(spec, handle)
 
 
-def test_a_loss_that_is_not_a_number_is_said_once(tmp_path: Path) -> None:
+def test_a_loss_that_is_not_a_number_ends_it_and_keeps_what_was_good(tmp_path: Path) -> None:
     table = {"x": np.linspace(-1, 1, 200), "y": np.linspace(0, 1e6, 200)}
     handle = handle_for(tmp_path, table, "y", 200)
-    spec = asked(handle, net(1, 1), {"optimizer": "sgd", "loss": "mse"}, epochs=4, batch_size=10)
-    result = train(spec, handle)
-    assert [line for line in handle.lines if "not a number" in line] == [
-        line for line in handle.lines if line.startswith("the loss is not a number any more (epoch 1, batch ")
-    ]
-    assert sum("not a number any more" in line for line in handle.lines) == 1
-    assert result["history"]["loss"][-1] is None  # what JSON can say
-    assert math.isnan(Fitted.model_validate(result).history["loss"][-1])
+    spec = asked(
+        handle, net(1, 1), {"optimizer": "sgd", "loss": "mse"}, epochs=4, batch_size=10, checkpoint_seconds=1e-9
+    )
+    with pytest.raises(
+        Invalid, match=r"not a number any more \(epoch 1, batch \d+\): .*clip_norm.* last checkpoint is that of"
+    ):
+        train(spec, handle)
+    kept = checkpoint.read(handle.restore() or {})
+    weights, _ = arrays.parse(kept.learner["weights.safetensors"])
+    assert all(np.isfinite(value).all() for value in weights.values())
 
 
 def test_a_model_that_fails_is_told_where(tmp_path: Path) -> None:
@@ -385,8 +388,8 @@ def test_reading_ahead_hands_errors_on_and_ends_with_its_reader() -> None:
 
 
 def test_a_rule_that_watches_accuracy_wants_more_of_it() -> None:
-    from leptonai.training.loop import is_more_better
+    from leptonai.training.watch import is_more_better
 
-    assert is_more_better(EarlyStopping(monitor="val_accuracy"))
-    assert not is_more_better(EarlyStopping(monitor="val_loss"))
-    assert not is_more_better(EarlyStopping(monitor="val_accuracy", mode="min"))
+    assert is_more_better("val_accuracy")
+    assert not is_more_better("val_loss")
+    assert not is_more_better("val_accuracy", "min")

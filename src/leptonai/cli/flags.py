@@ -101,6 +101,20 @@ def numbers(flag: str, words: list[str] | None) -> dict[str, float] | None:
     return found or None
 
 
+def settings(flag: str, words: list[str] | None) -> dict[str, Any] | None:
+    """Read ``ema=0.999`` and its like; values are JSON, else text. None where there are none."""
+    found: dict[str, Any] = {}
+    for text in words or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"{flag} takes NAME=VALUE, such as schedule=cosine, not {text!r}")
+        try:
+            found[name.strip()] = json.loads(value)
+        except ValueError:
+            found[name.strip()] = value
+    return found or None
+
+
 def need(document: Mapping[str, Any], *names: str) -> None:
     """Refuse, as a mistake of usage, a document that lacks one of these."""
     for name in names:

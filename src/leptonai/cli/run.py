@@ -80,6 +80,16 @@ def create(
             rich_help_panel=TRAIN,
         ),
     ] = None,
+    learn: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--learn",
+            metavar="NAME=VALUE",
+            help="How it learns: schedule=cosine:warmup=2, clip_norm=1, accumulate=4, weight_decay=0.01, label_smoothing=0.1, "
+            "ema=0.999, class_weights=balanced, balanced_sampling=true, learning_rate=0.001; repeatable.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop after so many epochs without progress.", rich_help_panel=TRAIN)
     ] = None,
@@ -123,6 +133,7 @@ def create(
         "epochs": epochs, "batch_size": batch_size, "seed": seed, "run": run, "model": model,
         "augment": [flags.step(text) for text in augment] if augment else None,
         "checks": flags.rules(check),
+        "learning": flags.settings("--learn", learn),
         "early_stopping": None if patience is None else {"patience": patience},
         "costs": flags.numbers("--cost", cost), "positive": positive,
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,

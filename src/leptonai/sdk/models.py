@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid, MissingExtra, Unsupported
@@ -12,6 +12,7 @@ from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.spec import Report as ReportRecord
 from leptonai.sdk import augmenting, client, runs, show
 from leptonai.sdk import checks as rules
+from leptonai.sdk.learning import HowItLearns, to_send
 from leptonai.sdk.results import History, Report
 from leptonai.sdk.specs import check, sent
 from leptonai.training.spec import EarlyStopping, Export, Fitted, Predict, Train
@@ -80,6 +81,7 @@ class Model:
         checks: Sequence[rules.Rule] = (),
         name: str | None = None,
         verbose: Verbose = "auto",
+        **how: Unpack[HowItLearns],
     ) -> History:
         """Train on a dataset, or on a part of one: a Run, followed to its end with a live progress bar.
 
@@ -87,6 +89,10 @@ class Model:
         dataset's target, and all other columns. `augment`: how training rows are changed on their way, such as
         ``[leptonai.augment.Flip(), "noise"]``; default: as the dataset declares. `checks`: rules that the rows must
         keep, such as ``["range:age=0..120"]``, else the Run fails and names the first bad ones. Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
+
+        How it learns: `learning_rate`; `schedule` ("cosine:warmup=2", "onecycle", "plateau:patience=3", "linear", "step"); `clip_norm`,
+        `clip_value`; `accumulate` batches to a step; `weight_decay`; `label_smoothing`; `ema` of the weights (0.999, say);
+        `class_weights` ("balanced", or by class); `balanced_sampling`.
         """
         document = {
             "data": reference(train, "train"),
@@ -103,6 +109,7 @@ class Model:
             "checkpoint_seconds": checkpoint_seconds,
             "checks": rules.rules_of(checks, "fit") or None,
             "augment": augmenting.steps_to_send(train, augment),
+            "learning": to_send(how),
         }
         document = {name: value for name, value in document.items() if value is not None}
         check(Train, document, "fit")  # before the code travels

@@ -7,9 +7,21 @@ import numpy as np
 import pytest
 
 from leptonai.core.errors import Invalid
+from leptonai.core.learning import Learning, Way
 from leptonai.core.ports import Framework, Learner
 
 ROWS, FEATURES, CLASSES = 96, 6, 3
+# `accumulate` is such that a state is taken while gradients wait.
+EVERYTHING: dict[str, Any] = {
+    "learning_rate": 0.01,
+    "schedule": "cosine",
+    "clip_norm": 0.5,
+    "accumulate": 3,
+    "weight_decay": 0.1,
+    "label_smoothing": 0.1,
+    "ema": 0.9,
+    "class_weights": "balanced",
+}
 
 
 def problem(task: str) -> tuple[np.ndarray, np.ndarray]:
@@ -40,12 +52,24 @@ class FrameworkContract:
         """Return what the user's own object predicts: comparable with `Learner.predict`."""
         raise NotImplementedError
 
-    def learner(self, task: str, begun: bool = True, seed: int = 3) -> tuple[Any, bytes, Learner]:
+    def way(self, task: str) -> Way:
+        """Return a way to learn that asks for all that the framework says it can do."""
+        can: frozenset[str] = getattr(self.framework, "learns", frozenset())
+        asked = {name: value for name, value in EVERYTHING.items() if name in can}
+        if task == "regression":
+            asked = {name: value for name, value in asked.items() if name not in ("label_smoothing", "class_weights")}
+        return Way(Learning.model_validate(asked), (0.5, 2.0, 1.0) if "class_weights" in asked else None)
+
+    def learner(
+        self, task: str, begun: bool = True, seed: int = 3, way: Way | None = None
+    ) -> tuple[Any, bytes, Learner]:
         model, compiled = self.model(task)
         packed = self.framework.pack(model, compiled)
-        learner = self.framework.load(packed.code)
+        learner: Any = self.framework.load(packed.code)
         if begun:
             x, y = problem(task)
+            if way is not None:
+                learner.learn_by(way)
             learner.begin(x[:16], y[:16], task, CLASSES if task == "classification" else 0, seed)
         return model, packed.code, learner
 
@@ -104,24 +128,35 @@ class FrameworkContract:
         assert np.array_equal(*found)
 
     @pytest.mark.parametrize("task", ["classification", "regression"])
-    def test_goes_on_from_a_state_as_if_nothing_had_happened(self, task: str) -> None:
-        _, code, learner = self.learner(task)
+    @pytest.mark.parametrize("asked", ["plainly", "with everything"])
+    def test_goes_on_from_a_state_as_if_nothing_had_happened(self, task: str, asked: str) -> None:
+        way = self.way(task) if asked == "with everything" else None
+        if way is not None and not way.learning.asked:
+            pytest.skip("it learns in one way only")
+        _, code, learner = self.learner(task, way=way)
         self.learn(learner, task, start=48)
+        if way is not None and "schedule" in way.learning.asked:
+            trained: Any = learner
+            trained.rate(0.25)
         x, y = problem(task)
+        again: Any = self.framework.load(code)
         if not getattr(learner, "incremental", True):
-            again = self.framework.load(code)
             again.restore(learner.state())
             assert np.array_equal(again.predict(x), learner.predict(x))
             return
         learner.step(x[:16], y[:16])
         state = learner.state()
-        learner.step(x[16:32], y[16:32])
+        for at in (16, 32, 48, 64):  # more than one step of the optimiser, where gradients are added up
+            learner.step(x[at : at + 16], y[at : at + 16])
         wanted = (learner.metrics(), learner.weights())
-        again = self.framework.load(code)
+        if way is not None:
+            again.learn_by(way)
         again.begin(x[:16], y[:16], task, CLASSES if task == "classification" else 0, 99)
         again.step(x[48:64], y[48:64])  # which `restore` must make undone
         again.restore(state)
-        again.step(x[16:32], y[16:32])
+        assert again.state().keys() == state.keys()
+        for at in (16, 32, 48, 64):
+            again.step(x[at : at + 16], y[at : at + 16])
         assert again.metrics() == wanted[0]
         assert again.weights() == wanted[1]
 

@@ -33,7 +33,9 @@ class Course:
     best: float | None = None
     best_epoch: int = 0
     waited: int = 0  # epochs without getting better
-    said_nan: bool = False
+    rate_cut: float = 1.0  # what a plateau has left of the learning rate
+    rate_best: float | None = None
+    rate_waited: int = 0
     best_kept: dict[str, bytes] | None = None
 
 

@@ -10,14 +10,15 @@ from threading import Event
 from leptonai.core.errors import FieldError, Invalid, LeptonError
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle, Shuffle
-from leptonai.training import checkpoint, trainee
+from leptonai.training import checkpoint, trainee, trouble
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.checkpoint import Course, Keeper, Stopped
+from leptonai.training.rates import Rates
 from leptonai.training.rows import Rows, ahead
 from leptonai.training.spec import EarlyStopping, Encoding, Train
+from leptonai.training.watch import is_more_better
 
 _PROGRESS_SECONDS = 0.25  # at most four lines of progress a second
-_MORE_IS_BETTER = ("acc", "accuracy", "auc", "precision", "recall", "f1", "r2", "score")
 
 
 @dataclass
@@ -36,7 +37,9 @@ class Loop:
     def run(self) -> None:
         """Train to the end. When told to stop (SIGTERM, Ctrl-C) leave a checkpoint and raise."""
         self._shown = 0.0
+        self._safe = (self.course.epoch, self.course.batch)  # where the last checkpoint is
         self._saved = time.monotonic()
+        self._rates = Rates(self.spec.learning.schedule, self.course, self.spec.epochs, self._batches)
         with Keeper(self.handle) as keeper, checkpoint.told_to_stop() as asked:
             try:
                 while self.course.epoch < self.spec.epochs:
@@ -57,6 +60,7 @@ class Loop:
             given = ahead(self.augmenter.batches(given, course.epoch, course.batch * size))
         with closing(given) as batches:
             for x, y in batches:
+                self._rates.set(self.learner)
                 with self._users_code("training"):
                     self.learner.step(x, y)
                 course.batch += 1
@@ -69,12 +73,8 @@ class Loop:
         self._note(metrics)
 
     def _after_batch(self, keeper: Keeper, asked: Event) -> None:
-        if not self.course.said_nan and not math.isfinite(trainee.last_loss(self.learner)):
-            self.course.said_nan = True
-            self.handle.say(
-                f"the loss is not a number any more (epoch {self.course.epoch + 1}, batch {self.course.batch}): "
-                "try a smaller learning rate"
-            )
+        if not math.isfinite(trainee.last_loss(self.learner)):
+            raise trouble.not_a_number(self.course, self._safe, self.spec.learning)
         now = time.monotonic()
         if now - self._shown >= _PROGRESS_SECONDS:
             self._shown = now
@@ -115,6 +115,8 @@ class Loop:
         self.handle.say(f"epoch {course.epoch}/{self.spec.epochs}: {shown}")
         self._shown = time.monotonic()
         self._progress()
+        if said := self._rates.look(metrics):
+            self.handle.say(said)
         if self.spec.early_stopping is not None:
             self._compare(self.spec.early_stopping, metrics)
 
@@ -127,7 +129,7 @@ class Loop:
             )
         value = metrics[rule.monitor]
         gain = (
-            (value - course.best if is_more_better(rule) else course.best - value)
+            (value - course.best if is_more_better(rule.monitor, rule.mode) else course.best - value)
             if course.best is not None
             else math.inf
         )
@@ -153,12 +155,15 @@ class Loop:
             trainee.bring_back(self.learner, self.course.best_kept)
 
     def _save_if_free(self, keeper: Keeper) -> None:
+        if not trainee.sound(self.learner):
+            return  # the loss of the next batch will say so, and what was kept stays good
         # Epochs of milliseconds must not wait for the disk: then every few of them leave a checkpoint.
         if not keeper.busy:
             self._save(keeper)
 
     def _save(self, keeper: Keeper) -> None:
         self._saved = time.monotonic()
+        self._safe = (self.course.epoch, self.course.batch)
         keeper.save(checkpoint.write(self.course, self.encoding, self.learner))
 
     @contextmanager
@@ -174,8 +179,3 @@ class Loop:
                 f"{type(error).__name__}: {short}",
                 errors=[FieldError("model", short)],
             ) from error
-
-
-def is_more_better(rule: EarlyStopping) -> bool:
-    """Whether a larger value of what is watched is the better one."""
-    return rule.mode == "max" or (rule.mode == "auto" and rule.monitor.endswith(_MORE_IS_BETTER))

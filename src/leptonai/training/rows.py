@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import FeatureType
 from leptonai.core.stages import Reader, Shuffle
+from leptonai.training.balance import even_order
 from leptonai.training.encoder import column_names, encode, targets, width
 from leptonai.training.spec import Encoding
 
@@ -31,6 +32,7 @@ class Rows:
         self._missing_columns()
         self._late = encoding.layout in ("channels_first", "channels_last")  # encoded when it is used
         self._x: Array | None = None
+        self._even: int | None = None  # the seed of epochs in which each class comes equally often
         if self.bytes <= memory:
             self._hold()
 
@@ -90,13 +92,28 @@ class Rows:
         """Take these rows, encoded, in place of those that are held."""
         self._x, self._y, self.count = x, y, len(x)
 
+    @property
+    def labels(self) -> Array:
+        """The targets of all rows."""
+        return self._y if self.held else targets(self._encoding, self._reader.read((self._encoding.target,)))
+
+    def even(self, seed: int | None) -> None:
+        """Have each class come equally often in an epoch, from now on; None: have each row come once."""
+        self._even = seed
+
     def _order(self, shuffle: Shuffle, epoch: int) -> Array:
+        if self._even is not None:
+            return even_order(self._y, self._even, epoch)
         if self.count == self._reader.rows:
             return np.asarray(self._reader.order(shuffle, epoch))
         return np.random.default_rng([shuffle.seed, epoch]).permutation(self.count)  # there are made rows among them
 
     def all(self) -> tuple[Array, Array]:
         """Return all rows at once, for a model that learns in one fit."""
+        if self._even is not None and self._x is not None:
+            order = even_order(self._y, self._even, 0)
+            x = self._x.take(order, axis=0)
+            return self._encoded(x) if self._late else x, self._y.take(order, axis=0)
         with closing(self.batches(self.count)) as batches:
             return next(batches)
 

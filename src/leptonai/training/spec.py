@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
+from leptonai.core.learning import Learning
 from leptonai.core.nouns import Frozen, Name
 from leptonai.training.augment.spec import AnyStep
 
@@ -53,6 +54,7 @@ class Train(Frozen):
     ] = ()  # rules of the data stage that its rows must keep
     # How training rows are changed, in this order; None: as the dataset declares. The server fills it in.
     augment: Annotated[tuple[AnyStep, ...], Field(max_length=32)] | None = None
+    learning: Learning = Learning()  # schedule, clipping, averages, weights of classes …
 
 
 class Predict(Frozen):

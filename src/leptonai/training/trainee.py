@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from leptonai.core.errors import Unsupported
+from leptonai.core.learning import Way
 from leptonai.core.ports import Learner
+
+OURS = ("balanced_sampling",)  # what of `Learning` needs nothing of the framework
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,24 @@ def parameters(learner: Learner) -> int:
 def last_loss(learner: Learner) -> float:
     """Return the loss of the last batch; 0 where it does not say."""
     return float(getattr(learner, "last_loss", 0.0))
+
+
+def learn_by(learner: Learner, way: Way) -> None:
+    """Tell it, before it begins, how to learn. Raises `Unsupported` for what was asked and it knows nothing of."""
+    if hasattr(learner, "learn_by"):
+        cast(Any, learner).learn_by(way)
+    elif found := [name for name in way.learning.asked if name not in OURS]:
+        raise Unsupported(f"{found[0]}: {type(learner).__name__} cannot do it")
+
+
+def rate(learner: Learner, share: float) -> None:
+    """Set its learning rate to this share of the full one."""
+    cast(Any, learner).rate(share)
+
+
+def sound(learner: Learner) -> bool:
+    """Whether all of its weights are numbers; true where it does not say."""
+    return bool(getattr(learner, "sound", True))
 
 
 def takes_shares(learner: Learner) -> bool:

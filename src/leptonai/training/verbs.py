@@ -12,6 +12,7 @@ from leptonai.core.states import RunState
 from leptonai.training import columns, defaults
 from leptonai.training.augment.check import check_steps
 from leptonai.training.augment.spec import AnyStep, Steps
+from leptonai.training.learning_check import check_learning
 from leptonai.training.spec import Export, Fitted, Predict, Train
 
 
@@ -45,6 +46,7 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         found["flavour"] = defaults.flavour(features)
         if "epochs" not in spec.model_fields_set:
             found["epochs"] = defaults.epochs(features)
+    check_learning(spec, spec.framework or found["flavour"], columns.task_of(target))
     if found["flavour"] not in FLAVOURS:
         raise Invalid(
             f"flavour {found['flavour']!r} is not known: use one of {', '.join(FLAVOURS)}",

@@ -13,9 +13,10 @@ import numpy as np
 
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.learning import Way
 from leptonai.core.ports import Framework, Learner
 from leptonai.core.stages import HOLD, Handle, Reader, load
-from leptonai.training import checkpoint, defaults, encoder, events, trainee
+from leptonai.training import balance, checkpoint, defaults, encoder, events, trainee
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.augment.smote import smote
 from leptonai.training.augment.spec import Smote
@@ -174,12 +175,28 @@ def _validation(spec: Train, encoding: Encoding, traits: trainee.Traits, handle:
 
 def begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None:
     """Show a model its first batch. Raises `Invalid` where the model and the rows do not fit."""
+    _sampling(spec, rows)
     with closing(rows.batches(spec.batch_size)) as batches:
         x, y = next(batches)
     try:
+        trainee.learn_by(learner, _way(spec, encoding, rows))
         learner.begin(x, y, encoding.task, len(encoding.classes), spec.seed)
     except Invalid as error:
         raise type(error)(f"{error.message} ({_words(encoding)})", errors=error.errors) from error
+
+
+def _way(spec: Train, encoding: Encoding, rows: Rows) -> Way:
+    asked = spec.learning.class_weights
+    return Way(spec.learning, None if asked is None else balance.weights(asked, encoding, rows.labels))
+
+
+def _sampling(spec: Train, rows: Rows) -> None:
+    if spec.learning.balanced_sampling and not rows.held:
+        raise Invalid(
+            f"balanced_sampling needs all rows in memory, and these take more than {MEMORY >> 30} GiB: use class_weights",
+            errors=[FieldError("learning.balanced_sampling", "use class_weights")],
+        )
+    rows.even(spec.seed if spec.learning.balanced_sampling else None)
 
 
 def even_out(spec: Train, encoding: Encoding, rows: Rows, handle: Handle) -> None:

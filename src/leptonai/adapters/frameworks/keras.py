@@ -6,6 +6,7 @@ from typing import Any
 
 from leptonai.adapters.frameworks import packing
 from leptonai.core.errors import Unavailable, Unsupported
+from leptonai.core.learning import ALL
 from leptonai.core.ports import Learner, Packed, Route
 
 
@@ -13,6 +14,7 @@ class KerasFramework:
     """Models of Keras: sequential, functional and subclassed; built or not, compiled here or by Keras."""
 
     name = "keras"
+    learns = ALL
 
     def owns(self, model: object) -> bool:
         """Whether it is a ``keras.Model``."""

@@ -13,8 +13,10 @@ from keras.src.random.seed_generator import global_seed_generator
 
 from leptonai.adapters.frameworks import arrays
 from leptonai.adapters.frameworks.keras_parts import made, no_needless_import
+from leptonai.adapters.frameworks.keras_way import KerasWay, Smoothed, configured
 from leptonai.adapters.frameworks.shapes import a_row, check_outputs, outputs
 from leptonai.core.errors import FieldError, Invalid, LeptonError
+from leptonai.core.learning import Way
 
 
 class KerasLearner:
@@ -31,6 +33,9 @@ class KerasLearner:
         self._task = ""
         self._outputs: tuple[int, ...] = ()
         self._about: dict[str, Any] = {}
+        self._asked = Way()
+        self._way: KerasWay | None = None
+        self._smoothed: Smoothed | None = None
         self.model = self._made()
 
     def _made(self) -> Any:
@@ -61,6 +66,10 @@ class KerasLearner:
         """How many numbers it holds, those that it does not learn (such as means of batches) among them."""
         return int(self.model.count_params()) if self.model.built else 0
 
+    def learn_by(self, way: Way) -> None:
+        """Say how to learn; before it begins."""
+        self._asked = way
+
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. A model that was built keeps its weights; one that was not is built after seeding."""
         self._seed(seed)
@@ -71,19 +80,34 @@ class KerasLearner:
         self._outputs = tuple(output.shape)
         if self._parts["weights"]:
             _assign(self.model.weights, self._parts["weights"], "the model's own weights do not fit the data")
-        with no_needless_import(), keras.saving.custom_object_scope(self._parts["custom"]):
-            self.model.compile(**made(self._parts["compile"]))
-        kind = _loss_kind(self.model.loss)
+        loss = self._compile()
+        kind = _loss_kind(loss)
         several = outputs(self._outputs) > 1
         self._task, self._one_hot = task, task == "classification" and several and kind == "probabilities"
         check_outputs(self._outputs, np.shape(y), task, classes, "index" if kind == "sparse" else kind)
-        self.activation = _activation(self.model.loss, several) if task == "classification" else "value"
+        self.activation = _activation(loss, several) if task == "classification" else "value"
         with _refused(np.shape(x)):
             self.model.test_on_batch(*self._tensors(x, y))  # makes loss and metrics, and shows whether they fit
+            self._way = KerasWay(self._asked, self.model)
             self.model.optimizer.build(self.model.trainable_variables)
         type(self.model).reset_metrics(self.model)
         self._about = {"rows": [int(n) for n in np.shape(x)[1:]], "dtype": str(x.dtype)}
         self._seed(seed)
+
+    def _compile(self) -> Any:
+        """Compile as the user did, and as was asked since; return the loss as the user gave it."""
+        learning = self._asked.learning
+        with no_needless_import(), keras.saving.custom_object_scope(self._parts["custom"]):
+            options = made(self._parts["compile"])
+            loss = options.get("loss")
+            if learning.asked:
+                options["optimizer"] = configured(options.get("optimizer", "rmsprop"), learning)
+            if learning.label_smoothing:
+                logits = _activation(loss, several=True) != "none"
+                self._smoothed = Smoothed(loss, _name(loss), learning.label_smoothing, from_logits=logits)
+                options["loss"] = self._smoothed
+            self.model.compile(**options)
+        return loss
 
     @staticmethod
     def _seed(seed: int) -> None:
@@ -98,6 +122,8 @@ class KerasLearner:
         return output
 
     def _mode(self, *, training: bool) -> None:
+        if self._smoothed is not None:
+            self._smoothed.learning = training
         if keras.config.backend() == "torch" and self.model.training != training:
             self.model.train(training)  # for layers that are written in PyTorch
 
@@ -123,13 +149,36 @@ class KerasLearner:
 
     def step(self, x: Any, y: Any) -> None:
         """See the port."""
+        steps = self._steps
         self._mode(training=True)
-        self.last_loss = float(self.model.train_on_batch(*self._tensors(x, y), return_dict=True)["loss"])
+        steps.averaged(False)
+        found = self.model.train_on_batch(*self._tensors(x, y), sample_weight=steps.row_weights(y), return_dict=True)
+        self.last_loss = float(found["loss"])
+
+    def rate(self, share: float) -> None:
+        """Set the learning rate to this share of the full one."""
+        self._steps.rate(share)
+
+    @property
+    def _steps(self) -> KerasWay:
+        assert self._way is not None  # noqa: S101  (begin set it)
+        return self._way
+
+    @property
+    def sound(self) -> bool:
+        """Whether all weights are numbers."""
+        return all(bool(np.isfinite(_numpy(v)).all()) for v in self.model.trainable_variables)
 
     def measure(self, x: Any, y: Any) -> None:
         """See the port."""
-        self._mode(training=False)
+        self._look()
         self.model.test_on_batch(*self._tensors(x, y))
+
+    def _look(self) -> None:
+        """Have the model give what it will give once it is trained."""
+        self._mode(training=False)
+        if self._way is not None:
+            self._way.averaged(True)
 
     def metrics(self) -> dict[str, float]:
         """See the port."""
@@ -139,11 +188,12 @@ class KerasLearner:
 
     def predict(self, x: Any) -> Any:
         """See the port."""
-        self._mode(training=False)
+        self._look()
         return np.asarray(self.model.predict_on_batch(x), dtype=np.float32)
 
     def state(self) -> dict[str, bytes]:
         """See the port."""
+        self._steps.averaged(False)
         groups = {
             "optimizer": self.model.optimizer.variables,
             "metrics": self.model.metrics_variables,
@@ -152,14 +202,15 @@ class KerasLearner:
         values = {f"{name}/{i}": _numpy(v) for name, vs in groups.items() for i, v in enumerate(vs)}
         generators = {**arrays.generators(), "torch": _torch_generator()}
         return {
-            "weights.safetensors": self.weights(),
+            "weights.safetensors": self._dumped(),
             "learner.safetensors": arrays.dump(values, {name: len(vs) for name, vs in groups.items()}),
             "rng.json": json.dumps(generators).encode(),
         }
 
     def restore(self, state: Mapping[str, bytes]) -> None:
         """See the port."""
-        self.load_weights(state["weights.safetensors"])
+        self._load(state["weights.safetensors"])
+        self._steps.restored()
         values, counts = arrays.parse(state["learner.safetensors"])
         groups = {
             "optimizer": self.model.optimizer.variables,
@@ -179,13 +230,26 @@ class KerasLearner:
         return [*own, global_seed_generator().state]
 
     def weights(self) -> bytes:
-        """Return the weights by the path of each variable, as safetensors; the header says how to build the model."""
+        """Return the weights by the path of each variable, as safetensors; the header says how to build the model.
+
+        They are their averages, where those are asked for.
+        """
+        if self._way is not None:
+            self._way.averaged(True)
+        return self._dumped()
+
+    def _dumped(self) -> bytes:
         names = _paths(self.model.weights)
         found = {name: _numpy(v) for name, v in zip(names, self.model.weights, strict=True)}
         return arrays.dump(found, {**self._about, "order": names})
 
     def load_weights(self, weights: bytes) -> None:
         """Take weights that `weights` gave."""
+        self._load(weights)
+        if self._way is not None:
+            self._way.taken()
+
+    def _load(self, weights: bytes) -> None:
         self._about = {name: value for name, value in arrays.about(weights).items() if name != "order"}
         load_into(self.model, weights)
 

@@ -13,6 +13,7 @@ class SklearnFramework:
     """Estimators and pipelines of scikit-learn, and those that follow its conventions."""
 
     name = "sklearn"
+    learns = frozenset({"class_weights", "balanced_sampling"})
 
     def owns(self, model: object) -> bool:
         """Whether it is an estimator: a ``sklearn.base.BaseEstimator``."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from leptonai.adapters.frameworks import arrays, sklearn_metrics, skops_file
-from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.errors import FieldError, Invalid, Unsupported
+from leptonai.core.learning import Way
 
 
 class SklearnLearner:
@@ -26,6 +27,7 @@ class SklearnLearner:
         self.last_loss = float("nan")
         self._metrics, self._mine = list(metrics), list(mine)
         self._task, self._classes = "", 0
+        self._weights: Any = None
         self._found: dict[str, float] = {}
         self._seen: list[tuple[Any, Any]] = []
         _make_importable(self._mine)
@@ -46,6 +48,24 @@ class SklearnLearner:
         from sklearn.base import is_regressor
 
         return bool(is_regressor(self.model))
+
+    def learn_by(self, way: Way) -> None:
+        """Say how to learn; before it begins. Raises `Unsupported` where the estimator weighs no rows."""
+        if way.class_weights is not None:
+            self._weights = np.array(way.class_weights)
+            self._weighing()
+
+    def _weighing(self) -> str:
+        """Return the name by which `fit` takes weights of rows: that of a pipeline's last step is longer."""
+        from sklearn.utils.validation import has_fit_parameter
+
+        last = self.model.steps[-1][1] if hasattr(self.model, "steps") else self.model
+        if not has_fit_parameter(last, "sample_weight"):
+            raise Unsupported(
+                f"class_weights: {type(last).__name__} weighs no rows: use balanced_sampling",
+                errors=[FieldError("learning.class_weights", "use balanced_sampling")],
+            )
+        return f"{self.model.steps[-1][0]}__sample_weight" if hasattr(self.model, "steps") else "sample_weight"
 
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. Estimators without a random state of their own draw from NumPy's, which is seeded here."""
@@ -80,7 +100,8 @@ class SklearnLearner:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             try:
-                self.model.fit(x, y)
+                more = {} if self._weights is None else {self._weighing(): self._weights[y]}
+                self.model.fit(x, y, **more)
             except (ValueError, TypeError) as error:
                 short = " ".join(str(error).split())[:500]
                 raise Invalid(

@@ -7,6 +7,7 @@ from typing import Any
 
 from leptonai.adapters.frameworks import packing
 from leptonai.core.errors import Invalid
+from leptonai.core.learning import ALL
 from leptonai.core.ports import Learner, Packed, Route
 
 
@@ -14,6 +15,7 @@ class TorchFramework:
     """Modules of PyTorch, with its optimisers and losses by name or as objects."""
 
     name = "torch"
+    learns = ALL
 
     def owns(self, model: object) -> bool:
         """Whether it is a ``torch.nn.Module`` (and not a Keras model, which may be one too)."""

@@ -22,6 +22,9 @@ from leptonai.adapters.frameworks.torch_parts import (
     takes_shares,
     targets,
 )
+from leptonai.adapters.frameworks.torch_way import TorchWay, on_cpu
+from leptonai.adapters.frameworks.torch_weighed import Weighed, check_smoothing, smoothed
+from leptonai.core.learning import Way
 
 Tensor = torch.Tensor
 
@@ -39,7 +42,10 @@ class TorchLearner:
         self.last_loss = float("nan")
         self._recipe, self._loss, self._given_metrics = recipe, loss, metrics
         self._metrics: list[Metric] = []
-        self._task = ""
+        self._task, self._classes = "", 0
+        self._asked = Way()
+        self._way: TorchWay | None = None
+        self._weighed: Weighed | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._sum = torch.zeros(2, dtype=torch.float64)  # loss x rows, rows
 
@@ -69,6 +75,10 @@ class TorchLearner:
         """Whether the loss takes shares of classes, floats (batch, classes), in place of class numbers."""
         return self._task == "classification" and self._loss is not None and takes_shares(self._loss)
 
+    def learn_by(self, way: Way) -> None:
+        """Say how to learn; before it begins."""
+        self._asked = way
+
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. The weights stay those that the user's object had; lazy layers are filled after seeding."""
         self._seed(seed)
@@ -78,10 +88,16 @@ class TorchLearner:
         self.activation = "value"
         if task == "classification":
             self.activation = found.activation or last_activation(self.model, outputs(output.shape))
-        self._loss, self._task = found, task
+        self._loss, self._task, self._classes = found, task, classes
         self._metrics = [Metric(given, task, classes, self.activation) for given in self._given_metrics]
+        self._weighed = None
+        if self._asked.class_weights is not None:
+            self._weighed = Weighed(found, self._asked.class_weights, self.device)
+        if self._asked.learning.label_smoothing:
+            check_smoothing(found, task)
         self._try_loss(output, y)
         self._optimizer = self._recipe.build(self.model)
+        self._way = TorchWay(self._asked, self.model, self._optimizer)
         self._seed(seed)
 
     @staticmethod
@@ -102,6 +118,7 @@ class TorchLearner:
     def _try_loss(self, output: Tensor, y: Any) -> None:
         with torch.no_grad(), refused(None, tuple(output.shape)):
             self._losses(output, self._target(y))
+            self._learnt_from(output, self._target(y))
 
     def _input(self, x: Any) -> Tensor:
         return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self.device, non_blocking=True)
@@ -114,26 +131,51 @@ class TorchLearner:
         value = self._loss.compute(output, shaped)
         return (value if value.dim() == 0 else value.mean()), shaped
 
+    def _learnt_from(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the loss that is learnt from, and the targets as the metrics take them."""
+        smoothing = self._asked.learning.label_smoothing
+        if not smoothing and self._weighed is None:
+            return self._losses(output, y)
+        assert self._loss is not None  # noqa: S101  (begin set it)
+        wanted = self._shaped(output, smoothed(y, self._classes, smoothing) if smoothing else y)
+        if self._weighed is not None:
+            return self._weighed(output, wanted, y), self._shaped(output, y)
+        value = self._loss.compute(output, wanted)
+        return (value if value.dim() == 0 else value.mean()), self._shaped(output, y)
+
+    def rate(self, share: float) -> None:
+        """Set the learning rate to this share of the full one."""
+        self._steps.rate(share)
+
+    @property
+    def _steps(self) -> TorchWay:
+        assert self._way is not None  # noqa: S101  (begin set it)
+        return self._way
+
+    @property
+    def sound(self) -> bool:
+        """Whether all weights are numbers."""
+        return all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
+
     def _shaped(self, output: Tensor, y: Tensor) -> Tensor:
         assert self._loss is not None  # noqa: S101  (begin set it)
         return targets(self._loss, self._task, y, output)
 
     def step(self, x: Any, y: Any) -> None:
         """See the port."""
-        assert self._optimizer is not None  # noqa: S101  (begin set it)
+        steps = self._steps
         if not self.model.training:
             self.model.train()
+        steps.averaged(False)
         target = self._target(y)
-        self._optimizer.zero_grad(set_to_none=True)
         output = self.model(self._input(x))
-        value, shaped = self._losses(output, target)
-        value.backward()  # type: ignore[no-untyped-call]
-        self._optimizer.step()
+        value, shaped = self._learnt_from(output, target)
+        steps.learn(value)
         self._add(value.detach(), output.detach(), target, shaped)
 
     def measure(self, x: Any, y: Any) -> None:
         """See the port."""
-        self.model.eval()
+        self._look()
         with torch.no_grad():
             target = self._target(y)
             output = self.model(self._input(x))
@@ -164,15 +206,23 @@ class TorchLearner:
 
     def predict(self, x: Any) -> Any:
         """See the port."""
-        self.model.eval()
+        self._look()
         with torch.no_grad():
             return self.model(self._input(x)).float().cpu().numpy()
+
+    def _look(self) -> None:
+        """Have the model give what it will give once it is trained."""
+        self.model.eval()
+        if self._way is not None:
+            self._way.averaged(True)
 
     def state(self) -> dict[str, bytes]:
         """See the port."""
         assert self._optimizer is not None  # noqa: S101  (begin set it)
+        self._steps.averaged(False)
         return {
-            "weights.safetensors": self.weights(),
+            **self._steps.state(),
+            "weights.safetensors": self._dumped(),
             "optimizer.safetensors": _dump_optimizer(self._optimizer),
             "rng.json": json.dumps({**arrays.generators(), "torch": _generators()}).encode(),
             "sums.safetensors": arrays.dump(
@@ -184,7 +234,8 @@ class TorchLearner:
     def restore(self, state: Mapping[str, bytes]) -> None:
         """See the port."""
         assert self._optimizer is not None  # noqa: S101  (begin set it)
-        self.load_weights(state["weights.safetensors"])
+        self._steps.restore(state)
+        load_into(self.model, state["weights.safetensors"])
         _load_optimizer(self._optimizer, state["optimizer.safetensors"])
         sums, about = arrays.parse(state["sums.safetensors"])
         self._sum = torch.tensor(about["loss"], dtype=torch.float64)
@@ -196,14 +247,21 @@ class TorchLearner:
         _set_generators(generators["torch"])
 
     def weights(self) -> bytes:
-        """Return all parameters and buffers by name, as safetensors."""
+        """Return all parameters and buffers by name, as safetensors: their averages, where those are asked for."""
+        if self._way is not None:
+            self._way.averaged(True)
+        return self._dumped()
+
+    def _dumped(self) -> bytes:
         from safetensors.torch import save
 
-        return save({name: _plain(value) for name, value in self.model.state_dict().items()})
+        return save({name: on_cpu(value) for name, value in self.model.state_dict().items()})
 
     def load_weights(self, weights: bytes) -> None:
         """Take weights that `weights` gave."""
         load_into(self.model, weights)
+        if self._way is not None:
+            self._way.taken()
 
 
 def load_into(module: nn.Module, weights: bytes) -> None:
@@ -211,10 +269,6 @@ def load_into(module: nn.Module, weights: bytes) -> None:
     from safetensors.torch import load
 
     module.load_state_dict(load(weights))
-
-
-def _plain(value: Tensor) -> Tensor:
-    return value.detach().to("cpu", copy=True).contiguous()  # tied weights must not share memory in the file
 
 
 def _generators() -> list[str]:
@@ -239,7 +293,7 @@ def _dump_optimizer(optimizer: torch.optim.Optimizer) -> bytes:
         plain[str(number)] = {}
         for name, value in entries.items():
             if isinstance(value, Tensor):
-                tensors[f"{number}/{name}"] = _plain(value)
+                tensors[f"{number}/{name}"] = on_cpu(value)
             else:
                 plain[str(number)][name] = value
     groups = [{k: v.item() if isinstance(v, Tensor) else v for k, v in g.items()} for g in state["param_groups"]]

@@ -1,0 +1,146 @@
+"""How a PyTorch module learns from a loss: gradients added up and clipped, weights decayed and averaged.
+
+One place for all of it. What it keeps between two batches (gradients that wait, averages) is in its `state`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from leptonai.adapters.frameworks import arrays
+from leptonai.core.learning import Way
+
+Tensor = torch.Tensor
+
+
+class TorchWay:
+    """Makes steps of an optimiser from losses, as a `Way` asks for."""
+
+    def __init__(self, way: Way, module: nn.Module, optimizer: torch.optim.Optimizer):
+        self._learning = way.learning
+        self._optimizer = optimizer
+        self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self._decayed: list[Tensor] = [p for p in self._parameters.values() if p.dim() > 1]
+        # Buffers that are floats, such as the means of a batch normalisation, belong to the weights they were measured with.
+        floats = {name: b for name, b in module.named_buffers() if b.is_floating_point()}
+        self._tracked: dict[str, Tensor] = {**self._parameters, **floats} if self._learning.ema else {}
+        self._averages: dict[str, Tensor] = {}
+        self._averaged = False  # whether the module holds the averages, and `_averages` what learns
+        self._waiting = 0  # batches whose gradients wait for a step
+        if self._learning.learning_rate is not None:
+            _set_rate(optimizer, self._learning.learning_rate)
+        if self._learning.weight_decay is not None:
+            for group in optimizer.param_groups:
+                group["weight_decay"] = 0.0  # it would be done twice
+        self._rates = [float(group["lr"]) for group in optimizer.param_groups]
+
+    def rate(self, share: float) -> None:
+        """Set the learning rate to this share of the full one."""
+        for group, full in zip(self._optimizer.param_groups, self._rates, strict=True):
+            _put_rate(group, full * share)
+
+    def learn(self, loss: Tensor) -> None:
+        """Go back through the loss, and make a step where enough batches came together."""
+        many = self._learning.accumulate
+        (loss / many if many > 1 else loss).backward()  # type: ignore[no-untyped-call]
+        self._waiting += 1
+        if self._waiting < many:
+            return
+        self._waiting = 0
+        self._clip()
+        self._decay()
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        self._average()
+
+    def _clip(self) -> None:
+        if self._learning.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self._parameters.values(), self._learning.clip_norm)
+        if self._learning.clip_value is not None:
+            nn.utils.clip_grad_value_(self._parameters.values(), self._learning.clip_value)
+
+    def _decay(self) -> None:
+        """Decay apart from the gradient (Loshchilov and Hutter 2017, arXiv:1711.05101), whatever the optimiser is."""
+        if not self._learning.weight_decay:
+            return
+        with torch.no_grad():
+            for group in self._optimizer.param_groups:
+                mine = {id(p) for p in group["params"]}
+                found = [p for p in self._decayed if id(p) in mine and p.grad is not None]
+                if found:
+                    torch._foreach_mul_(found, 1 - float(group["lr"]) * self._learning.weight_decay)
+
+    def _average(self) -> None:
+        if not self._tracked:
+            return
+        with torch.no_grad():
+            now = [value.detach() for value in self._tracked.values()]
+            if not self._averages:
+                self._averages = {name: value.detach().clone() for name, value in self._tracked.items()}
+            else:
+                assert self._learning.ema is not None  # noqa: S101  (else nothing is tracked)
+                torch._foreach_lerp_([self._averages[name] for name in self._tracked], now, 1 - self._learning.ema)
+
+    def averaged(self, wanted: bool) -> None:
+        """Have the module hold the averages of its weights, or the weights that learn. Without averages: nothing."""
+        if not self._averages or self._averaged == wanted:
+            return
+        for name, value in self._tracked.items():
+            value.data, self._averages[name] = self._averages[name], value.data
+        self._averaged = wanted
+
+    def taken(self) -> None:
+        """Note that the module was given other weights: they are the averages too."""
+        if self._averages:
+            self._averages = {name: value.detach().clone() for name, value in self._tracked.items()}
+
+    def state(self) -> dict[str, bytes]:
+        """Return what must be kept; the module is to hold what learns."""
+        kept = {f"averages/{name}": value for name, value in self._averages.items()}
+        if self._waiting:
+            kept |= {f"gradients/{n}": p.grad for n, p in self._parameters.items() if p.grad is not None}
+        if not kept:
+            return {}
+        from safetensors.torch import save
+
+        about = {"about": json.dumps({"waiting": self._waiting})}
+        return {"way.safetensors": save({name: on_cpu(value) for name, value in kept.items()}, about)}
+
+    def restore(self, state: Mapping[str, bytes]) -> None:
+        """Go on from a `state`; the module holds what learns."""
+        self._optimizer.zero_grad(set_to_none=True)
+        self._averages, self._averaged, self._waiting = {}, False, 0
+        data = state.get("way.safetensors")
+        if data is None:
+            return
+        from safetensors.torch import load
+
+        self._waiting = int(arrays.about(data)["waiting"])
+        for key, value in load(data).items():
+            kind, _, name = key.partition("/")
+            if kind == "gradients":
+                parameter = self._parameters[name]
+                parameter.grad = torch.empty_like(parameter).copy_(value)
+            else:
+                self._averages[name] = torch.empty_like(self._tracked[name]).copy_(value).detach()
+
+
+def on_cpu(value: Tensor) -> Tensor:
+    """Return a copy in the processor's memory: tied weights must not share memory in a file."""
+    return value.detach().to("cpu", copy=True).contiguous()
+
+
+def _set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    first = float(optimizer.param_groups[0]["lr"])
+    for group in optimizer.param_groups:  # groups keep their proportions
+        _put_rate(group, rate * float(group["lr"]) / first if first else rate)
+
+
+def _put_rate(group: dict[str, Any], rate: float) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate

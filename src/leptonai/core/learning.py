@@ -1,0 +1,112 @@
+"""How a model learns, beside its optimiser and its loss: one frozen value, asked of any framework by the same words.
+
+`Learning` is what is asked. `Way` is what a Learner is told: the same, with what the data adds to it. Who carries what out:
+the training stage the schedule, balanced sampling and the numbers behind class weights; the framework's Learner the rest.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from leptonai.core.nouns import Frozen
+
+
+def _in_words(field: str) -> BeforeValidator:
+    """Read ``cosine:warmup=2`` as ``{field: "cosine", "warmup": "2"}``; leave what is no text as it is."""
+
+    def read(given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        word, _, options = given.partition(":")
+        found: dict[str, Any] = {field: word}
+        for option in filter(None, options.split(",")):
+            name, equals, value = option.partition("=")
+            if not equals:
+                raise ValueError(f"write it as {word}:NAME=VALUE,…, not {given!r}")
+            found[name.strip()] = value.strip()
+        return found
+
+    return BeforeValidator(read)
+
+
+class Schedule(Frozen):
+    """How the learning rate goes, as a share of the rate that the optimiser was given; each batch has its own.
+
+    cosine: down along half a wave to `floor` · onecycle: up from 1/25 within 0.3 of the training, then down along a wave to
+    `floor` (Smith and Topin 2018, arXiv:1708.07120) · linear: down a line to `floor` · step: times `factor` each `every` epochs ·
+    plateau: times `factor` when `monitor` has not got better for `patience` epochs · constant: as it is. `warmup`: epochs, or a
+    part of one, in which the rate first rises from nothing.
+    """
+
+    kind: Literal["constant", "cosine", "linear", "onecycle", "plateau", "step"]
+    warmup: float = Field(default=0.0, ge=0, le=1_000)
+    floor: float = Field(default=0.0, ge=0, le=1)
+    factor: float = Field(default=0.5, gt=0, lt=1)
+    every: int = Field(default=10, ge=1)
+    patience: int = Field(default=3, ge=1)
+    monitor: str | None = None  # None: val_loss, or loss where there is no validation data
+
+    @model_validator(mode="after")
+    def _only_its_own(self) -> "Schedule":
+        if self.kind == "onecycle" and self.warmup:
+            raise ValueError("onecycle rises by itself: leave warmup out")
+        return self
+
+
+class Adversarial(Frozen):
+    """Learn from inputs that are changed, within `epsilon`, to where the model errs most.
+
+    fgsm: one step along the sign of the gradient (Goodfellow et al. 2014, arXiv:1412.6572) · pgd: `steps` small ones from a
+    random start (Madry et al. 2017, arXiv:1706.06083). `epsilon` is in units of what the model takes: of images 1 is from
+    black to white, of scaled numbers one deviation. `share` of each batch is changed.
+    """
+
+    method: Literal["fgsm", "pgd"]
+    epsilon: float = Field(default=0.03, gt=0)
+    steps: int = Field(default=5, ge=1, le=100)  # of pgd
+    step_size: float | None = Field(default=None, gt=0)  # of pgd; None: 2.5 epsilon / steps
+    share: float = Field(default=0.5, gt=0, le=1)
+
+
+AnySchedule = Annotated[Schedule, _in_words("kind")]
+AnyAdversarial = Annotated[Adversarial, _in_words("method")]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+
+
+class Learning(Frozen):
+    """Everything that can be said of how a model learns. What is not said stays as the framework has it."""
+
+    learning_rate: float | None = Field(default=None, gt=0)  # in place of the optimiser's
+    schedule: AnySchedule | None = None
+    clip_norm: float | None = Field(default=None, gt=0)  # of the whole gradient
+    clip_value: float | None = Field(default=None, gt=0)  # of each of its numbers
+    accumulate: int = Field(default=1, ge=1, le=10_000)  # batches whose gradients make one step
+    weight_decay: float | None = Field(default=None, ge=0)  # decoupled; of matrices, not of biases and scales
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)  # the share of itself that the average of the weights keeps
+    class_weights: Literal["balanced"] | dict[str, Weight] | None = None  # by class; a class without one has 1
+    balanced_sampling: bool = False  # each class equally often in an epoch
+
+    @model_validator(mode="after")
+    def _clipped_once(self) -> "Learning":
+        if self.clip_norm is not None and self.clip_value is not None:
+            raise ValueError("give clip_norm or clip_value, not both")
+        return self
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The fields that say something other than nothing."""
+        plain = type(self)()
+        return tuple(name for name in type(self).model_fields if getattr(self, name) != getattr(plain, name))
+
+
+ALL = frozenset(Learning.model_fields)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a Learner is to learn: told once, before it begins."""
+
+    learning: Learning = Learning()
+    class_weights: tuple[float, ...] | None = None  # by class number

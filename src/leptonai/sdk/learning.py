@@ -1,0 +1,33 @@
+"""The keywords of `Model.fit` that say how a model learns."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypedDict
+
+from leptonai.core.learning import Adversarial, Learning, Schedule
+from leptonai.sdk.specs import check
+
+__all__ = ["Adversarial", "HowItLearns", "Learning", "Schedule"]
+
+
+class HowItLearns(TypedDict, total=False):
+    """What `fit` takes beside data and epochs; see `leptonai.core.learning.Learning` for what each does."""
+
+    learning_rate: float | None
+    schedule: Schedule | str | Mapping[str, Any] | None
+    clip_norm: float | None
+    clip_value: float | None
+    accumulate: int
+    weight_decay: float | None
+    label_smoothing: float
+    ema: float | None
+    class_weights: Literal["balanced"] | Mapping[Any, float] | None
+    balanced_sampling: bool
+
+
+def to_send(given: HowItLearns) -> dict[str, Any] | None:
+    """Return what was said, as JSON data; None where nothing was. Raises `Invalid` that names the keyword."""
+    said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    weights = said.get("class_weights")
+    if isinstance(weights, Mapping):
+        said["class_weights"] = {str(name): weight for name, weight in weights.items()}
+    return check(Learning, said, "fit").model_dump(mode="json", exclude_unset=True) if said else None

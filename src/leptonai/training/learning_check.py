@@ -1,0 +1,44 @@
+"""Whether what was asked of the way to learn can be done with this model and this target, told before a Run begins."""
+
+from leptonai.core import plugins
+from leptonai.core.errors import FieldError, Invalid, Unsupported
+from leptonai.training.spec import Train
+
+_ALWAYS = frozenset({"balanced_sampling"})  # needs nothing of the framework
+
+
+def check_learning(spec: Train, framework: str, task: str) -> None:
+    """Raise `Unsupported` that names the keyword and who can, or `Invalid` for what contradicts the rest of the spec."""
+    for name in spec.learning.asked:
+        can = [other for other in plugins.names("frameworks") if name in _learns(other)]
+        if framework not in can:
+            raise Unsupported(
+                f"{name}: a model of {framework} cannot do it; models of {' and '.join(can)} can",
+                errors=[FieldError(f"learning.{name}", f"for {', '.join(can)}")],
+            )
+    for name in ("class_weights", "balanced_sampling", "label_smoothing"):
+        if name in spec.learning.asked and task != "classification":
+            raise Invalid(
+                f"{name} is for classes, and the target is a number",
+                errors=[FieldError(f"learning.{name}", "a target of classes")],
+            )
+    if spec.learning.balanced_sampling and not spec.shuffle:
+        raise Invalid(
+            "balanced_sampling draws rows by chance: leave shuffle on",
+            errors=[FieldError("learning.balanced_sampling", "with shuffle")],
+        )
+    _check_plateau(spec)
+
+
+def _check_plateau(spec: Train) -> None:
+    rule = spec.learning.schedule
+    if rule is not None and (rule.monitor or "").startswith("val_") and spec.validation is None:
+        raise Invalid(
+            f"schedule watches {rule.monitor!r}, and there is no validation data: give validation_data=…, or watch "
+            f"{(rule.monitor or '').removeprefix('val_')!r}",
+            errors=[FieldError("learning.schedule.monitor", "needs validation data")],
+        )
+
+
+def _learns(framework: str) -> frozenset[str]:
+    return _ALWAYS | getattr(plugins.framework(framework), "learns", frozenset())
