@@ -123,6 +123,34 @@ def test_chunked_bodies(served: Plane) -> None:
         assert [value(wire.answer()), value(wire.answer())] == [5.0, 6.0]
 
 
+@pytest.mark.parametrize("type", [b"Content-Type: application/json", b"Accept: */*"])
+def test_a_trap_is_answered_at_its_beginning_and_the_rest_of_it_thrown_away(served: Plane, type: bytes) -> None:
+    head = [b"POST /services/adder/predict HTTP/1.1", b"Host: localhost", type, b"Content-Length: 8000000", b"\r\n"]
+    with Wire(served) as wire:
+        wire.send(b"\r\n".join(head), b'{"rows": ', b"[" * 100_000)
+        status, headers, body = wire.answer()
+        assert (status, headers["connection"]) == (400, "close")
+        assert b"nested more than 64 levels deep" in body
+        wire.send(b"[" * 4_000_000)  # nobody hangs up on who still sends
+        assert wire.ended
+    with Wire(served) as wire:
+        wire.send(post(5))
+        assert value(wire.answer()) == 6
+
+
+def test_what_is_no_json_is_not_looked_at_as_such(served: Plane) -> None:
+    raw = b"[" * 200_000
+    head = [b"POST /services/adder/predict HTTP/1.1", b"Host: localhost", b"Content-Length: %d" % len(raw)]
+    with Wire(served) as wire:
+        wire.send(b"\r\n".join([*head, b"Content-Type: image/png", b"\r\n"]), raw)
+        status, headers, body = wire.answer()
+        assert status in (415, 422)
+        assert b"nested" not in body
+        assert headers.get("connection") != "close"
+        wire.send(post(5))
+        assert value(wire.answer()) == 6
+
+
 def test_a_client_that_waits_to_be_told_to_go_on(served: Plane) -> None:
     head, _, body = post(3, b"Expect: 100-continue").partition(b"\r\n\r\n")
     with Wire(served) as wire:

@@ -37,6 +37,15 @@ def load(body: bytes) -> Any:
     return value
 
 
+def trap(beginning: bytes) -> bool:
+    """Return whether a body that begins so is refused for its depth, whatever follows."""
+    try:
+        _skeleton(beginning)
+    except Invalid:
+        return True
+    return False
+
+
 def _twice(body: bytes) -> str:
     """Return the first key that stands twice in one object of a body that is JSON."""
     found: list[str] = []

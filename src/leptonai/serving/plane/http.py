@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from leptonai.serving.escrow import Kind
+from leptonai.serving.plane.body import trap
 from leptonai.serving.plane.call import Answer, Call, Form
 from leptonai.serving.plane.heads import ID, STARTS, answer_head
 from leptonai.serving.plane.stream import Stream
@@ -28,6 +29,7 @@ IDLE_SECONDS = 75.0  # between two requests
 LINGER_SECONDS = 10.0  # for a client to notice that it was refused, while what it still sends is thrown away
 HEADER_LIMIT = 64 * 2**10
 BODY_LIMIT = 16 * 2**20
+LOOK_BYTES = 64 * 2**10  # of a body, after which it is looked at whether more of it is wanted
 CONNECTIONS = 4096
 FORMS = 1024  # heads of requests that are remembered
 FORM_BYTES = 2048  # of one that is
@@ -214,8 +216,11 @@ class Connection(asyncio.BaseProtocol):
             call.too_large = True
             self._chunks = []
             self._refuse_body()
-        else:
-            self._chunks.append(body)
+            return
+        self._chunks.append(body)
+        now = self._body_bytes - len(body) < LOOK_BYTES <= self._body_bytes
+        if now and _is_json(call) and trap(b"".join(self._chunks)):
+            self._refuse_body()  # it is answered for what is there: the rest could make it no better
 
     def on_message_complete(self) -> None:
         """Answer it, when its turn comes."""
@@ -241,7 +246,7 @@ class Connection(asyncio.BaseProtocol):
             self._begin(call)
 
     def _refuse_body(self) -> None:
-        """Answer at once a request whose body is too large, instead of waiting for the rest of it."""
+        """Answer at once a request whose body is too large, or no JSON that can be read, instead of waiting for the rest of it."""
         self._failed = self._cut = True
         self._whole()
 
@@ -427,3 +432,10 @@ class Connection(asyncio.BaseProtocol):
         """Hang up at once."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _is_json(call: Call) -> bool:
+    """Return whether the whole body is JSON, by what its headers say."""
+    return (
+        b"json" in call.headers.get(b"content-type", b"json") and b"inference-header-content-length" not in call.headers
+    )
