@@ -143,6 +143,14 @@ class FileHandle:
     def progress(self, done: float, total: float, unit: str) -> None:
         self.shown.append((done, total, unit))
 
+    def note(self, *entries: Mapping[str, Any]) -> None:
+        with (self.folder / "journal").open("a") as file:
+            file.write("".join(json.dumps(entry, allow_nan=False) + "\n" for entry in entries))
+
+    def noted(self) -> list[dict[str, Any]]:
+        path = self.folder / "journal"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
     def save(self, state: Mapping[str, bytes]) -> None:
         self.saves += 1
         files = {name: self.blobs.write([data]).id for name, data in state.items()}

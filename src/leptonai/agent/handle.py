@@ -7,7 +7,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from leptonai.agent import keyring
-from leptonai.agent.sender import Sender, deliver, fenced, finite
+from leptonai.agent.sender import Sender, deliver, event, fenced, finite
 from leptonai.core.errors import Fenced
 from leptonai.core.nouns import Dataset, Run
 from leptonai.core.refs import DatasetRef
@@ -58,6 +58,23 @@ class RunHandle:
     def progress(self, done: float, total: float, unit: str) -> None:
         """Say how far the Run is."""
         self._sender.put("progress", {"done": finite(done), "total": finite(total), "unit": unit})
+
+    def note(self, *entries: Mapping[str, Any]) -> None:
+        """Add to the Run's journal: what is written under this attempt's epoch, so that no lost attempt writes after the next."""
+        body = {"epoch": self.run.epoch, "events": [event("trial", dict(entry)) for entry in entries]}
+        self._held(lambda: self._http.call("POST", f"/runs/{self.run.id}/events", json=body))
+
+    def noted(self) -> list[dict[str, Any]]:
+        """Return the journal, oldest first."""
+        found: list[dict[str, Any]] = []
+        after = 0
+        while True:
+            asked = {"after": after, "streams": "trial", "limit": 1000}
+            page = self._http.call("GET", f"/runs/{self.run.id}/events", params=asked)["items"]
+            if not page:
+                return found
+            found += [item["body"] for item in page]
+            after = page[-1]["seq"]
 
     def save(self, state: Mapping[str, bytes]) -> None:
         """Keep a checkpoint: every file is on disk before the Run points at it, and the one before is kept until then."""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, Wait,
 app = typer.Typer(name="run", help="Train, evaluate, and see how it went.", no_args_is_help=True)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id: run_…")]
-TRAIN, EVALUATE, MORE = "Train", "Evaluate, predict", "The Run itself"
+TRAIN, TUNE, EVALUATE, MORE = "Train", "Tune", "Evaluate, predict", "The Run itself"
 
 # What a Run is asked with beside its spec; a key of a spec file that is not here belongs to the spec.
 AROUND = ("stage", "name", "site", "parent", "limits", "max_attempts")
@@ -46,7 +47,7 @@ def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 @app.command("create")
 def create(
     stage: Annotated[
-        str | None, typer.Argument(metavar="STAGE", help="train, evaluate, predict, import or export.")
+        str | None, typer.Argument(metavar="STAGE", help="train, tune, evaluate, predict, import or export.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="DATASET", help="The dataset: name, name@v2, or a part of a split.")
@@ -112,6 +113,37 @@ def create(
     ] = None,
     name: Annotated[str | None, typer.Option(help="A label, to find it again.", rich_help_panel=MORE)] = None,
     site: Annotated[str | None, typer.Option(help="Where it runs; default: home.", rich_help_panel=MORE)] = None,
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SETTING",
+            help="What is varied: learning_rate=1e-4..0.1:log, depth=2..12, optimizer=adam|sgd; repeatable.",
+            rich_help_panel=TUNE,
+        ),
+    ] = None,
+    goal: Annotated[
+        list[str] | None,
+        typer.Option(help="What is to be best: val_accuracy, min:latency_ms; repeatable.", rich_help_panel=TUNE),
+    ] = None,
+    budget: Annotated[
+        list[str] | None,
+        typer.Option(help="Trials, or a time such as 10min; both may be given.", rich_help_panel=TUNE),
+    ] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="auto, tpe, gp, random, grid, cmaes or nsga2.", rich_help_panel=TUNE)
+    ] = None,
+    pruner: Annotated[
+        str | None,
+        typer.Option(help="Give hopeless trials up: asha, hyperband, median or none.", rich_help_panel=TUNE),
+    ] = None,
+    parallel: Annotated[int | None, typer.Option(help="Trials at once.", rich_help_panel=TUNE)] = None,
+    start: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RUN", help="An earlier tune Run to begin with; repeatable.", rich_help_panel=TUNE),
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page with plots of the study.", rich_help_panel=TUNE)
+    ] = None,
     max_attempts: Annotated[
         int | None, typer.Option(help="How often a lost attempt is taken up again.", rich_help_panel=MORE)
     ] = None,
@@ -125,6 +157,8 @@ def create(
     """Start a Run, and follow it to its end. Training needs no Python: a model is picked from the columns.
 
     Example: lepton run create train --data churn --target churned --epochs 20
+
+    Example: lepton run create tune --data churn --target churned --space max_depth=2..12 --goal val_accuracy --budget 50
 
     Example: lepton run create evaluate --run run_01… --data churn --cost fp=1 --cost fn=5
     """
@@ -146,6 +180,22 @@ def create(
     } or None
     need(document, "stage")
     around, spec = split(document)
+    asked = {
+        "space": space,
+        "goal": goal,
+        "budget": budget,
+        "sampler": sampler,
+        "pruner": pruner,
+        "parallel": parallel,
+        "start": start,
+    }
+    if around["stage"] == "tune":
+        from leptonai.cli import run_tune
+
+        run_tune.start(spec, asked, around, html, wait=wait, dry_run=dry_run, as_=as_)
+        return
+    if unfit := [name for name, value in {**asked, "html": html}.items() if value]:
+        raise typer.BadParameter(f"--{unfit[0]} is for the stage tune")
     _start(around.pop("stage"), spec, around, wait=wait, dry_run=dry_run, as_=as_)
 
 

@@ -147,8 +147,10 @@ class Run(Record):
 class Event(Frozen):
     """One thing that happened in a Run. The catalog gives it `seq`, which only grows."""
 
-    stream: Literal["metric", "log", "progress", "state"]
-    body: dict[str, Any]  # metric: {"step", name: value…}; log: {"line"}; progress: {"done", "total", "unit"}
+    stream: Literal["metric", "log", "progress", "state", "trial"]
+    body: dict[
+        str, Any
+    ]  # metric: {"step", name: value…}; log: {"line"}; progress: {"done", "total", "unit"}; trial: see tuning/journal.py
     time: datetime = Field(default_factory=utcnow)
     seq: int = 0
 

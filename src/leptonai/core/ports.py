@@ -222,6 +222,25 @@ class Learner(Protocol):
         """Return the weights in a format that carries no code."""
 
 
+class Recipe(Protocol):
+    """How a packed model is made with other settings than it was packed with: hyper-parameters, or those of its optimiser.
+
+    A Framework has it by a method ``recipe(code) -> Recipe``; one that has none is tuned by functions that build its models.
+    """
+
+    def knows(self, name: str) -> bool:
+        """Whether there is such a setting."""
+
+    def check(self, names: Iterable[str]) -> None:
+        """Raise `Invalid` that names what of these is no setting of it, and what is."""
+
+    def learner(self, settings: Mapping[str, Any]) -> Learner:
+        """Make a Learner with these settings. Raises `Invalid`."""
+
+    def pack(self, settings: Mapping[str, Any]) -> bytes:
+        """Return what `Framework.pack` would have made of the model with these settings."""
+
+
 class Framework(Protocol):
     """A library that models are written in. Imports it only inside its methods' first use."""
 

@@ -117,6 +117,14 @@ STAGES: dict[str, Stage] = {
             "run:write",
         ),
         Stage(
+            "tune",
+            "leptonai.tuning.spec:Tune",
+            "leptonai.tuning.verbs:prepare_tune",
+            "leptonai.tuning.work:tune",
+            "leptonai.tuning.verbs:settle_tune",
+            "run:write",
+        ),
+        Stage(
             "predict",
             "leptonai.training.spec:Predict",
             "leptonai.training.verbs:prepare_predict",
@@ -162,6 +170,7 @@ RULES = "leptonai.data.check_verbs:train_rules"  # (rules, desk, dataset) -> rul
 FOLDS = (
     "leptonai.training.folds:judge"  # (train spec, folds, handle) -> what models say of rows they did not learn from
 )
+TRIALS = "leptonai.training.trials:Trials"  # (train spec, code of what builds a model, handle): trains with settings, many times
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
 
 # How code of a user's travels, for whoever may not import an adapter.
@@ -346,6 +355,15 @@ class Handle(Protocol):
 
     def progress(self, done: float, total: float, unit: str) -> None:
         """Say how far the Run is."""
+
+    def note(self, *entries: Mapping[str, Any]) -> None:
+        """Add to the Run's journal, all of the entries or none; they are there for good when this returns.
+
+        One that was added may be there twice, where an answer was lost on its way.
+        """
+
+    def noted(self) -> list[dict[str, Any]]:
+        """Return the journal of all attempts, oldest first; no earlier attempt adds to it any more."""
 
     def save(self, state: Mapping[str, bytes]) -> None:
         """Keep a checkpoint; the one before is kept until this one is safe."""

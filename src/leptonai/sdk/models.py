@@ -1,6 +1,6 @@
 """`Model`: a user's own model with the platform behind it — compile, fit, predict, evaluate, publish."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Literal, Unpack
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from leptonai.sdk.datasets import Dataset
     from leptonai.sdk.registry import ModelVersion
     from leptonai.sdk.runs import Run
+    from leptonai.sdk.tuning import Tuning
 
 __all__ = ["EarlyStopping", "History", "Model", "Report"]
 
@@ -136,6 +137,80 @@ class Model:
             "facts": packed.facts,
             "compiled": named,
         }
+
+    def tune(
+        self,
+        space: Mapping[str, Any],
+        *,
+        data: "Dataset | str",
+        validation_data: "Dataset | str | None" = None,
+        goal: "str | Sequence[str] | Mapping[str, str]" = "val_loss",
+        budget: "int | str | Sequence[int | str] | None" = None,
+        build: "Callable[[dict[str, Any]], Any] | None" = None,
+        sampler: str = "auto",
+        pruner: str = "none",
+        parallel: int = 1,
+        isolated: bool = False,
+        first: Sequence[Mapping[str, Any]] = (),
+        start: "Sequence[str | Run | Tuning] | str | Run | Tuning" = (),
+        seed: int = 0,
+        target: str | None = None,
+        features: Sequence[str] | None = None,
+        name: str | None = None,
+        verbose: Verbose = "auto",
+        **train: Any,
+    ) -> "Tuning":
+        """Find the settings with which it learns best: one Run of many trials, followed with a table of the best so far.
+
+        `space`: what is varied, by name: ``(low, high)``, ``(low, high, "log")``, a list of choices, or a dict with ``when``.
+        Names are those of `fit` (``batch_size``, ``epochs`` …), of the optimiser (``learning_rate`` …), hyper-parameters of a
+        scikit-learn estimator, or, with `build`, whatever this function takes: it gets a dict of the settings and returns a
+        model, or ``(model, {"optimizer": …, "loss": …, "metrics": …})``. `goal`: a metric, or several; "seconds", "parameters"
+        and "latency_ms" are goals, too. Without `validation_data` a fifth of the rows is held out. `budget`: trials, a time
+        such as ``"10min"``, or both; default 20 trials. `train`: what else `fit` takes, for all trials. `start`: earlier studies.
+
+        Afterwards this model is the best one, to be evaluated and published. Raises `Invalid` for what does not fit.
+        """
+        from leptonai.sdk import tuning
+
+        own = {
+            "target": target,
+            "sampler": sampler,
+            "pruner": pruner,
+            "parallel": parallel,
+            "isolated": isolated,
+            "seed": seed,
+        }
+        given = {"seed": seed, "features": None if features is None else tuple(features), **_for_trials(train)}
+        asked = tuning.document(
+            space,
+            reference(data, "data"),
+            None if validation_data is None else reference(validation_data, "validation_data"),
+            goal,
+            budget,
+            {**given, "augment": augmenting.steps_to_send(data, given.get("augment"))},
+            **own,
+            first=[dict(one) for one in first],
+            start=tuning.ids(start),
+        )
+        via = client.current()
+        if build is not None:
+            code, names = tuning.packed(build, self._compiled, space)
+            asked |= {"built": True, "train": {**asked["train"], **names, "code": via.http.upload(code)}}
+        elif self._framework is not None:
+            packed = self._framework.pack(self.model, self._compiled)
+            asked["train"] |= self._travel(packed, via.http.upload(packed.code))
+        record = tuning.follow(via.http, tuning.submit(via, asked, name), show_progress=_shown(verbose))
+        found = tuning.made(record, via)
+        self._run, self._report = found.best_run, None
+        if build is not None:
+            made = build(found.best_params)
+            self.model, _ = made if isinstance(made, tuple) else (made, None)
+            self._framework = plugins.framework_of(self.model)
+        if self._framework is not None:
+            weights = Fitted.model_validate(self._run.record.result).weights
+            self._framework.absorb(self.model, via.http.download(weights))
+        return found
 
     def predict(self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto") -> "np.ndarray":
         """Predict for every row of a dataset: an array whose first axis is the rows.
@@ -263,6 +338,14 @@ def _early_stopping(callbacks: Sequence[object], given: EarlyStopping | None) ->
     if len(found) > 1:
         raise Invalid("give one EarlyStopping, not several", errors=[FieldError("callbacks", "one EarlyStopping")])
     return found[0].model_dump() if found else None
+
+
+def _for_trials(given: dict[str, Any]) -> dict[str, Any]:
+    """Return what else `fit` takes, as a train spec has it."""
+    callbacks = given.pop("callbacks", ())
+    found = {**given, "early_stopping": _early_stopping(callbacks, given.get("early_stopping"))}
+    found["checks"] = rules.rules_of(given.get("checks", ()), "tune") or None
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _from_keras(callback: Any) -> EarlyStopping:

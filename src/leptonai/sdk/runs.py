@@ -189,14 +189,16 @@ def stream(http: "Http", run_id: str, streams: Sequence[str] = ()) -> Iterator[E
         time.sleep(0.2)
 
 
-def follow(http: "Http", run_id: str, *, title: str = "", show_progress: bool | None = None) -> RunRecord:
+def follow(
+    http: "Http", run_id: str, *, title: str = "", show_progress: bool | None = None, shown: show.Progress | None = None
+) -> RunRecord:
     """Follow a Run to its end and return its record; progress is shown where somebody watches.
 
     Raises what the Run failed with (`RunFailed` where that has no class of its own), or `RunCancelled`. Ctrl-C cancels the
     Run on the server, and the KeyboardInterrupt that goes on says so.
     """
     try:
-        with show.Progress(title or run_id, show=show_progress) as bar:
+        with shown or show.Progress(title or run_id, show=show_progress) as bar:
             record = _watch(http, run_id, bar)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_stop(http, run_id)) from None
@@ -211,6 +213,8 @@ def _watch(http: "Http", run_id: str, bar: show.Progress) -> RunRecord:
             bar.update(
                 float(seen.body.get("done") or 0), float(seen.body.get("total") or 0), str(seen.body.get("unit", ""))
             )
+        elif seen.stream == "trial":
+            bar.take(seen.body)
         elif seen.stream == "metric":
             words = (f"{name} {show.number(value)}" for name, value in seen.body.items() if name != "step")
             bar.tell("  ".join(words))

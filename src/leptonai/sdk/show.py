@@ -249,6 +249,9 @@ class Progress:
         self._note = note
         self._draw()
 
+    def take(self, body: Mapping[str, Any]) -> None:
+        """Take an entry of the Run's journal, such as a trial that ended; a plain line shows nothing of it."""
+
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         if self._rich is not None:

@@ -7,7 +7,7 @@ from typing import Any
 from leptonai.adapters.frameworks import packing
 from leptonai.core.errors import Unavailable, Unsupported
 from leptonai.core.learning import ALL
-from leptonai.core.ports import Learner, Packed, Route
+from leptonai.core.ports import Learner, Packed, Recipe, Route
 
 
 class KerasFramework:
@@ -72,6 +72,12 @@ class KerasFramework:
         if weights is not None:
             learner.load_weights(weights)
         return learner
+
+    def recipe(self, code: bytes) -> Recipe:
+        """See `core.ports.Recipe`."""
+        from leptonai.adapters.frameworks.keras_recipe import KerasRecipe
+
+        return KerasRecipe(code)
 
     def absorb(self, model: Any, weights: bytes) -> None:
         """See the port. A model that is not built yet is built."""

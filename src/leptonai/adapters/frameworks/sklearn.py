@@ -6,7 +6,7 @@ from typing import Any
 
 from leptonai.adapters.frameworks import packing
 from leptonai.core.errors import FieldError, Invalid, Unsupported
-from leptonai.core.ports import Learner, Packed, Route
+from leptonai.core.ports import Learner, Packed, Recipe, Route
 
 
 class SklearnFramework:
@@ -52,6 +52,12 @@ class SklearnFramework:
         if weights is not None:
             learner.load_weights(weights)
         return learner
+
+    def recipe(self, code: bytes) -> Recipe:
+        """See `core.ports.Recipe`."""
+        from leptonai.adapters.frameworks.sklearn_recipe import SklearnRecipe
+
+        return SklearnRecipe(code)
 
     def absorb(self, model: Any, weights: bytes) -> None:
         """See the port. The estimator becomes the fitted one; its parameters stay what they were."""

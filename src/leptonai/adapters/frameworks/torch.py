@@ -8,7 +8,7 @@ from typing import Any
 from leptonai.adapters.frameworks import packing
 from leptonai.core.errors import Invalid
 from leptonai.core.learning import ALL
-from leptonai.core.ports import Learner, Packed, Route
+from leptonai.core.ports import Learner, Packed, Recipe, Route
 
 
 class TorchFramework:
@@ -54,6 +54,12 @@ class TorchFramework:
         if weights is not None:
             learner.load_weights(weights)
         return learner
+
+    def recipe(self, code: bytes) -> Recipe:
+        """See `core.ports.Recipe`."""
+        from leptonai.adapters.frameworks.torch_recipe import TorchRecipe
+
+        return TorchRecipe(code)
 
     def absorb(self, model: Any, weights: bytes) -> None:
         """See the port. The module keeps its device and its mode."""

@@ -22,7 +22,7 @@ from leptonai.server.stream import run_events
 from leptonai.server.wire import Json, invalid, matched, one, page
 
 routes = Routes()
-_STREAMS = ("metric", "log", "progress", "state")
+_STREAMS = ("metric", "log", "progress", "state", "trial")
 
 Id = Annotated[str, Field(pattern=r"^[a-z]+_[0-9a-z]{26}$")]
 Blob = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

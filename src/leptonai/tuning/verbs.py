@@ -1,0 +1,146 @@
+"""What the server checks and resolves at once when a tuning is asked for, and what it writes when one has ended."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.nouns import Run, utcnow
+from leptonai.core.refs import DatasetRef, Split
+from leptonai.core.stages import Changes, Desk, Plan, load, stage
+from leptonai.core.states import RunState
+from leptonai.tuning import space
+from leptonai.tuning.spec import Tune, Tuned
+
+_BESIDE = ("data", "validation", "target")  # of a train spec: what stands beside it
+_TRIALS = 20  # where no budget is given
+_VALIDATION = 0.2  # the share of the rows that trials are measured on, where no validation data is given
+
+
+def prepare_tune(spec: Tune, desk: Desk) -> Plan:
+    """Resolve data and model as a training does; check space, goals and budget. Raises `Invalid`, `NotFound`, `Denied`."""
+    space.check(spec.space)
+    _check_goals(spec)
+    _check_sampler(spec)
+    _check_first(spec)
+    _check_start(spec, desk)
+    found: dict[str, Any] = {}
+    if spec.trials is None and spec.seconds is None and spec.sampler != "grid":
+        found["trials"] = _TRIALS
+    data, validation = _parts(spec, desk)
+    train = stage("train")
+    for field in _BESIDE:
+        if field in spec.train:
+            raise Invalid(
+                f"train: leave out {field}, which stands beside it", errors=[FieldError(f"train.{field}", "left out")]
+            )
+    asked = {**spec.train, "data": data, "validation": validation, "target": spec.target}
+    try:
+        checked = load(train.spec).model_validate({name: value for name, value in asked.items() if value is not None})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, ("train", *problem["loc"])))
+        raise Invalid(f"{field}: {problem['msg']}", errors=[FieldError(field, problem["msg"])]) from error
+    plan = load(train.prepare)(checked, desk)
+    found |= {
+        "data": plan.spec["data"],
+        "validation": plan.spec["validation"],
+        "target": plan.spec["target"],
+        "train": plan.spec,
+    }
+    exact = spec.model_copy(update=found).model_dump(mode="json")
+    name = DatasetRef.parse(plan.spec["data"]).name
+    return Plan(exact, plan.opens, plan.flavour, f"tune-{name}"[:100])
+
+
+def settle_tune(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:  # noqa: ARG001 - what every settle is given
+    """Return the train Runs of the best trials, as if each had been asked for alone: to be evaluated, exported, asked again."""
+    tuned = Tuned.model_validate(result)
+    made = []
+    for number in tuned.front:
+        kept = tuned.kept[str(number)]
+        made.append(
+            Run.new(
+                name=f"{run.name[:80]}-trial-{number}",
+                stage="train",
+                spec=kept.spec,
+                state=RunState.SUCCEEDED,
+                site=run.site,
+                parent=run.id,
+                flavour=str(kept.spec["flavour"]),
+                limits=run.limits,
+                opens=tuple(dict.fromkeys((*run.opens, str(kept.spec["code"])))),
+                max_attempts=run.max_attempts,
+                attempt=1,
+                started=run.started,
+                ended=utcnow(),
+                result=kept.fitted,
+                by=run.by,
+            )
+        )
+    return Changes(add=tuple(made))
+
+
+def _parts(spec: Tune, desk: Desk) -> tuple[str, str | None]:
+    """Return what is learnt from, and what is measured on: a part of the data, where a goal needs it and none is given."""
+    if spec.validation is not None or not any(goal.metric.startswith("val_") for goal in spec.goals):
+        return spec.data, spec.validation
+    version = desk.dataset(spec.data)
+    given = DatasetRef(name=version.name) if spec.data.startswith("ds_") else DatasetRef.parse(spec.data)
+    exact = given.model_copy(update={"name": version.name, "version": version.version, "on": None})
+    halves = [Split(part=part, train_size=1 - _VALIDATION, seed=spec.seed) for part in ("train", "test")]
+    return tuple(str(exact.model_copy(update={"splits": (*exact.splits, half)})) for half in halves)  # type: ignore[return-value]
+
+
+def _check_goals(spec: Tune) -> None:
+    names = [goal.metric for goal in spec.goals]
+    if len(set(names)) < len(names):
+        raise Invalid("goals: a metric is named twice", errors=[FieldError("goals", "each metric once")])
+    if len(names) > 1 and spec.pruner != "none":
+        raise Invalid(
+            f"pruner: {spec.pruner} compares trials by one goal, and there are {len(names)}: leave it out, or give one goal",
+            errors=[FieldError("pruner", "none")],
+        )
+
+
+def _check_sampler(spec: Tune) -> None:
+    if spec.sampler == "grid":
+        space.grid(spec.space)
+    if spec.sampler in ("cmaes", "gp") and len(spec.goals) > 1:
+        raise Invalid(
+            f"sampler: {spec.sampler} follows one goal, and there are {len(spec.goals)}: use tpe or nsga2",
+            errors=[FieldError("sampler", "tpe or nsga2")],
+        )
+    if spec.sampler == "cmaes" and all(one.kind == "choice" for one in spec.space.values()):
+        raise Invalid(
+            "sampler: cmaes needs numbers, and the space holds choices only: use tpe",
+            errors=[FieldError("sampler", "tpe")],
+        )
+
+
+def _check_first(spec: Tune) -> None:
+    for at, params in enumerate(spec.first):
+        try:
+            space.placed(spec.space, params)
+        except ValueError as error:
+            raise Invalid(
+                f"first: settings {at + 1} are not in the space: {error}",
+                errors=[FieldError(f"first.{at}", str(error))],
+            ) from error
+
+
+def _check_start(spec: Tune, desk: Desk) -> None:
+    for id in spec.start:
+        run = desk.get(Run, id)
+        if run.stage != "tune" or run.state is not RunState.SUCCEEDED:
+            raise Invalid(
+                f"start: {id} is of stage {run.stage} and {run.state}; name a tune Run that succeeded",
+                errors=[FieldError("start", "a tune Run that succeeded")],
+            )
+        known: Iterable[str] = Tuned.model_validate(run.result).space
+        if not set(known) & set(spec.space):
+            raise Invalid(
+                f"start: {id} varied {', '.join(known)}, and none of it is in this space",
+                errors=[FieldError("start", "a study of some of the same settings")],
+            )

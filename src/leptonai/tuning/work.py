@@ -1,0 +1,253 @@
+"""What a tuning Run does: asks for a trial, has it learn, writes down how it ended, and keeps the best."""
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from leptonai.core.errors import FieldError, Invalid, LeptonError
+from leptonai.core.nouns import Run
+from leptonai.core.stages import TRIALS, Handle, load
+from leptonai.tuning import journal, space
+from leptonai.tuning.front import Front
+from leptonai.tuning.journal import Course
+from leptonai.tuning.spec import Kept, Trial, Tune, Tuned
+from leptonai.tuning.study import Study, usable
+from leptonai.tuning.watch import Pruned, Watch
+
+FAILURES = 5  # trials that may fail before one is done
+_MEASURED = ("seconds", "parameters", "latency_ms")  # goals that are no metrics of a training
+
+
+def tune(spec: Tune, handle: Handle) -> dict[str, Any]:
+    """Run the study to the end of its budget, and return a `Tuned`. Goes on from the journal of an earlier attempt."""
+    order = space.check(spec.space)
+    bench = load(TRIALS)(spec.train, spec.built, handle)
+    bench.check(order)
+    spec, earlier = _warm(spec, handle)
+    study = Study(spec, order, _most_epochs(spec, bench), earlier)
+    course = journal.read(handle.noted())
+    study.replay(course)
+    if course.asked:
+        handle.say(f"goes on with the study: {len(course.told)} trials are known, {len(course.open)} begin again")
+    return Tuning(spec, handle, bench, study, course, earlier).run()
+
+
+def _most_epochs(spec: Tune, bench: Any) -> int:
+    dimension = spec.space.get("epochs")
+    asked = (
+        [{}] if dimension is None else [{"epochs": v} for v in (*dimension.choices, dimension.high) if v is not None]
+    )
+    return max(int(bench.epochs(one)) for one in asked)
+
+
+def _warm(spec: Tune, handle: Handle) -> tuple[Tune, list[Trial]]:
+    """Return the trials of earlier studies: as history where their figures compare, else their best settings are tried first."""
+    known: list[Trial] = []
+    first: list[dict[str, Any]] = []
+    for id in spec.start:
+        run: Run = handle.get(id)
+        tuned = Tuned.model_validate(run.result)
+        if (tuned.data, tuned.validation, tuned.goals) == (spec.data, spec.validation, spec.goals):
+            known += usable(tuned.trials, spec)
+            handle.say(f"begins with what {id} found: {len(known)} trials")
+            continue
+        best = [trial for trial in tuned.trials if trial.number in tuned.front]
+        first += [trial.params for trial in usable(best, spec)]
+        handle.say(
+            f"{id} was on other data, or had other goals: its figures do not compare, and its best settings are tried first"
+        )
+    more = [params for params in first if params not in spec.first]
+    return spec.model_copy(update={"first": (*spec.first, *more)}), known
+
+
+@dataclass
+class Tuning:
+    """One attempt at a study."""
+
+    spec: Tune
+    handle: Handle
+    bench: Any  # training.trials.Trials
+    study: Study
+    course: Course
+    earlier: list[Trial]
+    _began: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.front = Front(self.spec.goals, (told for _, told in sorted(self.course.told.items())))
+
+    def run(self) -> dict[str, Any]:
+        """Do trial after trial. What one came to is written down in the one write that begins the next."""
+        waiting = self.course.open
+        entries: list[dict[str, Any]] = []
+        self._progress()
+        while True:
+            if not waiting and self._goes_on():
+                entry = self.study.ask()
+                self.course.asked[entry["number"]] = entry
+                entries.append(entry)
+                waiting = [entry["number"]]
+            if entries:
+                self.handle.note(*entries)
+                self._forget_lesser()
+            if not waiting:
+                break
+            number = waiting.pop(0)
+            entries = [self._told(*self._tried(number))]
+        return self._result().model_dump(mode="json")
+
+    # ------------------------------------------------------------------------------------------------ one trial
+
+    def _tried(self, number: int) -> tuple[Trial, Kept | None]:
+        """Have a trial learn. Whatever its code raises is the end of this trial only; what the platform raises is not its fault."""
+        params = dict(self.course.asked[number]["params"])
+        goals = self.spec.goals
+        watch = Watch(
+            self.handle, number, goals[0].metric, lambda epoch, value: self.study.report(number, epoch, value)
+        )
+        began = time.perf_counter()
+        about: dict[str, Any] = {"number": number, "params": params}
+        try:
+            learnt = self.bench.learn(params, watch, tuple(g.metric for g in goals if g.metric in _MEASURED))
+        except Pruned:
+            spent = time.perf_counter() - began
+            curve = tuple(watch.curve)
+            return Trial(
+                state="pruned", values=curve[-1:], curve=curve, epochs=len(curve), seconds=spent, **about
+            ), None
+        except (Exception, SystemExit) as error:
+            if isinstance(error, LeptonError) and not isinstance(error, Invalid):
+                raise
+            spent = time.perf_counter() - began
+            return Trial(state="failed", error=_words(error), curve=tuple(watch.curve), seconds=spent, **about), None
+        metrics = {name: value for name, value in learnt.metrics.items() if math.isfinite(value)}
+        self._check_goals(learnt.metrics)
+        values = tuple(float(learnt.metrics.get(goal.metric, math.nan)) for goal in goals)
+        about |= {"metrics": metrics, "epochs": learnt.epochs, "seconds": time.perf_counter() - began}
+        about["curve"] = tuple(watch.curve) if len(goals) == 1 else ()
+        if bad := [g.metric for g, value in zip(goals, values, strict=True) if not math.isfinite(value)]:
+            return Trial(state="failed", error=f"{bad[0]} is not a number: it learnt nothing", **about), None
+        trial = Trial(state="done", values=values, **about)
+        if not self.front.takes(trial):
+            return trial, None
+        document, fitted = learnt.keep()
+        return trial, Kept(spec=document, fitted=fitted)
+
+    def _check_goals(self, metrics: Mapping[str, float]) -> None:
+        for goal in self.spec.goals:
+            if goal.metric not in metrics and goal.metric not in _MEASURED:
+                known = ", ".join([*metrics, *_MEASURED])
+                raise Invalid(
+                    f"goals: a training measures no {goal.metric!r}; measured are {known}",
+                    errors=[FieldError("goals", f"one of {known}")],
+                )
+
+    def _told(self, trial: Trial, kept: Kept | None) -> dict[str, Any]:
+        """Take how a trial ended, and return the journal's entry."""
+        attrs = self.study.tell(trial)
+        self.course.told[trial.number] = trial
+        self.front.add(trial)
+        if kept is not None:
+            self.course.kept[trial.number] = kept
+        self._say(trial)
+        self._progress()
+        return journal.told(trial, attrs, kept, self._seconds())
+
+    # ------------------------------------------------------------------------------------------------ the study
+
+    def _seconds(self) -> float:
+        return self.course.seconds + time.monotonic() - self._began
+
+    def _goes_on(self) -> bool:
+        """Whether there is another trial. Raises `Invalid` where trials only fail."""
+        told = self.course.told
+        if len(told) >= FAILURES and all(trial.state == "failed" for trial in told.values()):
+            raise self._all_failed()
+        most = [count for count in (self.spec.trials, self.study.points) if count is not None]
+        if most and self.study.count >= min(most):
+            return False
+        return self.spec.seconds is None or self._seconds() < self.spec.seconds
+
+    def _all_failed(self) -> Invalid:
+        trial = list(self.course.told.values())[-1]
+        return Invalid(
+            f"all {len(self.course.told)} trials failed; the last, with {_shown(trial.params)}: {trial.error}",
+            errors=[FieldError("space", trial.error or "")],
+        )
+
+    def _forget_lesser(self) -> None:
+        """Forget the models of trials that are not among the best any more; it is safe by now which are."""
+        for number in [number for number in self.course.kept if number not in self.front.numbers]:
+            fitted = self.course.kept.pop(number).fitted
+            for blob in (fitted["code"], fitted["weights"], fitted.get("events")):
+                if blob:
+                    self.handle.raw.delete(blob)
+
+    def _progress(self) -> None:
+        if self.spec.trials or self.study.points:
+            most = min(count for count in (self.spec.trials, self.study.points) if count is not None)
+            self.handle.progress(len(self.course.told), most, "trials")
+        else:
+            self.handle.progress(round(self._seconds()), round(self.spec.seconds or 0), "seconds")
+
+    def _say(self, trial: Trial) -> None:
+        goals = self.spec.goals
+        named = {goal.metric: value for goal, value in zip(goals, trial.values, strict=False)}
+        if trial.state == "failed":
+            self.handle.say(f"trial {trial.number} failed, with {_shown(trial.params)}: {trial.error}")
+            return
+        self.handle.say(f"trial {trial.number} {trial.state}: {_shown(named)}, with {_shown(trial.params)}")
+        if trial.state == "done":
+            value = self.front.best.values[0] if self.front.best else named[goals[0].metric]
+            self.handle.log(trial.number + 1, **named, **{f"best_{goals[0].metric}": value})
+
+    def _result(self) -> Tuned:
+        trials = tuple(self.course.told[number] for number in sorted(self.course.told))
+        best = self.front.numbers
+        if not best:
+            raise self._all_failed() if trials else Invalid("the budget is too small: no trial was done")
+        return Tuned(
+            data=self.spec.data,
+            validation=self.spec.validation,
+            goals=self.spec.goals,
+            space=self.spec.space,
+            best=best[0],
+            front=best,
+            trials=trials,
+            importance=self.study.importance(),
+            kept={str(number): self.course.kept[number] for number in best},
+            seconds=self._seconds(),
+            notes=tuple(self._notes(trials)),
+        )
+
+    def _notes(self, trials: tuple[Trial, ...]) -> list[str]:
+        notes = []
+        failed = [trial for trial in trials if trial.state == "failed"]
+        if failed:
+            notes.append(f"{len(failed)} of {len(trials)} trials failed; the last: {failed[-1].error}")
+        best = self.front.best
+        if best is not None and any(
+            Front(self.spec.goals, [best, trial]).numbers[0] != best.number for trial in self._foreign()
+        ):
+            notes.append("an earlier study, which this one began with, found a better one")
+        return notes
+
+    def _foreign(self) -> list[Trial]:
+        return [trial.model_copy(update={"number": -1 - at}) for at, trial in enumerate(self.earlier)]
+
+
+def _shown(values: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
+    )
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, LeptonError):
+        return error.message[:500]
+    if isinstance(error, MemoryError):
+        return "there was not enough memory"
+    kind = type(error).__name__
+    short = " ".join(str(error).split())[:400]
+    return f"{kind}: {short}" if short else kind
