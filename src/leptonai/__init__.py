@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from leptonai.sdk.services import Service as Service
     from leptonai.sdk.services import get_service as get_service
     from leptonai.sdk.services import list_services as list_services
+    from leptonai.sdk.tuning import get_tuning as get_tuning
 
 __version__ = "0.1.0"
 
@@ -61,6 +62,7 @@ _HOMES = {
     "get_model": "registry",
     "get_run": "runs",
     "get_service": "services",
+    "get_tuning": "tuning",
     "import_model": "imports",
     "list_datasets": "datasets",
     "list_label_tasks": "label_tasks",
@@ -93,6 +95,7 @@ __all__ = [
     "get_model",
     "get_run",
     "get_service",
+    "get_tuning",
     "host",
     "import_model",
     "layers",
