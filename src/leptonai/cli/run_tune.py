@@ -6,7 +6,16 @@ from typing import Any
 
 from leptonai.cli import output
 
-_TRAIN = ("epochs", "batch_size", "seed", "features", "augment", "early_stopping", "checks")  # flags of a training
+_TRAIN = (
+    "epochs",
+    "batch_size",
+    "seed",
+    "features",
+    "augment",
+    "early_stopping",
+    "checks",
+    "learning",
+)  # flags of a training
 
 
 def start(

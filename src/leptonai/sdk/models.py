@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal, Unpack
+from typing import TYPE_CHECKING, Any, Literal, cast, Unpack
 
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid, MissingExtra, Unsupported
+from leptonai.core.learning import ALL as LEARNING
 from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, check_name
 from leptonai.evaluation.spec import Evaluate
@@ -343,7 +344,12 @@ def _early_stopping(callbacks: Sequence[object], given: EarlyStopping | None) ->
 def _for_trials(given: dict[str, Any]) -> dict[str, Any]:
     """Return what else `fit` takes, as a train spec has it."""
     callbacks = given.pop("callbacks", ())
-    found = {**given, "early_stopping": _early_stopping(callbacks, given.get("early_stopping"))}
+    how = {name: given.pop(name) for name in list(given) if name in LEARNING}
+    found = {
+        **given,
+        "learning": how or None,
+        "early_stopping": _early_stopping(callbacks, given.get("early_stopping")),
+    }
     found["checks"] = rules.rules_of(given.get("checks", ()), "tune") or None
     return {name: value for name, value in found.items() if value is not None}
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid, Unsupported
+from leptonai.core.learning import ALL
 from leptonai.core.ports import Framework, Learner, Recipe
 from leptonai.core.stages import HOLD, UNPACK, Handle, load
 from leptonai.training import checkpoint, trainee
@@ -33,7 +34,9 @@ from leptonai.training.work import (
 )
 
 # What is the same in all trials: it says what is learnt from, or how the model travels.
-FIXED = frozenset({"data", "validation", "target", "framework", "flavour", "code", "facts", "compiled", "checks"})
+FIXED = frozenset(
+    {"learning", "data", "validation", "target", "framework", "flavour", "code", "facts", "compiled", "checks"}
+)
 _CALLS = 15  # by which the time of an answer is measured
 
 
@@ -89,9 +92,11 @@ class Trials:
         of_training = {
             name: value
             for name, value in settings.items()
-            if _is_trainings(name) and (self._built is not None or name not in of_model)
+            if name in Train.model_fields and name not in FIXED and (self._built is not None or name not in of_model)
         }
         document = {**self._base().model_dump(exclude_unset=True), **of_training}
+        how = {name: value for name, value in settings.items() if name in ALL and name not in of_model}
+        document["learning"] = {**self._base().learning.model_dump(exclude_unset=True), **how}
         spec = Train.model_validate(document)
         subject, pack = self._subject(spec, of_model)
         ready = self._rows(subject)
@@ -139,7 +144,7 @@ class Trials:
 
 
 def _is_trainings(name: str) -> bool:
-    return name in Train.model_fields and name not in FIXED
+    return (name in Train.model_fields and name not in FIXED) or name in ALL
 
 
 def _function(spec: Train, handle: Handle) -> Callable[[Train, Mapping[str, Any]], tuple[Subject, Callable[[], bytes]]]:
