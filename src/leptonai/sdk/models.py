@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, Literal, cast, Unpack
+from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid, MissingExtra, Unsupported
@@ -347,7 +347,7 @@ def _for_trials(given: dict[str, Any]) -> dict[str, Any]:
     how = {name: given.pop(name) for name in list(given) if name in LEARNING}
     found = {
         **given,
-        "learning": how or None,
+        "learning": to_send(cast(HowItLearns, how)),
         "early_stopping": _early_stopping(callbacks, given.get("early_stopping")),
     }
     found["checks"] = rules.rules_of(given.get("checks", ()), "tune") or None
