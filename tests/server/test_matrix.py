@@ -16,7 +16,7 @@ from leptonai.server.scopes import ANY_KEY, DECLARABLE, PERMISSIONS, PUBLIC, RUN
 
 ROUTES = [route for route in table() if route.permission != PUBLIC]
 PARAMETERS = {
-    "id": "run_" + "0" * 26, "blob": "0" * 64, "name": "n", "site": "home", "alias": "champion", "ref": "n", "version": "1", "number": "0",
+    "id": "run_" + "0" * 26, "blob": "0" * 64, "name": "n", "site": "home", "alias": "champion", "ref": "n", "version": "1", "number": "0", "tag": "t",
 }  # fmt: skip
 
 

@@ -12,11 +12,12 @@ from leptonai.core.errors import FieldError, Invalid
 
 app = typer.Typer(name="dataset", help="Files become immutable, encrypted versions.", no_args_is_help=True)
 
-Ref = Annotated[str, typer.Argument(metavar="DATASET", help="Name, name@v2, or datasets:/name@v2.")]
+Ref = Annotated[str, typer.Argument(metavar="DATASET", help="Name, name@v2, name@tag, or datasets:/name@v2.")]
 
 COLUMNS: output.Columns = {
     "name": lambda d: d["name"],
     "version": lambda d: f"v{d['version']}",
+    "tags": lambda d: d.get("tags", ""),
     "rows": lambda d: d["rows"],
     "columns": lambda d: len(d["columns"]),
     "target": lambda d: d["target"],
@@ -169,8 +170,11 @@ def list_(
 ) -> None:
     """List dataset versions, newest first."""
     from leptonai.sdk import client
+    from leptonai.sdk.tags import by_dataset
 
     found = list(client.current().http.pages("/datasets", params={"name": name}, limit=limit))
+    tags = by_dataset(client.current(), name) if found else {}
+    found = [{**one, "tags": tags.get(one["id"], "")} for one in found]
     output.emit_list(as_, found, COLUMNS, "dataset")
 
 

@@ -34,7 +34,8 @@ def shred(
     made = client.current().http.call("POST", f"/datasets/{name}/shred")
     facts = {
         "versions": len(made["versions"]), "keys destroyed": made["keys"], "blobs tried": made["tried"],
-        "readable": made["readable"], "shared, kept": len(made["shared"]), "receipt": made["id"],
+        "readable": made["readable"], "shared, kept": len(made["shared"]), "reports": made.get("reports", 0),
+        "label tasks and answers": made.get("labels", 0), "receipt": made["id"],
     }  # fmt: skip
     output.emit(as_, made, lambda: show.facts_table(facts, title=f"Dataset {name} is shredded"))
     show.note("the key file is being rotated: back it up anew, and destroy copies of the old one")

@@ -105,6 +105,22 @@ class Dataset(Record):
     source: dict[str, Any] = Field(default_factory=dict)  # files with their sizes and digests, options
 
 
+class Tag(Record):
+    """A word that points at one version of a dataset, such as ``approved``, and keeps it from being deleted. Its id is ``dataset@tag``."""
+
+    kind = "tag"
+    prefix = "tag"
+    indexed = ("name", "dataset")  # name: the dataset's name
+
+    tag: str
+    dataset: str  # the id of a Dataset
+
+    @classmethod
+    def new(cls, **fields: Any) -> Self:
+        """Make the tag; its id, which the database holds unique, says that it has one holder."""
+        return cls(id=f"{fields['name']}@{fields['tag']}", **fields)
+
+
 # -------------------------------------------------------------------------------------------------------- Run
 
 
@@ -446,5 +462,5 @@ class Receipt(Record):
 
 
 RECORDS: tuple[type[Record], ...] = (
-    Dataset, Run, Model, Alias, Service, Predictions, LabelTask, LabelAnswers, Site, Key, Blob, Audit, Receipt
+    Dataset, Tag, Run, Model, Alias, Service, Predictions, LabelTask, LabelAnswers, Site, Key, Blob, Audit, Receipt
 )  # fmt: skip

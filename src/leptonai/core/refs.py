@@ -5,6 +5,7 @@
     datasets:/digits            the newest version
     datasets:/digits@v2         version 2
     datasets:/digits@2026-11-01 the version that was the newest at the end of that day (UTC)
+    datasets:/digits@approved   the version that holds the tag
     datasets:/digits@v2?part=train&train_size=0.8&seed=0        the rows of one part of a split; a part of a part
                                                                 has several `part=…` groups, applied in order
     models:/churn/3             version 3
@@ -63,6 +64,7 @@ class DatasetRef(Frozen):
     name: str
     version: int | None = None
     on: date | None = None  # in place of a version: the day at whose end, in UTC, it was the newest
+    tag: str | None = None  # in place of a version: the tag that it holds
     splits: tuple[Split, ...] = ()
 
     @classmethod
@@ -72,9 +74,11 @@ class DatasetRef(Frozen):
         name, at, version = body.partition("@")
         check_name(name, "dataset")
         day = _day(version)
-        if at and day is None and not re.fullmatch(r"v[1-9][0-9]{0,8}", version):
-            right = "a version such as 'v2', or a day such as '2026-11-01'"
-            raise Invalid(f"dataset reference {text!r}: after '@' comes {right}, not {version!r}")
+        numbered = re.fullmatch(r"v[1-9][0-9]{0,8}", version) is not None
+        tag = version if at and day is None and not numbered else None
+        if tag is not None and not is_tag(tag):
+            right = "a version such as 'v2', a day such as '2026-11-01', or a tag such as 'approved'"
+            raise Invalid(f"dataset reference {text[:200]!r}: after '@' comes {right}, not {tag[:120]!r}")
         groups: list[dict[str, str]] = []
         for key, value in parse_qsl(query, keep_blank_values=True):
             if key == "part":
@@ -86,7 +90,7 @@ class DatasetRef(Frozen):
             splits = tuple(Split.model_validate(group) for group in groups)
         except ValueError as error:
             raise Invalid(f"dataset reference {text!r}: the part after '?' is not a split") from error
-        return cls(name=name, version=int(version[1:]) if at and day is None else None, on=day, splits=splits)
+        return cls(name=name, version=int(version[1:]) if numbered else None, on=day, tag=tag, splits=splits)
 
     def __str__(self) -> str:
         query = urlencode(
@@ -96,8 +100,23 @@ class DatasetRef(Frozen):
                 for key, value in split.model_dump().items()
             ]
         )
-        at = f"@v{self.version}" if self.version else f"@{self.on}" if self.on is not None else ""
+        other = self.on if self.on is not None else self.tag
+        at = f"@v{self.version}" if self.version else f"@{other}" if other is not None else ""
         return f"datasets:/{self.name}{at}{'?' + query if query else ''}"
+
+
+def is_tag(text: str) -> bool:
+    """Whether this can be a tag: a name that is no version number and no day."""
+    looks = re.fullmatch(r"v[0-9]*|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]+", text)
+    return looks is None and len(text) <= 100 and re.fullmatch(NAME_PATTERN, text) is not None
+
+
+def check_tag(text: str) -> str:
+    """Return a tag, or raise `Invalid` when it is none."""
+    if not is_tag(text):
+        right = "use 1 to 100 lower-case letters, digits, '.', '_' or '-', and nothing that reads as a version or a day"
+        raise Invalid(f"tag {text[:120]!r} is not valid: {right}", errors=[FieldError("tag", right)])
+    return text
 
 
 def _day(text: str) -> date | None:

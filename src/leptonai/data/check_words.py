@@ -14,6 +14,7 @@ WORDS = {
     "foreign_key": "foreign_key:COLUMN=DATASET.COLUMN",
     "fresh": "fresh:COLUMN=7d",
     "row_count": "row_count=LOW..HIGH",
+    "k_anonymity": "k_anonymity:COLUMN,…=5",
 }
 
 
@@ -36,6 +37,9 @@ def rule(text: str) -> dict[str, Any]:
 def _rule(name: str, columns: list[str], value: str) -> dict[str, Any] | None:
     if name in ("unique", "not_missing"):
         return {"columns": columns} if columns and not value else None
+    if name == "k_anonymity":
+        k = _plain(value) if value else 5
+        return {"columns": columns, "k": k} if columns and isinstance(k, int) else None
     if name == "row_count":
         return _bounds(value) if not columns else None
     if len(columns) != 1 or not value:

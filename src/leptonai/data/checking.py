@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.data import spec_check as spec
 from leptonai.data.cleaning.action import missing
+from leptonai.data.groups import Groups
 from leptonai.data.row_hash import SeenRows, hashes
 from leptonai.data.spec_check import RuleReport
 
@@ -57,6 +58,7 @@ class _Held:
         self._personal = personal
         self._seen = SeenRows()
         self._newest: datetime | None = None
+        self._groups = Groups(rule.columns) if isinstance(rule, spec.KAnonymity) else None
         self.bad = 0
         self.rows: list[dict[str, Any]] = []
 
@@ -89,6 +91,9 @@ class _Held:
             self._newest = max(filter(None, (newest, self._newest)), default=None)
             return None
         if isinstance(rule, spec.RowCount):
+            return None
+        if self._groups is not None:
+            self._groups.add(table)
             return None
         if isinstance(rule, spec.Unique):
             return ~self._seen.fresh(table.select(list(rule.columns)))
@@ -131,6 +136,8 @@ class _Held:
             passed = self._newest is not None and now.replace(tzinfo=None) - self._newest <= _span(rule.within)
             newest = "no time at all" if self._newest is None else self._newest.isoformat()
             return self._report(passed, f"{name}: the newest is {newest}")
+        if self._groups is not None:
+            return self._anonymous(self._groups, name)
         allowed = int(rule.at_most * rows) if isinstance(rule, spec.NotMissing) else 0
         if self.bad <= allowed:
             return self._report(
@@ -140,6 +147,22 @@ class _Held:
         value = ", ".join(f"{column} is {value!r}" for column, value in first["values"].items())
         rows_ = "1 row breaks it" if self.bad == 1 else f"{self.bad:,} rows break it"
         return self._report(False, f"{name}: {rows_}, the first is {first['place']}{f' ({value})' if value else ''}")
+
+    def _anonymous(self, groups: Groups, name: str) -> RuleReport:
+        found = groups.below(self.rule.k, _NAMED)
+        if found.groups == 0:
+            return self._report(True, f"{name}: the smallest group has {found.smallest:,} rows")
+        self.bad = found.rows
+        shown = [column for column in self.rule.columns if column not in self._personal]
+        for values, count in found.examples:
+            place = "a group of 1 row" if count == 1 else f"a group of {count:,} rows"
+            self.rows.append({"place": place, "values": {column: _shown(values[column]) for column in shown}})
+        first = ", ".join(f"{column} is {value!r}" for column, value in self.rows[0]["values"].items())
+        return self._report(
+            False,
+            f"{name}: {found.rows:,} rows lie in {found.groups:,} smaller groups, the first is {self.rows[0]['place']}"
+            f"{f' ({first})' if first else ''}",
+        )
 
     def _report(self, passed: bool, text: str) -> RuleReport:
         rule = self.rule.model_dump(mode="json", exclude_none=True, exclude={"at"})
@@ -180,6 +203,8 @@ def said(rule: Any) -> str:
     if isinstance(rule, spec.OneOf):
         listed = ", ".join(map(str, rule.values[:8])) + (", …" if len(rule.values) > 8 else "")
         return f"{names} one of {listed}"
+    if isinstance(rule, spec.KAnonymity):
+        return f"{names} shared by at least {rule.k} rows"
     words = {"unique": "unique", "not_missing": "not missing"}.get(rule.rule)
     if words is not None:
         return f"{names} {words}"

@@ -53,6 +53,11 @@ def _check_learning(steps: list[Any]) -> None:
                 f"learn_from: after resample no row belongs to a part: let {step.step} come before it",
                 errors=[FieldError("learn_from", "no resample before a step that learns")],
             )
+        if step.step == "k_anonymity":
+            raise Invalid(
+                "learn_from: k_anonymity counts all rows, and not those of a part: clean in two goes",
+                errors=[FieldError("learn_from", "no k_anonymity")],
+            )
         resampled = resampled or step.step == "resample"
 
 

@@ -121,6 +121,12 @@ _STEPS: dict[str, tuple[_Make, str]] = {
         },
         "cap_categories:COLUMN,…=KEEP",
     ),
+    "k_anonymity": (
+        lambda columns, value: (
+            {"step": "k_anonymity", "columns": list(columns), "k": _plain(value) if value else None} if columns else None
+        ),
+        "k_anonymity:COLUMN,…=K",
+    ),
     "drop": (_needs("drop"), "drop:COLUMN,…"),
     "select": (_needs("select"), "select:COLUMN,…"),
     "rename": (_rename, "rename:OLD=NEW"),

@@ -88,8 +88,17 @@ class RowCount(_Bounds):
     max: int | None = Field(default=None, ge=0)
 
 
+class KAnonymity(Frozen):
+    """Each combination of values in these columns is shared by at least `k` rows (Sweeney 2002): nobody is found by them alone."""
+
+    rule: Literal["k_anonymity"] = "k_anonymity"
+    columns: Columns
+    k: int = Field(default=5, ge=2, le=1_000_000)
+
+
 Rule = Annotated[
-    Range | Unique | Regex | NotMissing | OneOf | ForeignKey | Fresh | RowCount, Field(discriminator="rule")
+    Range | Unique | Regex | NotMissing | OneOf | ForeignKey | Fresh | RowCount | KAnonymity,
+    Field(discriminator="rule"),
 ]
 Rules = Annotated[tuple[Rule, ...], Field(max_length=200)]
 

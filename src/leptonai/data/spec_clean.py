@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from leptonai.core.nouns import FeatureType, Frozen, Name
-from leptonai.data.spec_private import Generalise, HashValues, MaskValues
+from leptonai.data.spec_private import Generalise, HashValues, KAnonymity, MaskValues
 
 Columns = Annotated[tuple[str, ...], Field(max_length=10_000)]
 Value = bool | int | float | str
@@ -212,7 +212,8 @@ Step = Annotated[
     | Rename
     | MaskValues
     | HashValues
-    | Generalise,
+    | Generalise
+    | KAnonymity,
     Field(discriminator="step"),
 ]
 

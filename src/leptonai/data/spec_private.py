@@ -73,12 +73,16 @@ class Generalise(Frozen):
 
 
 class KAnonymity(Frozen):
-    """Look whether each combination of these columns has `k` rows; `drop` leaves out the rows of those that have fewer."""
+    """Say less in these columns, by as little as is needed, until each combination of their values has `k` rows (Sweeney 2002).
+
+    Numbers become ranges, dates their month or year, codes of one length their beginning, all else ``*``. Up to a share `suppress`
+    of the rows is left out, which costs less than to say less of all. Fails where both do not suffice.
+    """
 
     step: Literal["k_anonymity"] = "k_anonymity"
     columns: Columns
     k: int = Field(default=5, ge=2, le=1_000_000)
-    do: Literal["fail", "drop", "report"] = "fail"
+    suppress: float = Field(default=0.05, ge=0, lt=1)
 
 
 Anonymise = Annotated[MaskValues | HashValues | Generalise | KAnonymity, Field(discriminator="step")]

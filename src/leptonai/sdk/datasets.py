@@ -20,6 +20,7 @@ from leptonai.sdk.quality import Quality
 from leptonai.sdk.readable import Readable
 from leptonai.sdk.sources import Source, sources, with_labels
 from leptonai.sdk.specs import check, sent
+from leptonai.sdk.tags import Tagged
 from leptonai.sdk.uploads import upload
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ _HEAD = 20  # rows that an import keeps to be looked at
 _STRATA = {FeatureType.CATEGORY, FeatureType.BOOLEAN}
 
 
-class Dataset(Quality, Readable, Labelling, Augmentable):
+class Dataset(Quality, Readable, Labelling, Augmentable, Tagged):
     """One immutable version of a dataset, or a part of one that `split` named. It holds no rows."""
 
     def __init__(
@@ -420,7 +421,7 @@ def made_by(via: "Client", run: RunRecord) -> Dataset:
 def get_dataset(ref: str) -> Dataset:
     """Return a dataset version by reference: ``churn``, ``churn@v2``, ``datasets:/churn@v2?part=train&…``. Raises `NotFound`.
 
-    ``churn@2026-11-01`` is the version that was the newest at the end of that day, in UTC.
+    ``churn@2026-11-01`` is the version that was the newest at the end of that day, in UTC; ``churn@approved`` the one that holds the tag.
     """
     wanted = DatasetRef.parse(ref)
     via = client.current()

@@ -6,7 +6,7 @@ from datetime import UTC
 from typing import Any, TypeVar
 
 from leptonai.core.errors import NotFound
-from leptonai.core.nouns import Alias, Dataset, Model, Record
+from leptonai.core.nouns import Alias, Dataset, Model, Record, Tag
 from leptonai.core.refs import DatasetRef, ModelRef
 from leptonai.server.auth import Caller
 from leptonai.server.context import Context
@@ -44,6 +44,13 @@ class ServerDesk:
         if _ID.fullmatch(ref):
             return self.get(Dataset, ref)
         wanted = DatasetRef.parse(ref)
+        if wanted.tag is not None:
+            try:
+                return self.get(Dataset, self.get(Tag, f"{wanted.name}@{wanted.tag}").dataset)
+            except NotFound:
+                raise NotFound(
+                    f"no version of dataset {wanted.name} has the tag {wanted.tag}: see  lepton dataset tags {wanted.name}"
+                ) from None
         where: dict[str, Any] = {"name": wanted.name}
         if wanted.version is not None:
             where["version"] = wanted.version

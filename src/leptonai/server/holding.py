@@ -58,19 +58,20 @@ def _of_run(run: Run) -> Iterable[str]:
     kind = STAGES.get(run.stage)
     if kind is not None and kind.permission == "dataset:write":
         # What it read is of no use any more, and what it made is the version's: of that only a report is its own.
-        return _words((run.result or {}).get("report"))
-    return [*_words(run.spec), *_words(run.result)]
+        return words((run.result or {}).get("report"))
+    return [*words(run.spec), *words(run.result)]
 
 
-def _words(value: Any) -> Iterator[str]:
+def words(value: Any) -> Iterator[str]:
+    """Yield whatever looks like the id of a blob in JSON data."""
     if isinstance(value, str):
         yield from _ID.findall(value)
     elif isinstance(value, dict):
         for one in value.values():
-            yield from _words(one)
+            yield from words(one)
     elif isinstance(value, (list, tuple)):
         for one in value:
-            yield from _words(one)
+            yield from words(one)
 
 
 def only_of(catalog: Catalog, versions: Collection[Dataset]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from leptonai.core.errors import Busy, Conflict, Corrupt, LeptonError, NotFound, Stale
 from leptonai.core.nouns import Audit, Blob, Dataset, Record, Run
 from leptonai.core.stages import STAGES
-from leptonai.server import holding, peppers, rotation
+from leptonai.server import holding, peppers, rotation, telling
 from leptonai.server.context import Context
 
 BEGUN, DONE = "dataset.shred", "dataset.shredded"
@@ -63,10 +63,17 @@ def _begin(here: Context, name: str, by: str) -> Audit | None:
 
 def _drop(here: Context, name: str, versions: Sequence[Dataset], by: str) -> Audit:
     mine, shared = holding.only_of(here.catalog, versions)
-    runs = [run for run in _runs(here, versions) if run.state.ended]
-    blobs = dict.fromkeys([*mine, *(blob for run in runs for blob in _left_by(run)), peppers.id_of(name)])
+    made = [run for run in _runs(here, versions) if run.state.ended]
+    told = telling.runs(here.catalog, name, {version.id for version in versions})
+    runs = [*made, *told]
+    left = [
+        *(blob for run in runs for blob in _left_by(run)),
+        *(blob for run in told for blob in holding.words(run.result)),
+    ]
+    blobs = dict.fromkeys([*mine, *left, peppers.id_of(name)])
     blobs = {blob: None for blob in blobs if blob not in shared}
     _refuse_readers(here, name, {*blobs, *shared})
+    labels = telling.labels(here.catalog, name)
     keys: list[Blob] = []
     wanted = tuple(blobs)
     for start in range(0, len(wanted), _PAGE):
@@ -75,10 +82,13 @@ def _drop(here: Context, name: str, versions: Sequence[Dataset], by: str) -> Aud
         "versions": [{"version": one.version, "digest": one.digest, "rows": one.rows} for one in versions],
         "destroyed": [blob for blob in wanted if blob in mine or any(key.id == blob for key in keys)],
         "keys": len(keys),
+        "reports": len(told),  # of profiles, checks, comparisons, and of models that looked at labels
+        "labels": len(labels),  # records of label tasks, and of what people answered
         "shared": list(shared),  # with versions of other datasets: those, and their keys, stay
     }
+    tags = telling.tags(here.catalog, name)
     begun = Audit.new(name=BEGUN, subject=name, by=by, facts=facts)
-    gone: list[Record] = [*versions, *keys, *runs]
+    gone: list[Record] = [*versions, *keys, *runs, *labels, *tags]
     here.catalog.change(add=(begun,), drop=gone)
     return begun
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from leptonai.data.cleaning.action import ROW, Action, Moved
 from leptonai.data.cleaning.arrays import DenoiseImages, Smooth
 from leptonai.data.cleaning.blanks import Blank
+from leptonai.data.cleaning.groups import KAnonymous
 from leptonai.data.cleaning.plan import Planned
 from leptonai.data.cleaning.private import Anonymise
 from leptonai.data.cleaning.rows import DropDuplicates, Resample, changed, dropped
@@ -40,6 +41,8 @@ def action(planned: Planned, pepper: bytes) -> Action:
     """Return what does a step; `pepper` is the key of keyed digests."""
     if planned.step.step in ("mask", "hash", "generalise"):
         return Anonymise(planned, pepper)
+    if planned.step.step == "k_anonymity":
+        return KAnonymous(planned)
     if planned.step.step == "impute":
         by = planned.step.by
         kind = DropMissing if by == "drop" else ImputeNumbers if by in ("mean", "median") else ImputeValues

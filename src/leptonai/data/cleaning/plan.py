@@ -287,6 +287,17 @@ def _anonymise(step: Any, schema: Schema, target: str | None, where: str) -> _An
     return takes, {**schema, **{name: _retyped(schema[name], FeatureType.TEXT, "str") for name in takes}}
 
 
+def _k_anonymity(step: Any, schema: Schema, target: str | None, where: str) -> _Answer:
+    takes = _of_type(step.columns, schema, target, where, lambda c: c.type not in _BLOCKS, "single values")
+    if target in takes:
+        raise Invalid(
+            f"{where}: column {target!r} is the target, of which no less can be said: leave it out",
+            errors=[FieldError(f"{where}.columns", "no target")],
+        )
+    kinds = {name: FeatureType.TEXT if schema[name].pii else FeatureType.CATEGORY for name in takes}
+    return takes, {**schema, **{name: _retyped(schema[name], kind, "str") for name, kind in kinds.items()}}
+
+
 def _retyped(column: Column, kind: FeatureType, dtype: str = "") -> Column:
     return Column(name=column.name, type=kind, dtype=dtype, nullable=True, pii=column.pii)
 
@@ -305,5 +316,5 @@ def _new(names: Sequence[str], schema: Schema, where: str) -> None:
 _HOW: dict[str, Callable[[Any, Schema, str | None, str], _Answer]] = {
     "drop_duplicates": _duplicates, "impute": _impute, "outliers": _outliers, "cast": _cast, "text": _text,
     "denoise_images": _denoise, "smooth": _smooth, "resample": _resample, "series": _series, "cap_categories": _cap, "drop": _drop,
-    "mask": _anonymise, "hash": _anonymise, "generalise": _anonymise, "blank": _blank, "select": _select, "rename": _rename,
+    "mask": _anonymise, "hash": _anonymise, "generalise": _anonymise, "k_anonymity": _k_anonymity, "blank": _blank, "select": _select, "rename": _rename,
 }  # fmt: skip

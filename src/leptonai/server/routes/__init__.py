@@ -12,6 +12,7 @@ from leptonai.server.routes import (
     services,
     shards,
     sites,
+    tags,
 )
 from leptonai.server.routes.table import Route
 
@@ -19,5 +20,5 @@ from leptonai.server.routes.table import Route
 def table() -> list[Route]:
     """Return every route, each with the permission it needs."""
     # Order matters where a fixed path could also be read as a parameter: /blobs/known before /blobs/{id}.
-    files = (meta, runs, datasets, shards, labels, models, services, predictions, sites, keys, blobs)
+    files = (meta, runs, datasets, tags, shards, labels, models, services, predictions, sites, keys, blobs)
     return [route for file in files for route in file.routes.found]

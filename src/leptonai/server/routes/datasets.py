@@ -12,6 +12,7 @@ from leptonai.core.nouns import Audit, Blob, Dataset
 from leptonai.core.stages import load, stage
 from leptonai.server import holding, opens, peppers, shredding
 from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Routes, Who, Word
+from leptonai.server.routes.tags import refuse_tagged
 from leptonai.server.scopes import REPORT
 from leptonai.server.wire import Json, matched, one, page
 
@@ -63,6 +64,7 @@ def delete_dataset(ref: str, request: Request, here: Here, desk: AtDesk, who: Wh
     """Delete a dataset version, and its blobs that no other version shares."""
     found = desk.dataset(ref)
     matched(request, found)
+    refuse_tagged(here, found)
     keys = here.catalog.find(Blob, {"id": (found.manifest, *found.pii)})
     alone, _ = holding.only_of(here.catalog, (found,))
     keys = [key for key in keys if key.id in alone]
