@@ -106,19 +106,12 @@ class Dataset(Record):
 
 
 class Tag(Record):
-    """A word that points at one version of a dataset, such as ``approved``, and keeps it from being deleted. Its id is ``dataset@tag``."""
+    """A word that points at one version of a dataset, and keeps it from being deleted. Its id is ``dataset@tag``."""
 
-    kind = "tag"
-    prefix = "tag"
+    kind, prefix = "tag", "tag"
     indexed = ("name", "dataset")  # name: the dataset's name
-
     tag: str
     dataset: str  # the id of a Dataset
-
-    @classmethod
-    def new(cls, **fields: Any) -> Self:
-        """Make the tag; its id, which the database holds unique, says that it has one holder."""
-        return cls(id=f"{fields['name']}@{fields['tag']}", **fields)
 
 
 # -------------------------------------------------------------------------------------------------------- Run
@@ -190,9 +183,8 @@ class Signature(Frozen):
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    task: Literal[
-        "classification", "regression", "custom", "chat", "embedding"
-    ]  # custom: the outputs as they are, by name
+    # custom: the outputs as they are, by name
+    task: Literal["classification", "regression", "custom", "chat", "embedding"]
     classes: tuple[str | int, ...] = ()
 
 
@@ -247,12 +239,10 @@ class Guard(Frozen):
     """What a new version is held to while a Service moves to it, and how fast it may go."""
 
     steps: Annotated[tuple[Percent, ...], Field(max_length=20)] = (1, 5, 25, 50)  # per cent of the requests
-    step_seconds: float = Field(
-        default=60.0, gt=0, le=366 * 86400
-    )  # what a step takes at most while nothing speaks against it
-    alpha: float = Field(
-        default=0.01, gt=0, lt=0.5
-    )  # chance, of a whole rollout, to turn back a version that is no worse
+    # what a step takes at most while nothing speaks against it
+    step_seconds: float = Field(default=60.0, gt=0, le=366 * 86400)
+    # chance, of a whole rollout, to turn back a version that is no worse
+    alpha: float = Field(default=0.01, gt=0, lt=0.5)
     errors: float = Field(default=0.02, gt=0, lt=1)  # more errors than before, as a share, that need not be excluded
     slower: float = Field(default=1.5, ge=1, le=100)  # how many times as long an answer may take
     agree: float = Field(default=0.8, ge=0, le=1)  # the share of answers that must be those of the version before
@@ -298,9 +288,7 @@ class ServiceStatus(Frozen):
     message: str = ""
     url: str | None = None
     grpc_url: str | None = None  # host:port
-    memory: str = (
-        ""  # whether its model is "resident", or left memory: "cold", "idle" or "unloaded"; "": nothing answers
-    )
+    memory: str = ""  # "resident", or how its model left memory: "cold", "idle", "unloaded"; "": nothing answers
     replicas: Scaled | None = None  # of a Service that has a range of them
 
 
@@ -318,9 +306,8 @@ class Memory(Frozen):
     """What its Site keeps in memory for a Service."""
 
     pin: bool = False  # its model leaves memory for no other one
-    idle_seconds: float | None = Field(
-        default=None, ge=0, le=366 * 86400
-    )  # without a request, then it leaves; 0: never
+    # without a request, then it leaves; 0: never
+    idle_seconds: float | None = Field(default=None, ge=0, le=366 * 86400)
     answers_mb: float = Field(default=0.0, ge=0, le=4096)  # of answers that each serving process remembers; 0: none
 
 
@@ -379,9 +366,8 @@ class Site(Record):
     plane: str | None = None  # the URL of its serving plane
     facts: dict[str, Any] = Field(default_factory=dict)  # cores, memory, frameworks installed
     absent: dict[str, str] = Field(default_factory=dict)  # Services whose models are not in memory, and why
-    scaled: dict[str, Scaled] = Field(
-        default_factory=dict
-    )  # Services that have a range of replicas, and how many there are
+    # Services that have a range of replicas, and how many there are
+    scaled: dict[str, Scaled] = Field(default_factory=dict)
 
 
 class LabelTask(Record):

@@ -53,7 +53,7 @@ def set_tag(name: str, tag: str, body: Version, request: Request, here: Here, de
         try:
             held = desk.get(Tag, id)
         except NotFound:
-            return Changes(add=(Tag.new(name=name, tag=tag, dataset=found[0].id, by=who.name),), change=(found[0],))
+            return Changes(add=(Tag(id=id, name=name, tag=tag, dataset=found[0].id, by=who.name),), change=(found[0],))
         matched(request, held)
         # The version is written again, too, so that nobody deletes it at the same moment.
         return Changes(change=(held.model_copy(update={"dataset": found[0].id, "by": who.name}), found[0]))
