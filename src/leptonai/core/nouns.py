@@ -239,8 +239,7 @@ class Guard(Frozen):
     """What a new version is held to while a Service moves to it, and how fast it may go."""
 
     steps: Annotated[tuple[Percent, ...], Field(max_length=20)] = (1, 5, 25, 50)  # per cent of the requests
-    # what a step takes at most while nothing speaks against it
-    step_seconds: float = Field(default=60.0, gt=0, le=366 * 86400)
+    step_seconds: float = Field(default=60.0, gt=0, le=366 * 86400)  # of a step that nothing speaks against, at most
     # chance, of a whole rollout, to turn back a version that is no worse
     alpha: float = Field(default=0.01, gt=0, lt=0.5)
     errors: float = Field(default=0.02, gt=0, lt=1)  # more errors than before, as a share, that need not be excluded
@@ -306,8 +305,7 @@ class Memory(Frozen):
     """What its Site keeps in memory for a Service."""
 
     pin: bool = False  # its model leaves memory for no other one
-    # without a request, then it leaves; 0: never
-    idle_seconds: float | None = Field(default=None, ge=0, le=366 * 86400)
+    idle_seconds: float | None = Field(default=None, ge=0, le=366 * 86400)  # without a request; 0: it stays
     answers_mb: float = Field(default=0.0, ge=0, le=4096)  # of answers that each serving process remembers; 0: none
 
 
