@@ -1,12 +1,14 @@
 """The sums behind label errors, automatic labels and picked rows, on made opinions where the truth is known."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from leptonai.core.errors import Invalid
 from leptonai.labels.auto import calibrated, lower_bound, temperature, threshold
 from leptonai.labels.next_rows import doubt, spread
 from leptonai.labels.wrong import errors
@@ -131,3 +133,53 @@ def test_folds_that_are_done_are_not_computed_again(tmp_path: Path, monkeypatch:
     fresh = folds.judge(spec, 4, handle)
     assert len(asked) == 4 and np.array_equal(fresh.scores, whole.scores)
     assert (whole.scores.argmax(axis=1) == y).mean() > 0.75 and np.allclose(whole.scores.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def warm() -> None:
+    from tests.support.warm import libraries
+
+    libraries()
+
+
+def test_rows_that_do_not_fit_into_memory_are_read_by_a_model_that_learns_in_batches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm: None
+) -> None:
+    from functools import partial
+
+    from sklearn.linear_model import LogisticRegression
+    from tests.support.handle import FileHandle, reader_of
+    from torch import nn
+
+    from leptonai.core import plugins
+    from leptonai.training import folds
+
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 150)
+    label = np.where(rng.random(150) < 0.3, None, np.where(y == 1, "yes", "no").astype(object))
+    reader = reader_of({"a": rng.normal(size=150) + 2 * y, "b": rng.normal(size=150), "y": label}, "y")
+    reader.columns = tuple(c.model_copy(update={"nullable": c.name == "y"}) for c in reader.columns)
+
+    def judged(model: Any, compiled: dict[str, Any], name: str) -> Any:
+        framework = plugins.framework_of(model)
+        packed = framework.pack(model, compiled)
+        handle = FileHandle(tmp_path / name, datasets={"made": reader})
+        spec = {
+            "data": "made", "framework": framework.name, "flavour": packed.flavour, "code": handle.write(packed.code), "epochs": 4,
+            "batch_size": 20, "augment": ["noise"],
+        }  # fmt: skip
+        return folds.judge(spec, 3, handle)
+
+    torch = {"optimizer": "adam", "loss": "cross_entropy"}
+    model = nn.Linear(2, 2)
+    held = judged(model, torch, "held")
+    monkeypatch.setattr(folds, "Rows", partial(folds.Rows, memory=0))
+    read = judged(model, torch, "read")
+    assert np.array_equal(held.scores, read.scores) and np.array_equal(held.rest_scores, read.rest_scores)
+    assert len(held.rest) == sum(value is None for value in label)
+    places = np.array([5, 0, 17])
+    assert np.array_equal(read.inputs(places), np.concatenate([read.inputs(places[[i]]) for i in range(3)]))
+    with pytest.raises(
+        Invalid, match=r"that a model of one fit would learn from take about .* GiB, and 2 GiB may be held"
+    ):
+        judged(LogisticRegression(), {}, "refused")

@@ -12,7 +12,7 @@ from tests.support.imports import picture
 from tests.support.warm import keras_here, libraries
 
 from leptonai import augment as ways
-from leptonai.core.errors import Invalid, Unsupported
+from leptonai.core.errors import Invalid
 from leptonai.sdk import client
 from leptonai.sdk.datasets import Dataset, create_dataset, get_dataset
 
@@ -164,10 +164,30 @@ def test_tables_are_changed_as_their_columns_are(people: Dataset) -> None:
     assert len({len(text.split()) for text in words}) > 2
     with pytest.raises(Invalid, match="mixup takes only columns of type"):
         people.torch(64, augment=["mixup"])
-    with pytest.raises(Unsupported, match="smote adds rows once"):
-        people.torch(64, columns=["age", "ill"], augment=["smote"])
+    with pytest.raises(Invalid, match=r"smote needs all rows in memory, and these take about 0\.0 GiB of the"):
+        people.torch(64, columns=["age", "ill"], augment=["smote"], memory=10)
     with pytest.raises(Invalid, match="rotate needs columns of type image"):
         people.torch(64, augment=["rotate"])
+
+
+def test_a_loader_evens_out_the_classes(people: Dataset) -> None:
+    features = ["age", "rooms", "town", "ill"]
+    loader = people.torch(64, columns=features, shuffle=True, seed=2, augment=["smote", 'noise:columns=["age"]'])
+    batches = list(loader)
+    ill = np.concatenate([batch["ill"] for batch in batches])
+    assert np.bincount(ill).tolist() == [200, 200] and len(loader) == 7
+    assert set(np.concatenate([batch["town"] for batch in batches])) == {0, 1, 2}
+    rooms = np.concatenate([batch["rooms"] for batch in batches])
+    assert rooms.dtype == np.int64 and rooms.min() >= 1 and rooms.max() <= 8
+    again = people.torch(64, columns=features, shuffle=True, seed=2, augment=["smote", 'noise:columns=["age"]'])
+    again.load_state_dict({"epoch": 0, "row": 128, "window": 0})
+    assert all((one["age"] == two["age"]).all() for one, two in zip(batches[2:], again, strict=True))
+    keras_here()
+    given = people.keras(400, columns=features, augment=["smote"])
+    x, y = given[0]
+    assert x.shape == (400, 3) and np.bincount(y.astype(int)).tolist() == [200, 200]
+    plain = next(iter(people.torch(ROWS, columns=features)))
+    assert np.allclose(x[:ROWS, 0], plain["age"]) and x[ROWS:, 0].min() >= x[:, 0].min()
 
 
 def test_boxes_follow_in_a_loader(cars: Dataset) -> None:

@@ -31,9 +31,10 @@ class Batches:
         pairs: bool = False,
         augment: Sequence[Any] = (),
     ):
-        from leptonai.data.loader import Loader
+        from leptonai.data.loader import Loader, Source
         from leptonai.data.loader_pack import Packed
         from leptonai.sdk import changing
+        from leptonai.sdk.evened import Evened
 
         _check(batch_size, rank, world)
         found = reading.reader(dataset, memory, mask=mask)
@@ -43,7 +44,11 @@ class Batches:
             changing.Changing(augment, self.columns, self.source.places, dataset.target, seed) if augment else None
         )
         self._pairs = pairs
-        self._loader = Loader(self.source, found.memory)
+        source: Source = self.source
+        if self.changing is not None and self.changing.evens is not None and dataset.target is not None:
+            source = Evened(self.source, found.memory, self.columns, dataset.target, self.changing.evens, seed)
+        self._counts = source.counts
+        self._loader = Loader(source, found.memory)
         self.batch_size = batch_size
         self._shuffle = Shuffle(seed, self._loader.window) if shuffle else None
         self.rank, self.world = rank, world
@@ -95,7 +100,7 @@ class Batches:
 
         whole = self._loader.held or self._loader.all()
         if self._numbers is None or self._numbers[0] != self.epoch:
-            order = Epoch(self.source.counts, self._shuffle, self.epoch, self.rank, self.world)
+            order = Epoch(self._counts, self._shuffle, self.epoch, self.rank, self.world)
             self._numbers = (self.epoch, order.numbers())
         low = index * self.batch_size
         batch = take(whole, self._numbers[1][low : low + self.batch_size], 0, 0)

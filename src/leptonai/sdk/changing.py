@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from leptonai.core.errors import FieldError, Unsupported
 from leptonai.core.nouns import Column, FeatureType
 from leptonai.data.loader_pack import Place
 from leptonai.training.augment.check import check_steps
@@ -18,7 +17,7 @@ _ARRAYS = (FeatureType.IMAGE, FeatureType.AUDIO, FeatureType.TENSOR)
 
 
 class Changing:
-    """Changes packed batches. Raises `Invalid` for a step that does not fit the columns, `Unsupported` for one that adds rows."""
+    """Changes packed batches. Raises `Invalid` for a step that does not fit the columns."""
 
     def __init__(
         self,
@@ -28,11 +27,6 @@ class Changing:
         target: str | None,
         seed: int,
     ):
-        if any(isinstance(step, Smote) for step in steps):
-            raise Unsupported(
-                "augment: smote adds rows once, before a training: use it with model.fit(…, augment=…)",
-                errors=[FieldError("augment.smote", "with model.fit")],
-            )
         goal = next((column for column in columns if column.name == target), None)
         check_steps(
             steps,
@@ -44,6 +38,7 @@ class Changing:
         self._target = None if goal is None else goal.name
         kinds = {column.name: Kind(column.type, _deviation(column), _classes(column)) for column in columns}
         self._augmenter = ColumnAugmenter(steps, kinds, self._target, seed)
+        self.evens = next((step for step in steps if isinstance(step, Smote)), None)  # done once, by `evened.Evened`
 
     def columns(self, batch: Mapping[str, Any], epoch: int, start: int) -> dict[str, Any]:
         """Return the columns of a batch, by name, changed; `start` is the place of its first row in the epoch."""

@@ -12,7 +12,18 @@ from leptonai.core.nouns import FeatureType
 from leptonai.training.augment import boxes, mixing, words
 from leptonai.training.augment.apply import IMAGE, SIGNAL
 from leptonai.training.augment.draws import Draws
-from leptonai.training.augment.spec import FITS, Cutmix, Cutout, DropWords, Flip, Mixup, Shift, SwapWords, Synonyms
+from leptonai.training.augment.spec import (
+    FITS,
+    Cutmix,
+    Cutout,
+    DropWords,
+    Flip,
+    Mixup,
+    Shift,
+    Smote,
+    SwapWords,
+    Synonyms,
+)
 
 Array = NDArray[Any]
 Columns = dict[str, Array]
@@ -45,7 +56,7 @@ class ColumnAugmenter:
     """
 
     def __init__(self, steps: Sequence[Any], kinds: Mapping[str, Kind], target: str | None, seed: int):
-        self._steps = list(enumerate(steps))
+        self._steps = [(number, step) for number, step in enumerate(steps) if not isinstance(step, Smote)]
         self._kinds = {name: kind for name, kind in kinds.items() if name != target}
         self._target = target if target in kinds else None
         self._classes = 0 if self._target is None else kinds[self._target].classes
