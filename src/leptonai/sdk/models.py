@@ -150,8 +150,6 @@ class Model:
         build: "Callable[[dict[str, Any]], Any] | None" = None,
         sampler: str = "auto",
         pruner: str = "none",
-        parallel: int = 1,
-        isolated: bool = False,
         first: Sequence[Mapping[str, Any]] = (),
         start: "Sequence[str | Run | Tuning] | str | Run | Tuning" = (),
         seed: int = 0,
@@ -178,8 +176,6 @@ class Model:
             "target": target,
             "sampler": sampler,
             "pruner": pruner,
-            "parallel": parallel,
-            "isolated": isolated,
             "seed": seed,
         }
         given = {"seed": seed, "features": None if features is None else tuple(features), **_for_trials(train)}

@@ -2,7 +2,7 @@
 
 ``asked``: a trial is about to begin, with its settings. ``told``: how it ended. A trial begins only once its ``asked`` is
 safe, and the next is asked in the same write that tells of the one before. So, wherever an attempt ends: each trial that was
-told is told for good, each that was asked and not told is the one (or, in parallel, are those) that was at work and begins again
+told is told for good, each that was asked and not told is the one that was at work, and begins again
 with the same settings, and none has two results. Attempts are kept apart by the Run's fencing: once an attempt reads the
 journal, no earlier one adds to it.
 """

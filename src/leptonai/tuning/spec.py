@@ -81,8 +81,6 @@ class Tune(Frozen):
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
     seconds: Annotated[Finite, Field(gt=0)] | None = None  # of all attempts; a trial that runs then is finished
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
-    parallel: int = Field(default=1, ge=1, le=256)
-    isolated: bool = False  # each trial in a process of its own, so that none can take the study with it
     first: Annotated[tuple[dict[str, Any], ...], Field(max_length=100)] = ()  # settings that are tried first
     start: Annotated[tuple[str, ...], Field(max_length=20)] = ()  # tune Runs whose trials are known from the beginning
 

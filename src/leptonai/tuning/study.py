@@ -39,6 +39,7 @@ class Study:
         self._spaces = {name: self._distribution(spec.space[name]) for name in order}
         self._queue = self._planned()
         self._known: dict[str, Any] = {}  # what the engine noted of the whole study
+        self._noted: dict[int, frozenset[str]] = {}  # and of a trial, when it began: names
         for trial in earlier:
             self._add(trial, {})
         self._offset = len(self._study.get_trials(deepcopy=False))
@@ -54,6 +55,7 @@ class Study:
         for number, entry in course.asked.items():
             attrs = {**entry["attrs"], **course.attrs.get(number, {})}
             self._add(course.told.get(number, entry["params"]), attrs)
+            self._noted[number] = frozenset(entry["attrs"])
             for name, value in entry["study"].items():
                 self._known[name] = value
                 self._storage.set_study_system_attr(self._study._study_id, name, value)
@@ -73,6 +75,7 @@ class Study:
                     params[name] = self._outside(name, trial._suggest(name, self._spaces[name]))
         self.count += 1
         attrs = dict(self._storage.get_trial(trial._trial_id).system_attrs)
+        self._noted[number] = frozenset(attrs)
         noted = dict(self._storage.get_study_system_attrs(self._study._study_id))
         fresh = {name: value for name, value in noted.items() if self._known.get(name) != value}
         self._known |= fresh
@@ -90,14 +93,13 @@ class Study:
         """Take how a trial ended, and return what the engine noted of it since it began."""
         states = self._optuna.trial.TrialState
         id = self._id(trial.number)
-        before = dict(self._storage.get_trial(id).system_attrs)
         state = {"done": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[trial.state]
         values = list(trial.values) or None
         with _quiet():
             self._study.sampler.after_trial(self._study, self._storage.get_trial(id), state, values)
         self._storage.set_trial_state_values(id, state, values)
         after = self._storage.get_trial(id).system_attrs
-        return {name: value for name, value in after.items() if name not in before}
+        return {name: value for name, value in after.items() if name not in self._noted.get(trial.number, ())}
 
     def importance(self) -> dict[str, float]:
         """Return how much of the first goal's spread each setting explains, in sum 1; empty where too few trials tell."""
