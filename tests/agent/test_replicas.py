@@ -16,6 +16,12 @@ import pytest
 from tests.support.predictors import Doubler, packed
 from tests.support.site import Home, until
 
+from leptonai.adapters.executors.local import LocalExecutor
+from leptonai.agent.native_process import NativeProcess
+from leptonai.agent.scaler import Asked, Scaler, _Held
+from leptonai.core.replicas import Replicas
+from leptonai.serving.scaling import Scaling
+
 PAUSE = 50_000  # x for which `Doubler` takes 50 ms
 
 
@@ -90,6 +96,7 @@ def workers(home: Home) -> list[int]:
     return sorted(found)
 
 
+@pytest.mark.slow
 def test_up_and_down_under_load_and_no_request_fails(small: Home) -> None:
     (model,) = small.keep(packed(Doubler, "double", max_batch=1))
     small.start()
@@ -121,3 +128,23 @@ def test_up_and_down_under_load_and_no_request_fails(small: Home) -> None:
     assert (
         'leptonai_service_replicas{model="double",version="1",variant="stable",service="double",state="ready"}' in text
     )
+
+
+def test_a_version_begins_with_as_many_as_the_one_whose_place_it_takes(tmp_path: Path) -> None:
+    class Running:
+        def workers(self) -> dict[str, NativeProcess]:
+            return {}
+
+    executor = LocalExecutor()
+    try:
+        (model, _) = packed(Doubler, "double")
+        range_ = Replicas(min=1, max=3)
+        found = Scaler(Running(), list, list, lambda: None, stopping := threading.Event())
+        stopping.set()
+        found.ask({model.id: Asked(range_, ("a",)), "next": Asked(range_, ("a", "b")), "other": Asked(range_, ("c",))})
+        assert [found.first(id) for id in (model.id, "next", "other", "unknown")] == [1, 1, 1, None]
+        state = Scaling(Replicas(min=1, max=8), 5, 0.0)
+        found._held[model.id] = _Held(NativeProcess(executor, model, {}, tmp_path), state)
+        assert [found.first(id) for id in ("next", "other")] == [3, 1]
+    finally:
+        executor.close()

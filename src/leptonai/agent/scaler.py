@@ -88,9 +88,18 @@ class Scaler:
                 self._thread.start()
 
     def first(self, id: str) -> int | None:
-        """Return with how many a version is to begin; None: as it says itself."""
+        """Return with how many a version is to begin: as many as the one has whose place it takes; None: as it says itself."""
         with self._lock:
-            return self._asked[id].replicas.min if id in self._asked else None
+            asked = self._asked.get(id)
+            if asked is None:
+                return None
+            services = set(asked.services)
+            same = [
+                held.scaling.wanted
+                for other, held in list(self._held.items())
+                if other in self._asked and services & set(self._asked[other].services)
+            ]
+            return min(asked.replicas.max, max([asked.replicas.min, *same]))
 
     @property
     def said(self) -> tuple[int, dict[str, Scaled], list[Change]]:
