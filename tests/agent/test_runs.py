@@ -50,7 +50,7 @@ def test_a_flood_of_lines_arrives_in_order(site: Home) -> None:
     [
         ("invalid", "column 'a' does not fit", 1),
         ("bug", "KeyError: 'nothing'", 1),
-        ("exit", "SystemExit: 3", 1),
+        ("exit", "called sys.exit(3)", 1),
         ("not_json", "JSON", 1),
         ("hard_exit", "ended with code 3", 2),
         ("segfault", "SIGSEGV", 2),

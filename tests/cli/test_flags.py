@@ -76,3 +76,13 @@ def test_the_fields_of_a_spec_may_stand_at_the_top_or_in_a_table() -> None:
     around, spec = run.split({"stage": "train", "name": "x", "seed": 1, "spec": {"data": "churn", "seed": 2}})
     assert around == {"stage": "train", "name": "x"}
     assert spec == {"data": "churn", "seed": 1}
+
+
+def test_settings_of_learning_are_json_else_text() -> None:
+    given = ["ema=0.99", "schedule=cosine:warmup=2", "balanced_sampling=true", 'class_weights={"a": 2}']
+    assert flags.settings("--learn", given) == {
+        "ema": 0.99, "schedule": "cosine:warmup=2", "balanced_sampling": True, "class_weights": {"a": 2},
+    }  # fmt: skip
+    assert flags.settings("--learn", None) is None
+    with pytest.raises(typer.BadParameter, match="NAME=VALUE"):
+        flags.settings("--learn", ["ema"])

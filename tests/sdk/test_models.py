@@ -82,5 +82,6 @@ def test_early_stopping_is_ours_or_that_of_keras() -> None:
     EarlyStopping.start_from_epoch = 3
     with pytest.raises(Unsupported, match="start_from_epoch"):
         models._early_stopping([EarlyStopping()], None)
-    with pytest.raises(Unsupported, match="object"):
-        models._early_stopping([object()], None)
+    with pytest.raises(Invalid, match="object"):
+        models._parted([object()])
+    assert models._parted([print, ours]) == ([ours], [print])

@@ -104,6 +104,7 @@ def test_without_a_model_one_is_picked_by_the_columns(at: CatalogDesk) -> None:
         ({"data": "churn", "features": ("age",), "framework": "torch", "code": "c0de", "flavour": "x"}, Invalid, "'x'"),
         ({"data": "churn", "features": ("age",), "early_stopping": EarlyStopping()}, Invalid, "val_loss.*validation"),
         ({"data": "churn", "features": ("age",), "learning": {"ema": 0.9}}, Unsupported, "ema: a model of sklearn cannot.* keras and torch can"),
+        ({"data": "churn", "features": ("age",), "callbacks": "theirs"}, Denied, "callbacks.*theirs"),
         ({"data": "churn", "features": ("kind",), "target": "age", "learning": {"class_weights": "balanced"}}, Invalid, "is for classes"),
         ({"data": "churn", "features": ("age",), "shuffle": False, "learning": {"balanced_sampling": True}}, Invalid, "leave shuffle on"),
         (

@@ -78,7 +78,10 @@ def work(run: Run, handle: RunHandle) -> Outcome:
         return _failed(
             "there was not enough memory: use smaller batches, a smaller model, or raise the Run's memory limit"
         )
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code may raise anything
+    except SystemExit as error:
+        traceback.print_exc()
+        return _failed(f"the Run's code called sys.exit({error.code!r}), which ends no Run: raise an error, or return")
+    except Exception as error:  # noqa: BLE001 - user code may raise anything
         traceback.print_exc()
         return _failed(f"{type(error).__name__}: {error}"[:1000].strip() + " (the Run's log has the traceback)")
 

@@ -87,7 +87,7 @@ def create(
             "--learn",
             metavar="NAME=VALUE",
             help="How it learns: schedule=cosine:warmup=2, clip_norm=1, accumulate=4, weight_decay=0.01, label_smoothing=0.1, "
-            "ema=0.999, class_weights=balanced, balanced_sampling=true, learning_rate=0.001; repeatable.",
+            "ema=0.999, class_weights=balanced, balanced_sampling=true, learning_rate=0.001, adversarial=fgsm, device=cuda, precision=bf16; repeatable.",
             rich_help_panel=TRAIN,
         ),
     ] = None,

@@ -87,6 +87,9 @@ class Learning(Frozen):
     ema: float | None = Field(default=None, gt=0, lt=1)  # the share of itself that the average of the weights keeps
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None  # by class; a class without one has 1
     balanced_sampling: bool = False  # each class equally often in an epoch
+    adversarial: AnyAdversarial | None = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: a GPU where there is one
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of sums while it learns; weights stay fp32
 
     @model_validator(mode="after")
     def _clipped_once(self) -> "Learning":
@@ -110,3 +113,4 @@ class Way:
 
     learning: Learning = Learning()
     class_weights: tuple[float, ...] | None = None  # by class number
+    bounds: tuple[float, float] | None = None  # what an input can be, such as 0 to 1 of images; None: any number

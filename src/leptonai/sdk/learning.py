@@ -22,10 +22,15 @@ class HowItLearns(TypedDict, total=False):
     ema: float | None
     class_weights: Literal["balanced"] | Mapping[Any, float] | None
     balanced_sampling: bool
+    adversarial: Adversarial | str | Mapping[str, Any] | None
+    device: Literal["auto", "cpu", "cuda", "mps"]
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
 
 
 def to_send(given: HowItLearns) -> dict[str, Any] | None:
-    """Return what was said, as JSON data; None where nothing was. Raises `Invalid` that names the keyword."""
+    """Return what was said, as JSON data; None where nothing was. Raises `Invalid` that names the keyword, `TypeError` for a strange one."""
+    if strange := [name for name in given if name not in Learning.model_fields]:
+        raise TypeError(f"Model.fit() got an unexpected keyword argument {strange[0]!r}")
     said: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     weights = said.get("class_weights")
     if isinstance(weights, Mapping):

@@ -9,6 +9,7 @@ from leptonai.core.errors import FieldError, Invalid, MissingExtra, Unsupported
 from leptonai.core.learning import ALL as LEARNING
 from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, check_name
+from leptonai.core.stages import PACK, load
 from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.spec import Report as ReportRecord
 from leptonai.sdk import augmenting, client, runs, show
@@ -16,6 +17,7 @@ from leptonai.sdk import checks as rules
 from leptonai.sdk.learning import HowItLearns, to_send
 from leptonai.sdk.results import History, Report
 from leptonai.sdk.specs import check, sent
+from leptonai.training.callbacks import check as check_callbacks
 from leptonai.training.spec import EarlyStopping, Export, Fitted, Predict, Train
 
 if TYPE_CHECKING:
@@ -87,15 +89,18 @@ class Model:
     ) -> History:
         """Train on a dataset, or on a part of one: a Run, followed to its end with a live progress bar.
 
-        `epochs`: passes over the data; default 1, or what a model that the server picks needs. `callbacks` may hold an `EarlyStopping` (ours, or Keras's). `target` and `features` are column names; default: the
+        `epochs`: passes over the data; default 1, or what a model that the server picks needs. `callbacks` may hold an `EarlyStopping` (ours, or Keras's), functions of (epoch, logs), which
+        end the training by returning "stop", and objects with Keras's hooks; they are called in the Run's own process. `target` and `features` are column names; default: the
         dataset's target, and all other columns. `augment`: how training rows are changed on their way, such as
         ``[leptonai.augment.Flip(), "noise"]``; default: as the dataset declares. `checks`: rules that the rows must
         keep, such as ``["range:age=0..120"]``, else the Run fails and names the first bad ones. Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
 
         How it learns: `learning_rate`; `schedule` ("cosine:warmup=2", "onecycle", "plateau:patience=3", "linear", "step"); `clip_norm`,
         `clip_value`; `accumulate` batches to a step; `weight_decay`; `label_smoothing`; `ema` of the weights (0.999, say);
-        `class_weights` ("balanced", or by class); `balanced_sampling`.
+        `class_weights` ("balanced", or by class); `balanced_sampling`; `adversarial` ("fgsm:epsilon=0.03", "pgd:steps=7"); `device`
+        ("auto", "cpu", "cuda", "mps") and `precision` ("auto", "fp32", "bf16", "fp16").
         """
+        stopping, own = _parted(callbacks)
         document = {
             "data": reference(train, "train"),
             "validation": None if validation_data is None else reference(validation_data, "validation_data"),
@@ -105,7 +110,7 @@ class Model:
             "batch_size": batch_size,
             "shuffle": shuffle,
             "seed": seed,
-            "early_stopping": _early_stopping(callbacks, early_stopping),
+            "early_stopping": _early_stopping(stopping, early_stopping),
             "category_encoding": category_encoding,
             "scale": scale,
             "checkpoint_seconds": checkpoint_seconds,
@@ -119,6 +124,8 @@ class Model:
         if self._framework is not None:
             packed = self._framework.pack(self.model, self._compiled)
             document |= self._travel(packed, via.http.upload(packed.code))
+        if own:
+            document["callbacks"] = via.http.upload(load(PACK)(own, "what is in callbacks"))
         record = runs.submit(via.http, "train", sent(check(Train, document, "fit")), name=name)
         record = runs.follow(via.http, record.id, title="fit", show_progress=_shown(verbose))
         fitted = Fitted.model_validate(record.result)
@@ -320,18 +327,21 @@ def _shown(verbose: Verbose) -> bool | None:
     return None if verbose == "auto" or verbose else False
 
 
+def _parted(callbacks: Sequence[object]) -> tuple[list[object], list[object]]:
+    """Return the rules for stopping early, which the platform follows itself, and the user's own callbacks."""
+    stopping: list[object] = []
+    own: list[object] = []
+    for callback in callbacks:
+        keras = type(callback).__name__ == "EarlyStopping" and hasattr(callback, "patience")
+        (stopping if isinstance(callback, EarlyStopping) or keras else own).append(callback)
+    check_callbacks(own)
+    return stopping, own
+
+
 def _early_stopping(callbacks: Sequence[object], given: EarlyStopping | None) -> dict[str, Any] | None:
     found = [given] if given is not None else []
     for callback in callbacks:
-        if isinstance(callback, EarlyStopping):
-            found.append(callback)
-        elif type(callback).__name__ == "EarlyStopping" and hasattr(callback, "patience"):
-            found.append(_from_keras(callback))
-        else:
-            raise Unsupported(
-                f"callback {type(callback).__name__} is not supported; EarlyStopping is",
-                errors=[FieldError("callbacks", "use leptonai.EarlyStopping")],
-            )
+        found.append(callback if isinstance(callback, EarlyStopping) else _from_keras(callback))
     if len(found) > 1:
         raise Invalid("give one EarlyStopping, not several", errors=[FieldError("callbacks", "one EarlyStopping")])
     return found[0].model_dump() if found else None

@@ -21,6 +21,8 @@ EVERYTHING: dict[str, Any] = {
     "label_smoothing": 0.1,
     "ema": 0.9,
     "class_weights": "balanced",
+    "adversarial": "pgd:steps=2",
+    "precision": "bf16",
 }
 
 

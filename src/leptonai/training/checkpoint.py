@@ -46,6 +46,7 @@ class Saved:
     course: Course
     encoding: Encoding
     learner: dict[str, bytes]
+    callbacks: bytes | None = None  # what the user's callbacks remember
 
 
 def write(course: Course, encoding: Encoding, learner: Learner) -> dict[str, bytes]:
@@ -69,7 +70,7 @@ def read(files: Mapping[str, bytes]) -> Saved:
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"the checkpoint cannot be read: {error}") from error
     learner = {name.removeprefix("learner."): data for name, data in files.items() if name.startswith("learner.")}
-    return Saved(course, encoding, learner)
+    return Saved(course, encoding, learner, files.get("callbacks.json"))
 
 
 def last(handle: Handle) -> Saved | None:

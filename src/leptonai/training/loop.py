@@ -5,13 +5,16 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
+from typing import Any
 
 from leptonai.core.errors import FieldError, Invalid, LeptonError
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle, Shuffle
 from leptonai.training import checkpoint, trainee, trouble
 from leptonai.training.augment.apply import Augmenter
+from leptonai.training.callbacks import Callbacks
 from leptonai.training.checkpoint import Course, Keeper, Stopped
 from leptonai.training.rates import Rates
 from leptonai.training.rows import Rows, ahead
@@ -33,6 +36,7 @@ class Loop:
     validation: Rows | None
     course: Course
     augmenter: Augmenter | None = None
+    callbacks: Callbacks | None = None
 
     def run(self) -> None:
         """Train to the end. When told to stop (SIGTERM, Ctrl-C) leave a checkpoint and raise."""
@@ -42,6 +46,7 @@ class Loop:
         self._rates = Rates(self.spec.learning.schedule, self.course, self.spec.epochs, self._batches)
         with Keeper(self.handle) as keeper, checkpoint.told_to_stop() as asked:
             try:
+                self._call("on_train_begin")
                 while self.course.epoch < self.spec.epochs:
                     self._epoch(keeper, asked)
                     if self._ended_early():
@@ -50,9 +55,20 @@ class Loop:
             finally:
                 keeper.wait()
         self._restore_best()
+        self._call("on_train_end", *self._latest())
+
+    def _call(self, hook: str, *args: Any) -> None:
+        if self.callbacks:
+            self.callbacks.call(hook, *(args or ({},)))
+
+    def _latest(self) -> list[dict[str, float]]:
+        return [{name: values[-1] for name, values in self.course.history.items() if values}]
 
     def _epoch(self, keeper: Keeper, asked: Event) -> None:
         course, size = self.course, self.spec.batch_size
+        if course.batch == 0:
+            self._call("on_epoch_begin", course.epoch, {})
+        each = self.callbacks is not None and self.callbacks.each_batch
         shuffle = Shuffle(self.spec.seed, course.window) if self.spec.shuffle else None
         began = time.perf_counter()
         given = self.rows.batches(size, shuffle, course.epoch, course.batch * size)
@@ -61,9 +77,14 @@ class Loop:
         with closing(given) as batches:
             for x, y in batches:
                 self._rates.set(self.learner)
-                with self._users_code("training"):
-                    self.learner.step(x, y)
+                try:
+                    with self._users_code("training"):
+                        self.learner.step(x, y)
+                except MemoryError as error:
+                    raise trouble.no_memory(error, len(x), partial(self._first_rows, x, y)) from None
                 course.batch += 1
+                if each:
+                    self._call("on_train_batch_end", course.batch - 1, {"loss": trainee.last_loss(self.learner)})
                 now = time.perf_counter()
                 course.seconds += now - began
                 began = now
@@ -115,6 +136,7 @@ class Loop:
         self.handle.say(f"epoch {course.epoch}/{self.spec.epochs}: {shown}")
         self._shown = time.monotonic()
         self._progress()
+        self._call("on_epoch_end", course.epoch - 1, dict(metrics))
         if said := self._rates.look(metrics):
             self.handle.say(said)
         if self.spec.early_stopping is not None:
@@ -141,6 +163,9 @@ class Loop:
             course.waited += 1
 
     def _ended_early(self) -> bool:
+        if self.callbacks is not None and self.callbacks.stopped is not None:
+            self.handle.say(f"stopped after epoch {self.course.epoch}: callback {self.callbacks.stopped} asked for it")
+            return True
         rule = self.spec.early_stopping
         if rule is None or not self.course.waited or self.course.waited < rule.patience:
             return False
@@ -164,7 +189,11 @@ class Loop:
     def _save(self, keeper: Keeper) -> None:
         self._saved = time.monotonic()
         self._safe = (self.course.epoch, self.course.batch)
-        keeper.save(checkpoint.write(self.course, self.encoding, self.learner))
+        files = checkpoint.write(self.course, self.encoding, self.learner)
+        keeper.save(files | {"callbacks.json": self.callbacks.state()} if self.callbacks else files)
+
+    def _first_rows(self, x: Any, y: Any, count: int) -> None:
+        self.learner.step(x[:count], y[:count])
 
     @contextmanager
     def _users_code(self, doing: str) -> Iterator[None]:
@@ -172,10 +201,14 @@ class Loop:
             yield
         except (LeptonError, MemoryError, OSError):
             raise
-        except Exception as error:
-            short = " ".join(str(error).split())[:500]
+        except (Exception, SystemExit) as error:
+            if trouble.is_memory(error):
+                raise MemoryError(str(error)) from None
+            what = f"{type(error).__name__}: {error}"
+            if isinstance(error, SystemExit):
+                what = f"it called sys.exit({error.code!r}), which ends no Run: raise an error, or return"
+            short = " ".join(what.split())[:500]
             raise Invalid(
-                f"the model failed in epoch {self.course.epoch + 1}, batch {self.course.batch + 1} of {doing}: "
-                f"{type(error).__name__}: {short}",
+                f"the model failed in epoch {self.course.epoch + 1}, batch {self.course.batch + 1} of {doing}: {short}",
                 errors=[FieldError("model", short)],
             ) from error

@@ -54,6 +54,7 @@ class Train(Frozen):
     ] = ()  # rules of the data stage that its rows must keep
     # How training rows are changed, in this order; None: as the dataset declares. The server fills it in.
     augment: Annotated[tuple[AnyStep, ...], Field(max_length=32)] | None = None
+    callbacks: str | None = None  # blob: what is called while it learns, packed as code
     learning: Learning = Learning()  # schedule, clipping, averages, weights of classes …
 
 

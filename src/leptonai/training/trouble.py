@@ -1,5 +1,9 @@
 """What goes wrong inside a training, in words that say where it was and what to do."""
 
+import re
+import traceback
+from collections.abc import Callable
+
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.learning import Learning
 from leptonai.training.checkpoint import Course
@@ -19,3 +23,54 @@ def not_a_number(course: Course, safe: tuple[int, int], learning: Learning) -> I
         f"the loss is not a number any more (epoch {course.epoch + 1}, batch {course.batch}): {ways}; {kept}",
         errors=[FieldError("learning_rate", "smaller")],
     )
+
+
+_NO_MEMORY = re.compile(
+    r"not enough memory|can't allocate memory|unable to allocate|out of memory|RESOURCE_EXHAUSTED|OOM when allocating",
+    re.IGNORECASE,
+)
+_AMOUNT = re.compile(r"allocate ([\d.]+) ?(bytes|[KMGT]i?B)", re.IGNORECASE)
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether an error of a framework says that memory ran out; most do not raise `MemoryError`."""
+    return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
+
+
+def no_memory(error: BaseException, rows: int, attempt: Callable[[int], object]) -> Invalid:
+    """Return the error for a batch that memory is too small for; `attempt` works on so many of its rows, to find what fits."""
+    for part in (error, error.__context__):
+        if part is not None:
+            traceback.clear_frames(part.__traceback__)  # they hold the arrays of the batch that failed
+    found = _AMOUNT.search(str(error))
+    needed = f" (it asked for {_amount(found[1], found[2])} more)" if found else ""
+    fits = rows // 2
+    while fits and not _goes(attempt, fits):
+        fits //= 2
+    if not fits:
+        return Invalid(
+            f"memory is too small for a batch of {rows} rows{needed}, and for one row: use a smaller model, or a machine with more memory",
+            errors=[FieldError("batch_size", "a smaller model")],
+        )
+    steps = -(-rows // fits)
+    return Invalid(
+        f"memory is too small for a batch of {rows} rows{needed}: batch_size={fits} fits, with accumulate={steps} for steps as large",
+        errors=[FieldError("batch_size", f"at most {fits}")],
+    )
+
+
+def _goes(attempt: Callable[[int], object], rows: int) -> bool:
+    try:
+        attempt(rows)
+    except Exception as error:  # of user code and its framework
+        if is_memory(error) or is_memory(error.__cause__ or error):
+            return False
+        raise
+    return True
+
+
+def _amount(number: str, unit: str) -> str:
+    if unit.lower() != "bytes":
+        return f"{number} {unit}"
+    size = float(number)
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"

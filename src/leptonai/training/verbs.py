@@ -37,6 +37,9 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         opens += personal.opens(validation, desk, used)
     if spec.code is not None:
         opens.append(_own_code(spec, desk))
+    if spec.callbacks is not None:
+        opens.append(_uploaded(spec.callbacks, desk, "callbacks"))
+    if spec.code is not None:
         found["flavour"] = spec.flavour or spec.framework
     else:
         if spec.framework is not None:
@@ -143,14 +146,18 @@ def _own_code(spec: Train, desk: Desk) -> str:
             f"framework {spec.framework!r} is not known: use one of {', '.join(known)}",
             errors=[FieldError("framework", f"one of {', '.join(known)}")],
         )
+    return _uploaded(spec.code or "", desk, "code")
+
+
+def _uploaded(id: str, desk: Desk, field: str) -> str:
     try:
-        blob: Blob = desk.get(Blob, spec.code or "")
+        blob: Blob = desk.get(Blob, id)
     except NotFound:
         raise Invalid(
-            f"code: there is no blob {spec.code!r}; upload it first", errors=[FieldError("code", "a blob")]
+            f"{field}: there is no blob {id!r}; upload it first", errors=[FieldError(field, "a blob")]
         ) from None
     if blob.owner != desk.by:  # naming a blob must not open what somebody else wrote
-        raise Denied(f"code: blob {spec.code!r} was not uploaded by {desk.by}")
+        raise Denied(f"{field}: blob {id!r} was not uploaded by {desk.by}")
     return blob.id
 
 

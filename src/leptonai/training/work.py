@@ -4,6 +4,7 @@ import platform
 import random
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
@@ -15,11 +16,12 @@ from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.learning import Way
 from leptonai.core.ports import Framework, Learner
-from leptonai.core.stages import HOLD, Handle, Reader, load
-from leptonai.training import balance, checkpoint, defaults, encoder, events, trainee
+from leptonai.core.stages import HOLD, UNPACK, Handle, Reader, load
+from leptonai.training import balance, checkpoint, defaults, encoder, events, trainee, trouble
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.augment.smote import smote
 from leptonai.training.augment.spec import Smote
+from leptonai.training.callbacks import Callbacks
 from leptonai.training.checkpoint import Course, Saved
 from leptonai.training.labelled import Labelled, may_lack
 from leptonai.training.loop import Loop
@@ -97,11 +99,14 @@ def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -
     begin(learner, rows, encoding, spec)
     augmenter = augmenter_of(spec, encoding, reader, learner)
     course = saved.course if saved else Course(window=rows.window)
+    callbacks = callbacks_of(spec, learner, saved, handle)
     if trainee.Traits.of(learner).incremental:
         _restore(learner, saved, course, handle)
-        Loop(spec, handle, learner, encoding, rows, validation, course, augmenter).run()
+        Loop(spec, handle, learner, encoding, rows, validation, course, augmenter, callbacks).run()
     else:
         _all_at_once(spec, handle, learner, rows, validation, course, augmenter)
+        if callbacks:
+            callbacks.call("on_epoch_end", 0, {name: values[-1] for name, values in course.history.items()})
     return course
 
 
@@ -181,13 +186,36 @@ def begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None
     try:
         trainee.learn_by(learner, _way(spec, encoding, rows))
         learner.begin(x, y, encoding.task, len(encoding.classes), spec.seed)
-    except Invalid as error:
+    except (Invalid, MemoryError) as error:
+        if trouble.is_memory(error.__cause__ or error):
+            first = partial(_begin_with, learner, x, y, encoding, spec)
+            raise trouble.no_memory(error.__cause__ or error, len(x), first) from None
+        if isinstance(error, MemoryError):
+            raise
         raise type(error)(f"{error.message} ({_words(encoding)})", errors=error.errors) from error
+
+
+def _begin_with(learner: Learner, x: Any, y: Any, encoding: Encoding, spec: Train, count: int) -> None:
+    learner.begin(x[:count], y[:count], encoding.task, len(encoding.classes), spec.seed)
 
 
 def _way(spec: Train, encoding: Encoding, rows: Rows) -> Way:
     asked = spec.learning.class_weights
-    return Way(spec.learning, None if asked is None else balance.weights(asked, encoding, rows.labels))
+    weights = None if asked is None else balance.weights(asked, encoding, rows.labels)
+    pictures = all(feature.op == "image" for feature in encoding.features)
+    return Way(spec.learning, weights, (0.0, 1.0) if pictures else None)
+
+
+def callbacks_of(spec: Train, learner: Learner, saved: Saved | None, handle: Handle) -> Callbacks | None:
+    """Load what the user has called while the model learns, with what it remembers. Executes the user's code."""
+    if spec.callbacks is None:
+        return None
+    with handle.blobs.open(spec.callbacks) as file:
+        given = load(UNPACK)(file.read())
+    found = Callbacks(given, learner, {"epochs": spec.epochs, "batch_size": spec.batch_size})
+    if saved is not None and saved.callbacks is not None:
+        found.restore(saved.callbacks)
+    return found
 
 
 def _sampling(spec: Train, rows: Rows) -> None:

@@ -14,7 +14,7 @@ class KerasFramework:
     """Models of Keras: sequential, functional and subclassed; built or not, compiled here or by Keras."""
 
     name = "keras"
-    learns = ALL
+    learns = ALL - {"adversarial", "device", "precision"}  # the last two as its back end has them
 
     def owns(self, model: object) -> bool:
         """Whether it is a ``keras.Model``."""

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from leptonai.adapters.frameworks import arrays
+from leptonai.adapters.frameworks import arrays, torch_attack, torch_device
 from leptonai.adapters.frameworks.shapes import check_outputs, outputs
 from leptonai.adapters.frameworks.torch_fit import refused
 from leptonai.adapters.frameworks.torch_metrics import Metric
@@ -44,6 +44,7 @@ class TorchLearner:
         self._metrics: list[Metric] = []
         self._task, self._classes = "", 0
         self._asked = Way()
+        self._rounded: torch.dtype | None = None  # what sums are rounded to while it learns; None: fp32
         self._way: TorchWay | None = None
         self._weighed: Weighed | None = None
         self._optimizer: torch.optim.Optimizer | None = None
@@ -76,8 +77,11 @@ class TorchLearner:
         return self._task == "classification" and self._loss is not None and takes_shares(self._loss)
 
     def learn_by(self, way: Way) -> None:
-        """Say how to learn; before it begins."""
+        """Say how to learn; before it begins. Raises `Unsupported` for a device or a precision that is not there."""
         self._asked = way
+        self.device = torch_device.chosen(way.learning.device)
+        self._rounded = torch_device.rounded(way.learning.precision, self.device)
+        self.model.to(self.device)
 
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. The weights stay those that the user's object had; lazy layers are filled after seeding."""
@@ -93,11 +97,14 @@ class TorchLearner:
         self._weighed = None
         if self._asked.class_weights is not None:
             self._weighed = Weighed(found, self._asked.class_weights, self.device)
+        if self._asked.learning.adversarial is not None:
+            torch_attack.check(self._input(x))
         if self._asked.learning.label_smoothing:
             check_smoothing(found, task)
         self._try_loss(output, y)
         self._optimizer = self._recipe.build(self.model)
-        self._way = TorchWay(self._asked, self.model, self._optimizer)
+        scaler = torch.amp.GradScaler(self.device.type) if self._rounded is torch.float16 else None
+        self._way = TorchWay(self._asked, self.model, self._optimizer, scaler)
         self._seed(seed)
 
     @staticmethod
@@ -143,6 +150,18 @@ class TorchLearner:
         value = self._loss.compute(output, wanted)
         return (value if value.dim() == 0 else value.mean()), self._shaped(output, y)
 
+    def _attacked(self, x: Tensor, target: Tensor) -> Tensor:
+        assert self._asked.learning.adversarial is not None  # noqa: S101  (who calls has looked)
+        self.model.eval()  # the attack is on what the model will be; dropout and means of batches stay out of it
+        found = torch_attack.attacked(
+            x,
+            self._asked.learning.adversarial,
+            self._asked.bounds,
+            lambda changed, many: self._losses(self.model(changed), target[:many])[0],
+        )
+        self.model.train()
+        return found
+
     def rate(self, share: float) -> None:
         """Set the learning rate to this share of the full one."""
         self._steps.rate(share)
@@ -167,8 +186,15 @@ class TorchLearner:
         if not self.model.training:
             self.model.train()
         steps.averaged(False)
-        target = self._target(y)
-        output = self.model(self._input(x))
+        target, x = self._target(y), self._input(x)
+        if self._asked.learning.adversarial is not None:
+            x = self._attacked(x, target)
+        if self._rounded is None:
+            output = self.model(x)
+        else:
+            with torch.autocast(self.device.type, self._rounded):
+                output = self.model(x)
+            output = output.float()
         value, shaped = self._learnt_from(output, target)
         steps.learn(value)
         self._add(value.detach(), output.detach(), target, shaped)

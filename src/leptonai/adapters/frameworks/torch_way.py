@@ -19,9 +19,12 @@ Tensor = torch.Tensor
 class TorchWay:
     """Makes steps of an optimiser from losses, as a `Way` asks for."""
 
-    def __init__(self, way: Way, module: nn.Module, optimizer: torch.optim.Optimizer):
+    def __init__(
+        self, way: Way, module: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
+    ):
         self._learning = way.learning
         self._optimizer = optimizer
+        self._scaler = scaler  # in fp16 small gradients vanish unless the loss is large
         self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self._decayed: list[Tensor] = [p for p in self._parameters.values() if p.dim() > 1]
         # Buffers that are floats, such as the means of a batch normalisation, belong to the weights they were measured with.
@@ -45,14 +48,21 @@ class TorchWay:
     def learn(self, loss: Tensor) -> None:
         """Go back through the loss, and make a step where enough batches came together."""
         many = self._learning.accumulate
-        (loss / many if many > 1 else loss).backward()  # type: ignore[no-untyped-call]
+        loss = loss / many if many > 1 else loss
+        (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
         self._waiting += 1
         if self._waiting < many:
             return
         self._waiting = 0
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
         self._clip()
         self._decay()
-        self._optimizer.step()
+        if self._scaler is None:
+            self._optimizer.step()
+        else:
+            self._scaler.step(self._optimizer)
+            self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
         self._average()
 
@@ -102,11 +112,11 @@ class TorchWay:
         kept = {f"averages/{name}": value for name, value in self._averages.items()}
         if self._waiting:
             kept |= {f"gradients/{n}": p.grad for n, p in self._parameters.items() if p.grad is not None}
-        if not kept:
+        if not kept and self._scaler is None:
             return {}
         from safetensors.torch import save
 
-        about = {"about": json.dumps({"waiting": self._waiting})}
+        about = {"about": json.dumps({"waiting": self._waiting, "scale": self._scaler and self._scaler.state_dict()})}
         return {"way.safetensors": save({name: on_cpu(value) for name, value in kept.items()}, about)}
 
     def restore(self, state: Mapping[str, bytes]) -> None:
@@ -118,7 +128,10 @@ class TorchWay:
             return
         from safetensors.torch import load
 
-        self._waiting = int(arrays.about(data)["waiting"])
+        about = arrays.about(data)
+        self._waiting = int(about["waiting"])
+        if self._scaler is not None and about["scale"]:
+            self._scaler.load_state_dict(about["scale"])
         for key, value in load(data).items():
             kind, _, name = key.partition("/")
             if kind == "gradients":
