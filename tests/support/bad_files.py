@@ -195,7 +195,7 @@ def packed(slow: bool = False) -> Iterator[Bad]:
         )
         if slow:
             rows = how(head) + how(some) * 70
-            yield Bad(f"{ending}: rows that unpack without end", {name: rows}, (name, "200 times its size"), memory=600)
+            yield Bad(f"{ending}: rows that unpack without end", {name: rows}, (name, "200 times its size"), memory=900)
         whole = how(CSV)
         yield Bad(f"{ending}: cut", {f"t.csv.{ending}": whole[: len(whole) // 2]}, (f"t.csv.{ending}",))
         yield Bad(f"{ending}: not packed", {f"t.csv.{ending}": CSV}, (f"t.csv.{ending}", "not a compressed file"))

@@ -28,7 +28,7 @@ from tests.support.imports import Importer
 from leptonai.core.errors import LeptonError
 
 Image.init()
-SECONDS = 60.0
+SECONDS = 300.0
 
 
 def memory(field: str) -> float:
