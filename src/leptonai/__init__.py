@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from leptonai.sdk.datasets import create_dataset as create_dataset
     from leptonai.sdk.datasets import get_dataset as get_dataset
     from leptonai.sdk.datasets import list_datasets as list_datasets
+    from leptonai.sdk.gates import drop_gate as drop_gate
+    from leptonai.sdk.gates import get_gate as get_gate
+    from leptonai.sdk.gates import set_gate as set_gate
     from leptonai.sdk.imports import import_model as import_model
     from leptonai.sdk.label_tasks import LabelTask as LabelTask
     from leptonai.sdk.label_tasks import get_label_task as get_label_task
@@ -57,7 +60,9 @@ _HOMES = {
     "Service": "services",
     "connect": "client",
     "create_dataset": "datasets",
+    "drop_gate": "gates",
     "get_dataset": "datasets",
+    "get_gate": "gates",
     "get_label_task": "label_tasks",
     "get_model": "registry",
     "get_run": "runs",
@@ -71,6 +76,7 @@ _HOMES = {
     "list_services": "services",
     "publish": "predictors",
     "serve": "predictors",
+    "set_gate": "gates",
 }
 
 __all__ = [
@@ -90,7 +96,9 @@ __all__ = [
     "augment",
     "connect",
     "create_dataset",
+    "drop_gate",
     "get_dataset",
+    "get_gate",
     "get_label_task",
     "get_model",
     "get_run",
@@ -106,6 +114,7 @@ __all__ = [
     "list_services",
     "publish",
     "serve",
+    "set_gate",
 ]
 
 

@@ -125,8 +125,8 @@ def test_folds_that_are_done_are_not_computed_again(tmp_path: Path, monkeypatch:
     spec = {"data": "made", "framework": "sklearn", "flavour": "sklearn", "code": handle.write(packed.code)}
     whole = folds.judge(spec, 4, FileHandle(tmp_path / "job", datasets=handle.datasets))
 
-    learnt, asked = folds._learnt, []
-    monkeypatch.setattr(folds, "_learnt", lambda *args: asked.append(1) or learnt(*args))
+    learnt, asked = folds.learnt, []
+    monkeypatch.setattr(folds, "learnt", lambda *args: asked.append(1) or learnt(*args))
     again = folds.judge(spec, 4, handle)
     assert not asked and np.array_equal(again.scores, whole.scores)
     (tmp_path / "job" / "checkpoint").unlink()

@@ -23,6 +23,7 @@ from leptonai.cli import (
     key,
     login,
     model,
+    model_gate,
     run,
     run_show,
     service,
@@ -103,6 +104,7 @@ del (
     dataset_labels,
     dataset_tags,
     dataset_tasks,
+    model_gate,
     run_show,
     service_bench,
     service_logs,
@@ -111,7 +113,7 @@ del (
     service_replicas,
     service_rollout,
     service_top,
-)  # their commands are those of dataset, run and service
+)  # their commands are those of dataset, model, run and service
 app.add_typer(service.app, rich_help_panel=SERVE)
 app.add_typer(site.app, rich_help_panel=SERVE)
 app.add_typer(key.app, rich_help_panel=MANAGE)

@@ -152,6 +152,9 @@ def update(
     model: Ref,
     alias: Annotated[list[str] | None, typer.Option(help="Point this alias at it; repeatable.")] = None,
     drop_alias: Annotated[list[str] | None, typer.Option(help="Take this alias away; repeatable.")] = None,
+    override: Annotated[
+        str, typer.Option(metavar="WHY", help="Pass it although its gate refuses it; needs model:gate, and is audited.")
+    ] = "",
     file: SpecFile = None,
     dry_run: DryRun = False,
     as_: Output = "table",
@@ -171,7 +174,7 @@ def update(
         output.would(as_, f"move aliases of {found.ref}", document)
         return
     for word in document.get("aliases", ()):
-        found.set_alias(word)
+        found.set_alias(word, override=override)
     for word in document.get("drop_aliases", ()):
         client.current().http.call("DELETE", f"/models/{found.name}/aliases/{word}")
     _answer(found, as_)

@@ -111,6 +111,20 @@ def create(
     positive: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Which of two classes is looked for.", rich_help_panel=EVALUATE)
     ] = None,
+    folds: Annotated[int | None, typer.Option(help="Of cross_validate.", rich_help_panel=EVALUATE)] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            help="How folds are made: rows, class, group or time, the last two with --column.", rich_help_panel=EVALUATE
+        ),
+    ] = None,
+    column: Annotated[str | None, typer.Option(help="Of the groups, or of the time.", rich_help_panel=EVALUATE)] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="Is it better than this version, on the same rows?", rich_help_panel=EVALUATE
+        ),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="A label, to find it again.", rich_help_panel=MORE)] = None,
     site: Annotated[str | None, typer.Option(help="Where it runs; default: home.", rich_help_panel=MORE)] = None,
     space: Annotated[
@@ -168,7 +182,7 @@ def create(
         "checks": flags.rules(check),
         "learning": flags.settings("--learn", learn),
         "early_stopping": None if patience is None else {"patience": patience},
-        "costs": flags.numbers("--cost", cost), "positive": positive,
+        "costs": flags.numbers("--cost", cost), "positive": positive, "against": against, "folds": folds, "by": by, "column": column,
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
     }  # fmt: skip
     limits = {"memory_mb": memory_mb, "wall_seconds": wall_seconds}

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from leptonai.core.ids import new_id
+from leptonai.core.prediction_log import PredictionLog as PredictionLog
 from leptonai.core.replicas import Replicas, Scaled
 from leptonai.core.states import RolloutPhase, RunState, ServiceState
 
@@ -157,9 +158,8 @@ class Event(Frozen):
     """One thing that happened in a Run. The catalog gives it `seq`, which only grows."""
 
     stream: Literal["metric", "log", "progress", "state", "trial"]
-    body: dict[
-        str, Any
-    ]  # metric: {"step", name: value…}; log: {"line"}; progress: {"done", "total", "unit"}; trial: see tuning/journal.py
+    # metric: {"step", name: value…}; log: {"line"}; progress: {"done", "total", "unit"}; trial: see tuning/journal.py
+    body: dict[str, Any]
     time: datetime = Field(default_factory=utcnow)
     seq: int = 0
 
@@ -222,6 +222,15 @@ class Alias(Record):
     def new(cls, **fields: Any) -> Self:
         """Make the alias; its id, which the database holds unique, says that it has one holder."""
         return cls(id=f"{fields['name']}@{fields['alias']}", **fields)
+
+
+class Gate(Record):
+    """Rules that a version of a model must keep before some aliases may point at it. Its id is the model's name."""
+
+    kind = "gate"
+    rules: tuple[str, ...]
+    aliases: tuple[str, ...]
+    data: str | None = None  # only evaluations on this dataset count
 
 
 # --------------------------------------------------------------------------------------------- Service, Site
@@ -289,16 +298,6 @@ class ServiceStatus(Frozen):
     grpc_url: str | None = None  # host:port
     memory: str = ""  # "resident", or how its model left memory: "cold", "idle", "unloaded"; "": nothing answers
     replicas: Scaled | None = None  # of a Service that has a range of them
-
-
-class PredictionLog(Frozen):
-    """What is kept of the requests of a Service and of their answers, for monitoring, replay and labelling."""
-
-    share: float = Field(default=0.01, ge=0, le=1)  # of the requests; 0: none
-    drop: tuple[str, ...] = ()  # inputs that are left out, such as names of people
-    hash: tuple[str, ...] = ()  # inputs of which a keyed digest is kept, so that equal values stay equal
-    days: int = Field(default=7, ge=1, le=3650)  # after which it is deleted
-    megabytes: float = Field(default=64.0, gt=0, le=1e6)  # a day, as Parquet; what goes beyond is counted and not kept
 
 
 class Memory(Frozen):
@@ -446,5 +445,5 @@ class Receipt(Record):
 
 
 RECORDS: tuple[type[Record], ...] = (
-    Dataset, Tag, Run, Model, Alias, Service, Predictions, LabelTask, LabelAnswers, Site, Key, Blob, Audit, Receipt
+    Dataset, Tag, Run, Model, Alias, Gate, Service, Predictions, LabelTask, LabelAnswers, Site, Key, Blob, Audit, Receipt
 )  # fmt: skip

@@ -141,6 +141,14 @@ STAGES: dict[str, Stage] = {
             "run:write",
         ),
         Stage(
+            "cross_validate",
+            "leptonai.evaluation.spec:CrossValidate",
+            "leptonai.evaluation.cross_verbs:prepare_cross_validate",
+            "leptonai.evaluation.cross_work:cross_validate",
+            None,
+            "run:write",
+        ),
+        Stage(
             "export",
             "leptonai.training.spec:Export",
             "leptonai.training.verbs:prepare_export",
@@ -172,6 +180,9 @@ FOLDS = (
 )
 TRIALS = "leptonai.training.trials:Trials"  # (train spec, code of what builds a model, handle): trains with settings, many times
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
+CROSS = "leptonai.training.crossing:cross"  # (train spec, folds, by, column, handle) -> what folds say of each other
+GATE = "leptonai.evaluation.gate:verdicts"  # (rules, evidence) -> a verdict on each
+RULE = "leptonai.evaluation.gate:parse"  # (rule): raises where it is not understood
 
 # How code of a user's travels, for whoever may not import an adapter.
 PACK = "leptonai.adapters.frameworks.packing:by_value"  # (object, what it is called) -> bytes

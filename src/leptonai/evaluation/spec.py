@@ -26,6 +26,28 @@ class Evaluate(Frozen):
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
+class CrossValidate(Frozen):
+    """Train a model for each fold of the rows and judge the fold with it: how good a model of this kind is on rows it has not seen.
+
+    `by`: rows are shared out evenly ("rows"), each class evenly ("class"; "auto" where there are classes), with the rows of one
+    value of `column` together ("group"), or in the order of `column`, where each fold is judged by a model of earlier rows ("time").
+    """
+
+    data: str
+    folds: int = Field(default=5, ge=2, le=100)
+    by: Literal["auto", "rows", "class", "group", "time"] = "auto"
+    column: str | None = None  # of the groups, or of the time
+    target: str | None = None
+    run: str | None = None  # a train Run: learn as it did
+    train: dict[str, Any] = Field(default_factory=dict)  # fields of a train spec; the server makes it whole
+    costs: dict[Literal["fp", "fn"], Cost] | None = None
+    positive: str | int | bool | None = None
+    slices: bool = True
+    resamples: int = Field(default=1000, ge=0, le=10_000)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+
+
 class Report(Frozen):
     """How good a model is. Metrics are those of scikit-learn; averages over classes are macro averages."""
 
@@ -46,6 +68,7 @@ class Report(Frozen):
     )  # metric, tested, found, worst: its value in the worst subgroup
     latency: dict[str, float] = Field(default_factory=dict)  # p50, p99 of one row, milliseconds; rows
     compared: dict[str, Any] = Field(default_factory=dict)  # with: a reference; own, other, p of being worse
+    folds: tuple[dict[str, Any], ...] = ()  # of a cross-validation: fold, rows, learnt_from, seconds, metrics, notes
     left_out: int = 0  # rows for which the model gives no finite value
     details: str | None = None  # the sealed blob of the `Details`
 

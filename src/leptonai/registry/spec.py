@@ -14,6 +14,15 @@ class SetAlias(Frozen):
 
     alias: Name
     version: int = Field(ge=1)
+    override: Annotated[str, Field(max_length=1000)] = ""  # why a version that does not keep the gate's rules is passed
+
+
+class SetGate(Frozen):
+    """Keep rules with the name of a model, see `evaluation.gate`."""
+
+    rules: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(min_length=1, max_length=50)]
+    aliases: Annotated[tuple[Name, ...], Field(min_length=1, max_length=20)] = ("champion",)
+    data: str | None = None  # only evaluations on this dataset count: a name, a version or a part of one
 
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -16,6 +16,7 @@ from leptonai.core.errors import Conflict, FieldError, NotFound
 from leptonai.core.nouns import Alias, Model, Run, Service, Signature, TensorSpec
 from leptonai.core.refs import check_name
 from leptonai.core.stages import Changes, Desk
+from leptonai.registry import gating
 from leptonai.registry.spec import ImportModel, SetAlias, check_files
 
 _TEXT = {
@@ -53,7 +54,14 @@ def settle_export(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:
         note=result["note"],
         by=run.by,
     )
-    moves = [_point(alias, model, run.by, desk) for alias in dict.fromkeys(result["aliases"])]
+    moves, refused = [], []
+    for alias in dict.fromkeys(result["aliases"]):
+        try:
+            moves.append(_point(alias, model, run.by, desk))
+        except Conflict as error:  # the version is there all the same, for whoever makes it better
+            refused.append(error.message)
+    if refused:
+        model = model.model_copy(update={"note": "; ".join(filter(None, (model.note, *refused)))})
     return Changes(
         add=(model, *(record for move in moves for record in move.add)),
         change=tuple(record for move in moves for record in move.change),
@@ -89,13 +97,13 @@ def import_model(spec: ImportModel, desk: Desk) -> Changes:
 
 
 def set_alias(name: str, spec: SetAlias, desk: Desk) -> Changes:
-    """Point an alias of the model `name` at one of its versions. Raises `NotFound` when there is no such version."""
+    """Point an alias of the model `name` at one of its versions. Raises `NotFound`, or `Conflict` where its gate refuses it."""
     found = desk.find(Model, {"name": name, "version": spec.version}, limit=1)
     if not found:
         raise NotFound(
             f"model {name} has no version {spec.version}", errors=[FieldError("version", _versions(name, desk))]
         )
-    return _point(spec.alias, found[0], desk.by, desk)
+    return _point(spec.alias, found[0], desk.by, desk, spec.override)
 
 
 def drop_alias(name: str, alias: str, desk: Desk) -> Changes:
@@ -122,8 +130,9 @@ def delete_model(model: Model, desk: Desk) -> Changes:
     return Changes(drop=(model,))
 
 
-def _point(alias: str, model: Model, by: str, desk: Desk) -> Changes:
+def _point(alias: str, model: Model, by: str, desk: Desk, override: str = "") -> Changes:
     check_name(alias, "alias")
+    gating.admit(alias, model, desk, override)
     try:
         held = desk.get(Alias, f"{model.name}@{alias}")
     except NotFound:

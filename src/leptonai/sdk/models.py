@@ -249,6 +249,27 @@ class Model:
         self._report = Report(ReportRecord.model_validate(record.result), runs.Run(record, via))
         return self._report
 
+    def cross_validate(
+        self,
+        data: "Dataset | str",
+        *,
+        folds: int = 5,
+        by: Literal["auto", "rows", "class", "group", "time"] = "auto",
+        column: str | None = None,
+        verbose: Verbose = "auto",
+        **asked: Any,
+    ) -> Report:
+        """Train a model like this one for each fold of the rows, judge the fold with it, and report; the model itself stays as it is.
+
+        `by`: "rows", "class" (each class evenly; the default where there are classes), "group" or "time", with the name of a `column`:
+        rows of a group stay together; in time each fold is judged by a model of earlier rows. `asked`: fields of a training
+        (``epochs``, ``batch_size``, ``seed``, ``features``) and of an evaluation (``costs``, ``resamples``).
+        """
+        from leptonai.sdk.crossing import cross_validate
+
+        given = {"folds": folds, "by": by, "column": column, "show_progress": _shown(verbose)}
+        return cross_validate(self, data, **given, **asked)  # type: ignore[arg-type]
+
     def publish(
         self,
         name: str,

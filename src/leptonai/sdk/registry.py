@@ -13,7 +13,9 @@ from leptonai.sdk import client, show
 
 if TYPE_CHECKING:
     from leptonai.sdk.client import Client
+    from leptonai.sdk.datasets import Dataset
     from leptonai.sdk.replicas import Range
+    from leptonai.sdk.results import Report
     from leptonai.sdk.services import Service
 
 
@@ -117,11 +119,30 @@ class ModelVersion:
         made = services.deploy(self._client, service, self.record.id, site, public, **rollout)
         return made.wait_ready(timeout) if wait else made
 
-    def set_alias(self, alias: str) -> Self:
-        """Point an alias, such as ``champion``, at this version; no other version has it then."""
+    def set_alias(self, alias: str, *, override: str = "") -> Self:
+        """Point an alias, such as ``champion``, at this version; no other version has it then.
+
+        Raises `Conflict` that names the rules of the model's gate which it does not keep; `override` says why it is passed all the
+        same, which needs the permission ``model:gate`` and stands in the audit.
+        """
         check_name(alias, "alias")
-        self._client.http.call("PUT", f"/models/{self.name}/aliases/{alias}", json={"version": self.version})
+        body = {"version": self.version} | ({"override": override} if override else {})
+        self._client.http.call("PUT", f"/models/{self.name}/aliases/{alias}", json=body)
         return self
+
+    def verdicts(self) -> list[dict[str, Any]]:
+        """Return whether it keeps each rule of its model's gate: ``rule``, ``passed``, and a sentence with the figures."""
+        from leptonai.sdk import gates
+
+        return gates.verdicts(self)
+
+    def evaluate(self, data: "Dataset | str", **asked: Any) -> "Report":
+        """Measure this version on a dataset, as `Model.evaluate` does; ``against="champion"`` tests it against that version."""
+        from leptonai.sdk.reports import evaluate
+
+        if "against" in asked and ":" not in str(asked["against"]) and "/" not in str(asked["against"]):
+            asked["against"] = f"models:/{self.name}@{asked['against']}"
+        return evaluate(self._client, {"model": self.ref, **asked}, data)
 
     def delete(self) -> None:
         """Take it away. Raises `Conflict` while an alias or a service needs it."""

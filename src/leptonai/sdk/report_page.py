@@ -49,7 +49,7 @@ ul.notes{padding-left:1.1rem}.controls{display:flex;flex-wrap:wrap;gap:.4rem 1.4
 .controls input[type=range]{width:min(320px,70vw);vertical-align:middle}.controls input[type=number]{width:5.5rem;font:inherit}
 .sorts th{cursor:pointer;text-decoration:underline dotted;text-underline-offset:3px}.bad{color:#a3261a}
 @media(max-width:640px){body{margin:1rem auto}.words{display:none}td,th{padding-right:.5rem}}
-@media print{body{margin:0;max-width:none;font-size:11pt}.controls{display:none}h2{break-after:avoid}.cards{grid-template-columns:repeat(2,1fr)}
+@media print{body{margin:0;max-width:none;font-size:11pt}.words{display:none}.wide{overflow:visible}.wide table{font-size:8pt}.wide td,.wide th{padding-right:.5rem}.controls{display:none}h2{break-after:avoid}.cards{grid-template-columns:repeat(2,1fr)}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.sorts th{text-decoration:none}}
 """
 
@@ -64,6 +64,7 @@ def page(report: ReportRecord, details: Details, subject: str = "") -> str:
         *_notes(report.notes),
         "<h2>How good it is</h2>",
         _metrics(report),
+        *_folds(report),
         *_threshold(report, details),
         *_slices(report, details),
         *_confusion(report),
@@ -116,6 +117,19 @@ def _metrics(report: ReportRecord) -> str:
 
 def _inside(ends: tuple[float, float] | None) -> tuple[float, float] | None:
     return None if ends is None else (min(max(ends[0], 0), 1), min(max(ends[1], 0), 1))
+
+
+def _folds(report: ReportRecord) -> Iterable[str]:
+    if not report.folds:
+        return
+    names = list(report.metrics)
+    rows = [
+        [one["fold"], one["learnt_from"], one["rows"], *(one["metrics"].get(name) for name in names)]
+        for one in report.folds
+    ]
+    yield "<h2>Fold by fold</h2>"
+    yield f"<p class=dim>Rows were shared out by {escape(str(report.how.get('by')))}; figures above are those of all rows, each judged by a model that did not learn from it.</p>"
+    yield table(("fold", "learnt from", "rows", *names), rows)
 
 
 def _threshold(report: ReportRecord, details: Details) -> Iterable[str]:
@@ -253,7 +267,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def _whole(cell: float) -> str:
-    return f"{int(cell):,}" if float(cell).is_integer() and abs(cell) > 1 else show.number(float(cell))
+    whole = isinstance(cell, int) or (cell.is_integer() and abs(cell) > 1)
+    return f"{int(cell):,}" if whole else show.number(cell)
 
 
 def _card(title: str, drawn: str, words: str) -> str:

@@ -118,6 +118,11 @@ class Report:
         return [dict(one) for one in self._details.slices]
 
     @property
+    def folds(self) -> list[dict[str, Any]]:
+        """Of a cross-validation, each fold: rows, learnt_from, seconds, metrics, notes."""
+        return [dict(one) for one in self.record.folds]
+
+    @property
     def latency(self) -> dict[str, float]:
         """How long one row takes, in milliseconds: ``p50`` and ``p99``, without a network."""
         return dict(self.record.latency)
@@ -182,6 +187,10 @@ class Report:
         parts: list[Any] = [show.facts_table(self.metrics, title=title)]
         if self.intervals:
             parts = [show.titled(show.table(["metric", "value", "from", "to"], self._lines()), title)]
+        if self.folds:
+            names = list(self.metrics)
+            each = [[one["fold"], one["rows"], *(one["metrics"].get(name) for name in names)] for one in self.folds]
+            parts.append(show.titled(show.table(["fold", "rows", *names], each), "Each fold"))
         if self.record.per_class and len(self.record.per_class) <= _SHOWN:
             columns = list(next(iter(self.record.per_class.values())))
             lines = [[name, *(_cell(c, values.get(c)) for c in columns)] for name, values in self.per_class.items()]

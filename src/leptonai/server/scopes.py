@@ -8,7 +8,7 @@ STAGE = "the stage's"  # the permission of the stage that is asked for; the hand
 
 # What a key can be made with, beside "*". One that ends in ":write" brings the ":read" of the same noun.
 PERMISSIONS = (
-    "dataset:read", "dataset:write", "dataset:pii", "dataset:label", "run:read", "run:write", "model:read", "model:write", "service:read", "service:write",
+    "dataset:read", "dataset:write", "dataset:pii", "dataset:label", "run:read", "run:write", "model:read", "model:write", "model:gate", "service:read", "service:write",
     "service:predict", "prediction:read", "site:read", "site:agent", "key:read", "key:write", "audit:read",
     "metrics:read",
 )  # fmt: skip

@@ -111,7 +111,7 @@ def _folds(
     for fold in range(folds):
         kept = fold_of != fold
         if fold not in done:
-            learner = _learnt(subject, encoding, Chosen(reader, kept), handle)
+            learner = learnt(subject, encoding, Chosen(reader, kept), handle)
             held_out = _asked(learner, encoding, Chosen(reader, ~kept), classes)
             done[fold] = (held_out, _asked(learner, encoding, rest, classes))
             handle.save({f"{number}.npz": _packed(*found) for number, found in done.items()})
@@ -130,7 +130,7 @@ def fold_numbers(y: Array, folds: int, seed: int) -> Array:
     return found
 
 
-def _learnt(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle) -> Learner:
+def learnt(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle) -> Learner:
     """Return a fresh model that learnt from the rows as a training lets it, augmentation and all."""
     spec, learner = subject.spec, subject.fresh()
     traits = trainee.Traits.of(learner)

@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 
 from leptonai.core.errors import Busy, Conflict, Corrupt, DiskFull, Invalid, MissingExtra, Unavailable
 
-HEAD = "0005"  # the newest migration; opening a catalog that has it never imports Alembic, which is slow
+HEAD = "0006"  # the newest migration; opening a catalog that has it never imports Alembic, which is slow
 _FIRST_SAFE_SQLITE = (3, 51, 3)  # 3.7.0 to 3.51.2 can corrupt a database when the write-ahead log is reset
 _LOCK = 0x1E970  # PostgreSQL advisory lock that one opening catalog holds while it migrates
 _BUSY_MS = 10_000  # how long a write waits for another one before it is refused

@@ -23,6 +23,7 @@ class Version(Frozen):
     """Which version is to hold an alias."""
 
     version: int = Field(ge=1)
+    override: str = Field(default="", max_length=1000)  # why its gate is passed by; needs the permission model:gate
 
 
 @routes.route("GET", "/models", "model:read")
@@ -99,15 +100,16 @@ def delete_version(ref: str, version: str, request: Request, here: Here, desk: A
 @routes.route("PUT", "/models/{name}/aliases/{alias}", "model:write")
 def set_alias(name: str, alias: str, body: Version, request: Request, here: Here, desk: AtDesk, who: Who) -> Response:
     """Point an alias at a version; whoever held it holds it no more."""
-    spec = SetAlias(alias=alias, version=body.version)
+    spec = SetAlias(alias=alias, version=body.version, override=body.override)
 
     def verb() -> Changes:
         if request.headers.get("if-match") is not None:
             matched(request, here.catalog.get(Alias, f"{name}@{alias}"))
         return Changes.of(load("leptonai.registry.verbs:set_alias")(name, spec, desk))
 
-    facts = {"version": body.version}
-    write(here, verb, Audit.new(name="alias.set", subject=f"{name}@{alias}", by=who.name, facts=facts))
+    facts = {"version": body.version} | ({"override": body.override} if body.override else {})
+    name_of = "alias.override" if body.override else "alias.set"
+    write(here, verb, Audit.new(name=name_of, subject=f"{name}@{alias}", by=who.name, facts=facts))
     return one(here.catalog.get(Alias, f"{name}@{alias}"))
 
 
