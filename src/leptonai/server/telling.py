@@ -10,7 +10,19 @@ from leptonai.core.refs import DatasetRef
 from leptonai.server import holding
 
 # Kinds of Runs whose reports hold values, row numbers or labels of what they read.
-REPORTS = ("profile", "check", "diff", "find_pii", "clean", "relabel", "label_errors", "auto_label", "pick_rows")
+REPORTS = (
+    "profile",
+    "check",
+    "diff",
+    "find_pii",
+    "clean",
+    "relabel",
+    "label_errors",
+    "auto_label",
+    "pick_rows",
+    "evaluate",
+    "cross_validate",
+)
 
 
 def runs(catalog: Catalog, name: str, ids: set[str]) -> list[Run]:
