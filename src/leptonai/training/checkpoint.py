@@ -33,6 +33,7 @@ class Course:
     best: float | None = None
     best_epoch: int = 0
     waited: int = 0  # epochs without getting better
+    path: str = "plain"  # the way of computing that it began with
     rate_cut: float = 1.0  # what a plateau has left of the learning rate
     rate_best: float | None = None
     rate_waited: int = 0

@@ -48,6 +48,27 @@ def rate(learner: Learner, share: float) -> None:
     cast(Any, learner).rate(share)
 
 
+def paths(learner: Learner) -> tuple[str, ...]:
+    """Return the ways in which it can compute the same model, once it has begun; the plainest first."""
+    return tuple(getattr(learner, "paths", ("plain",)))
+
+
+def path_key(learner: Learner) -> str:
+    """Return what tells its model and its libraries from others, for a race that is remembered."""
+    return str(cast(Any, learner).path_key)
+
+
+def time_paths(learner: Learner, x: Any, y: Any) -> dict[str, float]:
+    """Return the seconds of a batch by each of its ways; it is as before afterwards."""
+    return dict(cast(Any, learner).time_paths(x, y))
+
+
+def take_path(learner: Learner, path: str) -> None:
+    """Have it compute in one of its ways from now on."""
+    if hasattr(learner, "take_path"):
+        cast(Any, learner).take_path(path)
+
+
 def sound(learner: Learner) -> bool:
     """Whether all of its weights are numbers; true where it does not say."""
     return bool(getattr(learner, "sound", True))

@@ -17,7 +17,7 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.learning import Way
 from leptonai.core.ports import Framework, Learner
 from leptonai.core.stages import HOLD, UNPACK, Handle, Reader, load
-from leptonai.training import balance, checkpoint, defaults, encoder, events, trainee, trouble
+from leptonai.training import balance, checkpoint, defaults, encoder, events, fast_path, trainee, trouble
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.augment.smote import smote
 from leptonai.training.augment.spec import Smote
@@ -98,7 +98,8 @@ def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -
     spec, learner, (reader, encoding, rows, validation) = subject.spec, subject.learner, ready
     begin(learner, rows, encoding, spec)
     augmenter = augmenter_of(spec, encoding, reader, learner)
-    course = saved.course if saved else Course(window=rows.window)
+    course = saved.course if saved else Course(window=rows.window, path=_path(learner, rows, spec, handle))
+    trainee.take_path(learner, course.path)
     callbacks = callbacks_of(spec, learner, saved, handle)
     if trainee.Traits.of(learner).incremental:
         _restore(learner, saved, course, handle)
@@ -193,6 +194,14 @@ def begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None
         if isinstance(error, MemoryError):
             raise
         raise type(error)(f"{error.message} ({_words(encoding)})", errors=error.errors) from error
+
+
+def _path(learner: Learner, rows: Rows, spec: Train, handle: Handle) -> str:
+    if len(ways := trainee.paths(learner)) < 2:
+        return ways[0]
+    with closing(rows.batches(spec.batch_size)) as batches:
+        x, y = next(batches)
+    return fast_path.choose(learner, x, y, spec.epochs * -(-rows.count // spec.batch_size), handle)
 
 
 def _begin_with(learner: Learner, x: Any, y: Any, encoding: Encoding, spec: Train, count: int) -> None:

@@ -4,13 +4,13 @@ import base64
 import json
 from collections.abc import Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import nn
 
-from leptonai.adapters.frameworks import arrays, torch_attack, torch_device
+from leptonai.adapters.frameworks import arrays, torch_attack, torch_device, torch_paths
 from leptonai.adapters.frameworks.shapes import check_outputs, outputs
 from leptonai.adapters.frameworks.torch_fit import refused
 from leptonai.adapters.frameworks.torch_metrics import Metric
@@ -45,6 +45,8 @@ class TorchLearner:
         self._task, self._classes = "", 0
         self._asked = Way()
         self._rounded: torch.dtype | None = None  # what sums are rounded to while it learns; None: fp32
+        self._path = torch_paths.PLAIN
+        self._images = False
         self._way: TorchWay | None = None
         self._weighed: Weighed | None = None
         self._optimizer: torch.optim.Optimizer | None = None
@@ -93,6 +95,7 @@ class TorchLearner:
         if task == "classification":
             self.activation = found.activation or last_activation(self.model, outputs(output.shape))
         self._loss, self._task, self._classes = found, task, classes
+        self._images = np.ndim(x) == 4
         self._metrics = [Metric(given, task, classes, self.activation) for given in self._given_metrics]
         self._weighed = None
         if self._asked.class_weights is not None:
@@ -128,9 +131,49 @@ class TorchLearner:
             self._learnt_from(output, self._target(y))
 
     def _input(self, x: Any) -> Tensor:
-        return torch.from_numpy(x if x.flags.writeable else x.copy()).to(self.device, non_blocking=True)
+        return torch_paths.lie(self._target(x), self._path)
 
-    _target = _input
+    def _target(self, y: Any) -> Tensor:
+        return torch.from_numpy(y if y.flags.writeable else y.copy()).to(self.device, non_blocking=True)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The ways in which it can compute the same model, the plainest first."""
+        return torch_paths.paths(self.model, self._images)
+
+    @property
+    def path_key(self) -> str:
+        """What tells the model, the device and the library from others."""
+        return f"{torch.__version__} {torch.get_num_threads()} {self.device} {self._rounded} {self.model}"
+
+    def take_path(self, path: str) -> None:
+        """Compute in this way from now on."""
+        if path in self.paths:
+            torch_paths.lay(self.model, path)
+            self._path = path
+
+    def time_paths(self, x: Any, y: Any) -> dict[str, float]:
+        """Return the seconds of a batch by each way; all is as before afterwards."""
+        before, path = self.state(), self._path
+        self.model.train()
+
+        def batch() -> None:
+            self._learnt_from(self._output(self._input(x)), self._target(y))[0].backward()  # type: ignore[no-untyped-call]
+            self._steps.forget()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+
+        found = torch_paths.timed(self.paths, self.take_path, batch)
+        self.take_path(path)
+        self.restore(before)
+        return found
+
+    def _output(self, x: Tensor) -> Tensor:
+        if self._rounded is None:
+            return cast(Tensor, self.model(x))
+        with torch.autocast(self.device.type, self._rounded):
+            output = self.model(x)
+        return cast(Tensor, output.float())
 
     def _losses(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         assert self._loss is not None  # noqa: S101  (begin set it)
@@ -189,12 +232,7 @@ class TorchLearner:
         target, x = self._target(y), self._input(x)
         if self._asked.learning.adversarial is not None:
             x = self._attacked(x, target)
-        if self._rounded is None:
-            output = self.model(x)
-        else:
-            with torch.autocast(self.device.type, self._rounded):
-                output = self.model(x)
-            output = output.float()
+        output = self._output(x)
         value, shaped = self._learnt_from(output, target)
         steps.learn(value)
         self._add(value.detach(), output.detach(), target, shaped)
@@ -339,6 +377,13 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, data: bytes) -> None:
         for group in about["groups"]
     ]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
+    for parameter, entries in optimizer.state.items():
+        for (
+            name,
+            value,
+        ) in entries.items():  # as they lay in memory: the same sums by other kernels have other last bits
+            if isinstance(value, Tensor) and value.dim() == 4 and value.shape == parameter.shape:
+                entries[name] = torch.empty_like(parameter).copy_(value).detach()
 
 
 @contextmanager

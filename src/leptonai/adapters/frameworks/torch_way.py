@@ -66,6 +66,11 @@ class TorchWay:
         self._optimizer.zero_grad(set_to_none=True)
         self._average()
 
+    def forget(self) -> None:
+        """Drop the gradients that came together."""
+        self._optimizer.zero_grad(set_to_none=True)
+        self._waiting = 0
+
     def _clip(self) -> None:
         if self._learning.clip_norm is not None:
             nn.utils.clip_grad_norm_(self._parameters.values(), self._learning.clip_norm)
