@@ -157,6 +157,7 @@ class Model:
         build: "Callable[[dict[str, Any]], Any] | None" = None,
         sampler: str = "auto",
         pruner: str = "none",
+        stop_at: float | None = None,
         first: Sequence[Mapping[str, Any]] = (),
         start: "Sequence[str | Run | Tuning] | str | Run | Tuning" = (),
         seed: int = 0,
@@ -173,7 +174,7 @@ class Model:
         scikit-learn estimator, or, with `build`, whatever this function takes: it gets a dict of the settings and returns a
         model, or ``(model, {"optimizer": …, "loss": …, "metrics": …})``. `goal`: a metric, or several; "seconds", "parameters"
         and "latency_ms" are goals, too. Without `validation_data` a fifth of the rows is held out. `budget`: trials, a time
-        such as ``"10min"``, or both; default 20 trials. `train`: what else `fit` takes, for all trials. `start`: earlier studies.
+        such as ``"10min"``, or both; default 20 trials; `stop_at`: a value of the first goal that is enough. `train`: what else `fit` takes, for all trials. `start`: earlier studies.
 
         Afterwards this model is the best one, to be evaluated and published. Raises `Invalid` for what does not fit.
         """
@@ -183,6 +184,7 @@ class Model:
             "target": target,
             "sampler": sampler,
             "pruner": pruner,
+            "stop_at": stop_at,
             "seed": seed,
         }
         given = {"seed": seed, "features": None if features is None else tuple(features), **_for_trials(train)}

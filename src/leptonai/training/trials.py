@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -85,8 +85,11 @@ class Trials:
     def _is_models(self, name: str) -> bool:
         return self._recipe is not None and self._recipe.knows(name)
 
-    def learn(self, settings: Mapping[str, Any], handle: Handle, wanted: tuple[str, ...] = ()) -> Learnt:
-        """Train with these settings. `handle`: gets the metrics of each epoch, and checkpoints; `wanted`: what else is measured."""
+    def learn(self, settings: Mapping[str, Any], handle: Handle, goals: tuple[str, ...]) -> Learnt:
+        """Train with these settings. `handle`: gets the metrics of each epoch, and checkpoints; `goals`: what is to be measured.
+
+        A model of one fit is measured on the rows it learnt from only if that is a goal, or once it is kept.
+        """
         self._seed()
         of_model = {name: value for name, value in settings.items() if self._built or self._is_models(name)}
         of_training = {
@@ -101,8 +104,11 @@ class Trials:
         subject, pack = self._subject(spec, of_model)
         ready = self._rows(subject)
         saved = checkpoint.last(handle)
+        late = hasattr(subject.learner, "measures_training") and all(goal.startswith("val_") for goal in goals)
+        if late:
+            cast(Any, subject.learner).measures_training = False
         course = learn(subject, ready, saved, handle)
-        metrics = _kept_metrics(spec, course) | _measured(subject.learner, ready, course, wanted)
+        metrics = _kept_metrics(spec, course) | _measured(subject.learner, ready, course, goals)
 
         def keep() -> tuple[dict[str, Any], dict[str, Any]]:
             named = {
@@ -111,6 +117,10 @@ class Trials:
                 "flavour": subject.flavour,
             }
             final = subject._replace(code=named["code"])
+            if late:
+                subject.learner.measure(*ready.rows.all())
+                learnt = {name: [value] for name, value in subject.learner.metrics().items()}
+                course.history = {**learnt, **course.history}
             fitted = fitted_of(final, ready, course, self._handle).model_dump(mode="json")
             return spec.model_copy(update=named).model_dump(mode="json"), fitted
 

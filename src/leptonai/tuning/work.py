@@ -109,7 +109,7 @@ class Tuning:
         began = time.perf_counter()
         about: dict[str, Any] = {"number": number, "params": params}
         try:
-            learnt = self.bench.learn(params, watch, tuple(g.metric for g in goals if g.metric in _MEASURED))
+            learnt = self.bench.learn(params, watch, tuple(goal.metric for goal in goals))
         except Pruned:
             spent = time.perf_counter() - began
             curve = tuple(watch.curve)
@@ -164,10 +164,18 @@ class Tuning:
         told = self.course.told
         if len(told) >= FAILURES and all(trial.state == "failed" for trial in told.values()):
             raise self._all_failed()
+        if self._met():
+            return False
         most = [count for count in (self.spec.trials, self.study.points) if count is not None]
         if most and self.study.count >= min(most):
             return False
         return self.spec.seconds is None or self._seconds() < self.spec.seconds
+
+    def _met(self) -> bool:
+        best, enough = self.front.best, self.spec.stop_at
+        if best is None or enough is None:
+            return False
+        return best.values[0] >= enough if self.spec.goals[0].larger else best.values[0] <= enough
 
     def _all_failed(self) -> Invalid:
         trial = list(self.course.told.values())[-1]

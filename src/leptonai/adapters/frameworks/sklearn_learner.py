@@ -30,6 +30,7 @@ class SklearnLearner:
         self._weights: Any = None
         self._found: dict[str, float] = {}
         self._seen: list[tuple[Any, Any]] = []
+        self.measures_training = True  # on the rows it learnt from, which may take longer than the fit
         _make_importable(self._mine)
 
     @property
@@ -112,7 +113,8 @@ class SklearnLearner:
         self.activation = "value" if self._task == "regression" else self._kind()
         if self._task == "classification" and len(getattr(self.model, "classes_", ())) < self._classes:
             self.model.all_classes_ = self._classes  # the training part lacks some; it is kept with the weights
-        self._seen.append((x, y))
+        if self.measures_training:
+            self._seen.append((x, y))
 
     def measure(self, x: Any, y: Any) -> None:
         """See the port."""
@@ -124,11 +126,13 @@ class SklearnLearner:
             return {}
         x, y = (np.concatenate(parts) for parts in zip(*self._seen, strict=True))
         self._seen = []
-        raw = self.predict(x)
-        found = {}
+        found, raw = {}, None
         if self._task == "regression" or hasattr(self.model, "predict_proba"):
+            raw = self.predict(x)
             found["loss"] = self.last_loss = sklearn_metrics.loss(self._task, y, raw)
-        predicted = raw.reshape(np.shape(y)) if self._task == "regression" else self.model.predict(x)
+        predicted = (
+            raw.reshape(np.shape(y)) if raw is not None and self._task == "regression" else self.model.predict(x)
+        )
         return found | sklearn_metrics.measured(self._metrics, self._task, y, predicted)
 
     def predict(self, x: Any) -> Any:

@@ -1,0 +1,148 @@
+"""Tuning: what a trial costs beside what it learns, and how long a target takes; ours beside Optuna, and Ray Tune where it installs.
+
+Overhead: trees of a few milliseconds. Ours is what a study of the platform takes a trial, durable after each; Optuna's is the same
+objective with its SQLite storage, which is what our records are kept in. From both is taken what the bare trials take.
+Target: an SVM on digits, seconds from asking for the study until a trial meets the accuracy, the median of the seeds.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import optuna
+from _common import interleaved, median_ratio, peer_python, publish
+from sklearn.datasets import load_digits
+from sklearn.svm import SVC
+from sklearn.tree import DecisionTreeClassifier
+
+import leptonai
+from leptonai.sdk import client
+from tuning import problem
+
+HERE = Path(__file__).parent / "tuning"
+TREES = {"max_depth": problem.DEPTH, "min_samples_leaf": (*problem.LEAF, "log")}
+SVM = {"C": (*problem.C, "log"), "gamma": (*problem.GAMMA, "log")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=5)
+    asked = parser.parse_args()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with tempfile.TemporaryDirectory() as folder:
+        client.connect(home=Path(folder) / "home")
+        try:
+            measure(Path(folder), asked.trials, asked.rounds, asked.seeds)
+        finally:
+            client.disconnect()
+
+
+def measure(folder: Path, trials: int, rounds: int, seeds: int) -> None:
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(y))
+    x, y = x[order], y[order]
+    deviation = x[:1200].std(axis=0)
+    x = ((x - x[:1200].mean(axis=0)) / np.where(deviation == 0, 1, deviation)).astype(np.float32)
+    parts = [x[:1200], y[:1200], x[1200:], y[1200:]]
+    np.savez(folder / "parts.npz", **dict(zip(("x", "y", "vx", "vy"), parts, strict=True)))
+    whole = [dataset(folder, name, a, b) for name, (a, b) in {"digits": parts[:2], "held": parts[2:]}.items()]
+    small = [dataset(folder, f"small-{n}", a[:300, :8] if n == "train" else a[:, :8], b[:300] if n == "train" else b)
+             for n, (a, b) in {"train": parts[:2], "held": parts[2:]}.items()]  # fmt: skip
+    took = interleaved(
+        rounds,
+        ours=lambda: ours_a_trial(small, trials),
+        optuna=lambda: optuna_a_trial(parts, trials, folder),
+        bare=lambda: bare(parts, trials),
+    )
+    ours = [a - c for a, c in zip(took["ours"], took["bare"], strict=True)]
+    theirs = [b - c for b, c in zip(took["optuna"], took["bare"], strict=True)]
+    to_target: dict[str, list[float]] = {"ours": [], "optuna": []}
+    for seed in range(seeds):
+        to_target["ours"].append(ours_to_target(whole, seed))
+        to_target["optuna"].append(problem.optuna_to_target(parts, seed))
+    ratios = {"trial_overhead_vs_optuna": median_ratio(ours, theirs)}
+    medians = {name: statistics.median(times) for name, times in to_target.items()}
+    ratios["time_to_target_vs_optuna"] = medians["ours"] / medians["optuna"]
+    if (ray := ray_to_target(folder, seeds)) is not None:
+        to_target["ray_tune"], medians["ray_tune"] = ray, statistics.median(ray)
+        ratios["time_to_target_vs_ray_tune"] = medians["ours"] / medians["ray_tune"]
+    figures = {
+        **{f"{name}_ms_a_trial": statistics.median(times) * 1000 for name, times in took.items()},
+        "trials": trials,
+        "target": problem.TARGET,
+        **{f"{name}_seconds_to_target": medians[name] for name in medians},
+        "seconds_to_target": {name: [round(t, 3) for t in times] for name, times in to_target.items()},
+    }
+    publish("tuning", ratios, figures, ("optuna", "scikit-learn", "numpy"))
+
+
+def dataset(folder: Path, name: str, x: np.ndarray, y: np.ndarray) -> leptonai.Dataset:
+    np.savez(folder / f"{name}.npz", **{f"c{at:02}": x[:, at] for at in range(x.shape[1])}, digit=y)
+    return leptonai.create_dataset(name, files=folder / f"{name}.npz", target="digit", types={"digit": "category"})
+
+
+def ours_a_trial(parts: list[leptonai.Dataset], trials: int) -> float:
+    """Seconds a trial, from the first to the last: what a study takes to begin is told by the time to a target."""
+    model = leptonai.Model(DecisionTreeClassifier(random_state=0))
+    found = model.tune(
+        TREES, data=parts[0], validation_data=parts[1], goal="val_accuracy", budget=trials, scale=False, verbose=0
+    )
+    return found.record.seconds / trials
+
+
+def optuna_a_trial(parts: list[np.ndarray], trials: int, folder: Path) -> float:
+    path = folder / f"study-{time.monotonic_ns()}.db"
+    study = optuna.create_study(direction="maximize", storage=f"sqlite:///{path}")
+
+    def objective(trial: optuna.Trial) -> float:
+        depth, leaf = trial.suggest_int("max_depth", *problem.DEPTH), trial.suggest_int("leaf", *problem.LEAF, log=True)
+        return problem.quick(parts, depth, leaf)
+
+    began = time.perf_counter()
+    study.optimize(objective, n_trials=trials)
+    return (time.perf_counter() - began) / trials
+
+
+def bare(parts: list[np.ndarray], trials: int) -> float:
+    rng = np.random.default_rng(0)
+    began = time.perf_counter()
+    for _ in range(trials):
+        problem.quick(parts, int(rng.integers(1, 13)), int(rng.integers(1, 101)))
+    return (time.perf_counter() - began) / trials
+
+
+def ours_to_target(parts: list[leptonai.Dataset], seed: int) -> float:
+    """Seconds from asking until the first trial that meets the target was told."""
+    model = leptonai.Model(SVC())
+    began = time.perf_counter()
+    found = model.tune(
+        SVM, data=parts[0], validation_data=parts[1], goal="val_accuracy", budget=problem.MOST, scale=False, seed=seed,
+        stop_at=problem.TARGET, verbose=0,
+    )  # fmt: skip
+    assert found.best_value >= problem.TARGET or len(found.trials) == problem.MOST
+    return time.perf_counter() - began
+
+
+def ray_to_target(folder: Path, seeds: int) -> list[float] | None:
+    python = peer_python("tuning")
+    if python is None:
+        return None
+    done = subprocess.run(
+        [python, str(HERE / "problem.py"), str(folder), str(seeds)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        print(f"Ray Tune is left out: {done.stderr.strip().splitlines()[-1:]}")
+        return None
+    found: list[float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+if __name__ == "__main__":
+    main()
