@@ -7,6 +7,8 @@ Target: an SVM on digits, seconds from asking for the study until a trial meets 
 
 import argparse
 import json
+import os
+import signal
 import statistics
 import subprocess
 import tempfile
@@ -24,6 +26,7 @@ import leptonai
 from leptonai.sdk import client
 from tuning import problem
 
+RAY_SECONDS = 240
 HERE = Path(__file__).parent / "tuning"
 TREES = {"max_depth": problem.DEPTH, "min_samples_leaf": (*problem.LEAF, "log")}
 SVM = {"C": (*problem.C, "log"), "gamma": (*problem.GAMMA, "log")}
@@ -134,13 +137,21 @@ def ray_to_target(folder: Path, seeds: int) -> list[float] | None:
     python = peer_python("tuning")
     if python is None:
         return None
-    done = subprocess.run(
-        [python, str(HERE / "problem.py"), str(folder), str(seeds)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        print(f"Ray Tune is left out: {done.stderr.strip().splitlines()[-1:]}")
+    asked = [python, str(HERE / "problem.py"), str(folder), str(seeds)]
+    # In a session of its own: what Ray starts ends with it, however long it takes.
+    with subprocess.Popen(
+        asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as started:
+        try:
+            out, err = started.communicate(timeout=RAY_SECONDS * seeds)
+        except subprocess.TimeoutExpired:
+            os.killpg(started.pid, signal.SIGTERM)
+            print(f"Ray Tune is left out: it took more than {RAY_SECONDS} s a seed")
+            return None
+    if started.returncode:
+        print(f"Ray Tune is left out: {err.strip().splitlines()[-1:]}")
         return None
-    found: list[float] = json.loads(done.stdout.strip().splitlines()[-1])
+    found: list[float] = json.loads(out.strip().splitlines()[-1])
     return found
 
 
