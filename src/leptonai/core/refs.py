@@ -107,7 +107,7 @@ class DatasetRef(Frozen):
 
 def is_tag(text: str) -> bool:
     """Whether this can be a tag: a name that is no version number and no day."""
-    looks = re.fullmatch(r"v[0-9]*|[0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]+", text)
+    looks = re.fullmatch(r"v[0-9]*|[0-9]+(-[0-9]+)*", text)  # a day that is mistyped is no tag either
     return looks is None and len(text) <= 100 and re.fullmatch(NAME_PATTERN, text) is not None
 
 
