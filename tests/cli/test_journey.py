@@ -17,6 +17,13 @@ Ask = Callable[..., Any]
 HEAD = "age,plan,churned\n"
 
 
+def said(spec: Any) -> Any:
+    """Return a spec without what TOML has no word for."""
+    if isinstance(spec, dict):
+        return {name: said(value) for name, value in spec.items() if value is not None}
+    return spec
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A server that stays while the commands of this file come and go, with all its processes started."""
@@ -74,10 +81,10 @@ def test_from_a_file_to_an_answer(ask: Ask, tmp_path: Path, capsys: pytest.Captu
     same = tmp_path / "same.toml"
     same.write_text(ask("run", "get", trained["id"], form="toml"))
     told = ask("run", "create", "-f", str(same), "--dry-run")
-    assert told["body"]["spec"] == {name: value for name, value in trained["spec"].items() if value is not None}
+    assert told["body"]["spec"] == said(trained["spec"])
     whole = tmp_path / "whole.json"
     whole.write_text(json.dumps(trained))
-    assert ask("run", "create", "-f", str(whole), "--dry-run") == told
+    assert said(ask("run", "create", "-f", str(whole), "--dry-run")) == told
     again = ask("run", "create", "-f", str(same), "--name", "second")
     assert again["state"] == "succeeded"
     assert (again["name"], again["spec"]) == ("second", trained["spec"])

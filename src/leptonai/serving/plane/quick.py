@@ -155,7 +155,9 @@ def _values(data: Any, size: int, datatype: str) -> Any:
         found = np.frombuffer(data.as_buffer(of_type="d"), np.float64)
         if dtype is np.float32:
             # One sum of squares is quicker than the largest and the smallest; only where it is huge these are looked at.
-            if not found.dot(found) < _SQUARES and np.abs(found).max() > _LARGEST:
+            with np.errstate(over="ignore"):  # beyond float64 it is looked at closely, and no warning
+                squares = found.dot(found)
+            if not squares < _SQUARES and np.abs(found).max() > _LARGEST:
                 return None
             found = found.astype(np.float32)
     else:
