@@ -72,6 +72,7 @@ def lepton(tmp_path: Path) -> Lepton:
     return made
 
 
+@pytest.mark.slow  # the page on classes tells the same in each run
 def test_from_a_class_in_a_file_to_its_callers(lepton: Lepton) -> None:
     with lepton.up():
         done = subprocess.run(

@@ -29,6 +29,7 @@ def word() -> list[str]:
     return [f"digit-{label}" for label in TRUTH]
 
 
+@pytest.mark.slow  # the page on labels tells the same in each run
 def test_wrong_labels_are_found_and_mended(home: Path, tmp_path: Path, word: list[str]) -> None:
     rng = np.random.default_rng(0)
     wrong = rng.choice(len(word), len(word) // 20, replace=False)
@@ -62,6 +63,7 @@ def test_wrong_labels_are_found_and_mended(home: Path, tmp_path: Path, word: lis
     assert {error["row"] for error in json.loads(said.stdout)["errors"]} == rows
 
 
+@pytest.mark.slow  # the page on labels tells the same in each run
 def test_a_few_labels_become_many_that_are_right(home: Path, tmp_path: Path, word: list[str]) -> None:
     labelled = np.random.default_rng(2).choice(len(word), len(word) // 20, replace=False)
     some = {int(row) for row in labelled}

@@ -75,9 +75,9 @@ def test_what_is_no_array_is_refused(about: Any) -> None:
             arrays.unpack(frames.Frame({"arrays": wrong}, []))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
-    st.lists(st.sampled_from([0, 1, 100, 40_000, 200_000, 1_000_000]), min_size=1, max_size=6),
+    st.lists(st.sampled_from([0, 1, 100, 40_000, 200_000, 400_000]), min_size=1, max_size=6),
     st.lists(st.integers(1, 100_000), min_size=1, max_size=8),
 )
 def test_messages_come_through_however_they_are_cut(sizes: list[int], cuts: list[int]) -> None:

@@ -107,7 +107,9 @@ class Dies(FileHandle):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "grid", "random"])
+@pytest.mark.parametrize(
+    "sampler", ["tpe", *(pytest.param(other, marks=pytest.mark.slow) for other in ("cmaes", "grid", "random"))]
+)
 def test_cut_before_or_after_any_write_no_trial_is_lost_and_none_counts_twice(tmp_path: Path, sampler: str) -> None:
     space = {name: one for name, one in TREES.items() if name != "min_samples_leaf" or sampler != "grid"}
     whole = handle_for(tmp_path / "whole")
