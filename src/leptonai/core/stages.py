@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from pydantic import ValidationError
+
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Column, Dataset, Run
 from leptonai.core.ports import Store
@@ -275,6 +277,19 @@ class Desk(Protocol):
 
     def read(self, blob: str) -> bytes:
         """Return the plaintext of a sealed blob."""
+
+
+def prepared(name: str, document: Mapping[str, Any], desk: Desk) -> Plan:
+    """Plan a Run of another stage, whose spec is a field of the same name. Raises `Invalid` that names the field within it."""
+    found = stage(name)
+    try:
+        spec = load(found.spec).model_validate(document)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        field = ".".join(map(str, (name, *problem["loc"])))
+        raise Invalid(f"{field}: {problem['msg']}", errors=[FieldError(field, problem["msg"])]) from error
+    plan: Plan = load(found.prepare)(spec, desk)
+    return plan
 
 
 class Shuffle(NamedTuple):

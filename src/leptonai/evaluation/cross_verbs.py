@@ -2,11 +2,9 @@
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run
-from leptonai.core.stages import Desk, Plan, load, stage
+from leptonai.core.stages import Desk, Plan, prepared
 from leptonai.evaluation.spec import CrossValidate
 
 _OWN = ("data", "validation", "early_stopping")  # of a train spec: what has no place where folds are judged
@@ -14,7 +12,6 @@ _OWN = ("data", "validation", "early_stopping")  # of a train spec: what has no 
 
 def prepare_cross_validate(spec: CrossValidate, desk: Desk) -> Plan:
     """Resolve data and model as a training does. Raises `Invalid` or `NotFound`."""
-    train = stage("train")
     settings: dict[str, Any] = {}
     if spec.run is not None:
         run: Run = desk.get(Run, spec.run)
@@ -33,13 +30,7 @@ def prepare_cross_validate(spec: CrossValidate, desk: Desk) -> Plan:
         asked["target"] = spec.target
     if spec.column is not None and spec.by == "group" and asked.get("features") is None:
         asked["features"] = _others(spec, desk, asked.get("target"))
-    try:
-        checked = load(train.spec).model_validate(asked)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(map(str, ("train", *problem["loc"])))
-        raise Invalid(f"{field}: {problem['msg']}", errors=[FieldError(field, problem["msg"])]) from error
-    plan = load(train.prepare)(checked, desk)
+    plan = prepared("train", asked, desk)
     exact = spec.model_copy(update={"data": plan.spec["data"], "target": plan.spec["target"], "train": plan.spec})
     return Plan(
         exact.model_dump(mode="json"), plan.opens, plan.flavour, f"cross-{plan.name.removeprefix('train-')}"[:100]

@@ -2,12 +2,10 @@
 
 from typing import Any
 
-from pydantic import ValidationError
-
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run
 from leptonai.core.refs import DatasetRef
-from leptonai.core.stages import Desk, Plan, load, stage
+from leptonai.core.stages import Desk, Plan, prepared
 from leptonai.labels.spec import Judging
 
 _OWN = ("data", "validation", "target")  # of a train spec: what is asked for beside it
@@ -22,15 +20,8 @@ def prepare_judging(spec: Judging, desk: Desk) -> Plan:
             errors=[FieldError("data", "a whole version")],
         )
     ref = f"datasets:/{data.name}@v{data.version}"
-    train = stage("train")
     asked = {**_settings(spec, desk), **spec.train, "data": ref, "target": spec.target or data.target}
-    try:
-        checked = load(train.spec).model_validate(asked)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(map(str, ("train", *problem["loc"])))
-        raise Invalid(f"{field}: {problem['msg']}", errors=[FieldError(field, problem["msg"])]) from error
-    plan = load(train.prepare)(checked, desk)
+    plan = prepared("train", asked, desk)
     exact = spec.model_copy(update={"data": ref, "target": plan.spec["target"], "train": plan.spec})
     return Plan(exact.model_dump(mode="json"), plan.opens, plan.flavour, f"labels-{data.name}"[:100])
 

@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run, utcnow
 from leptonai.core.refs import DatasetRef, Split
-from leptonai.core.stages import Changes, Desk, Plan, load, stage
+from leptonai.core.stages import Changes, Desk, Plan, prepared
 from leptonai.core.states import RunState
 from leptonai.tuning import space
 from leptonai.tuning.spec import Tune, Tuned
@@ -29,20 +27,13 @@ def prepare_tune(spec: Tune, desk: Desk) -> Plan:
     if spec.trials is None and spec.seconds is None and spec.sampler != "grid":
         found["trials"] = _TRIALS
     data, validation = _parts(spec, desk)
-    train = stage("train")
     for field in _BESIDE:
         if field in spec.train:
             raise Invalid(
                 f"train: leave out {field}, which stands beside it", errors=[FieldError(f"train.{field}", "left out")]
             )
     asked = {**spec.train, "data": data, "validation": validation, "target": spec.target}
-    try:
-        checked = load(train.spec).model_validate({name: value for name, value in asked.items() if value is not None})
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        field = ".".join(map(str, ("train", *problem["loc"])))
-        raise Invalid(f"{field}: {problem['msg']}", errors=[FieldError(field, problem["msg"])]) from error
-    plan = load(train.prepare)(checked, desk)
+    plan = prepared("train", {name: value for name, value in asked.items() if value is not None}, desk)
     found |= {
         "data": plan.spec["data"],
         "validation": plan.spec["validation"],
