@@ -4,8 +4,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from tests.support.home import data_home
 from typer.testing import CliRunner
 
 import leptonai
@@ -20,14 +20,8 @@ ROWS = 30
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A server that stays for the tests of this file."""
-    folder = tmp_path_factory.mktemp("tasks") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEPTONAI_WARM", "data")
-        client.connect(home=folder)
-        leptonai.create_dataset("first", {"a": np.arange(3), "y": np.arange(3)})  # then what is kept warm is up
-    yield folder
-    client.disconnect()
+    with data_home(tmp_path_factory.mktemp("tasks") / "home") as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import polars  # noqa: F401  # it sets a variable when it is first imported
 import pytest
+from tests.support.home import data_home
 from tests.support.imports import picture
 from tests.support.warm import keras_here, libraries
 
 from leptonai import augment as ways
 from leptonai.core.errors import Invalid
-from leptonai.sdk import client
 from leptonai.sdk.datasets import Dataset, create_dataset, get_dataset
 
 ROWS = 300
@@ -22,12 +22,8 @@ ROWS = 300
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     libraries()
-    folder = tmp_path_factory.mktemp("augmenting") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEPTONAI_WARM", "data")
-        client.connect(home=folder)
+    with data_home(tmp_path_factory.mktemp("augmenting") / "home") as folder:
         yield folder
-        client.disconnect()
 
 
 @pytest.fixture(scope="module")

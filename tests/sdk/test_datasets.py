@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
+from tests.support.home import data_home
 
 from leptonai.core.errors import Denied, Invalid, NotFound, Unsupported
 from leptonai.core.nouns import Column
@@ -27,16 +28,8 @@ TABLE = "age,income,city,label\n" + "".join(
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A server that stays for the tests of this file."""
-    folder = tmp_path_factory.mktemp("datasets") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEPTONAI_WARM", "data")
-        client.connect(home=folder)
-        first = tmp_path_factory.mktemp("first") / "first.csv"
-        first.write_text("a,y\n1,0\n2,1\n")
-        create_dataset("first", files=first)  # then what the server keeps warm is up
-    yield folder
-    client.disconnect()
+    with data_home(tmp_path_factory.mktemp("datasets") / "home") as folder:
+        yield folder
 
 
 @pytest.fixture

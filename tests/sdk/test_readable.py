@@ -10,6 +10,7 @@ import numpy as np
 import polars  # noqa: F401  # it sets a variable when it is first imported
 import pyarrow.parquet as pq
 import pytest
+from tests.support.home import data_home
 from tests.support.warm import keras_here, libraries
 
 from leptonai.core.errors import Denied, Invalid, Unsupported
@@ -22,12 +23,8 @@ ROWS = 500
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     libraries()
-    folder = tmp_path_factory.mktemp("readable") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEPTONAI_WARM", "data")
-        client.connect(home=folder)
+    with data_home(tmp_path_factory.mktemp("readable") / "home") as folder:
         yield folder
-        client.disconnect()
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,11 @@ import pyarrow as pa
 import pytest
 from obstore.store import S3Store
 from PIL import Image
+from tests.support.home import data_home
 from tests.support.s3 import ACCESS, BUCKET, S3, SECRET, s3_server
 
 from leptonai.core.errors import Invalid, TooLarge, Unsupported
-from leptonai.sdk import archives, client
+from leptonai.sdk import archives
 from leptonai.sdk.datasets import create_dataset, get_dataset
 from leptonai.sdk.sources import Source, sources
 
@@ -29,14 +30,8 @@ FRAME = pd.DataFrame({"age": [1, 2, 3, 4], "city": ["a", "b", None, "a"], "y": [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A server that stays for the tests of this file."""
-    folder = tmp_path_factory.mktemp("sources") / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LEPTONAI_WARM", "data")
-        client.connect(home=folder)
-        create_dataset("first", {"a": np.arange(3), "y": np.arange(3)})  # then what the server keeps warm is up
-    yield folder
-    client.disconnect()
+    with data_home(tmp_path_factory.mktemp("sources") / "home") as folder:
+        yield folder
 
 
 def zipped(path: Path, **files: bytes) -> Path:

@@ -1,6 +1,6 @@
 """What a training Run does, from the spec to what it learnt, with real models on real data."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from leptonai.core import plugins
 from leptonai.core.errors import Fenced, Invalid
 from leptonai.core.stages import Shuffle
 from leptonai.training import checkpoint
-from leptonai.training import rows as rows_module
 from leptonai.training.encoder import Options, fit
 from leptonai.training.predictor import from_files
 from leptonai.training.rows import Rows
@@ -371,20 +370,6 @@ def test_rows_that_do_not_fit_into_memory_give_the_same_batches(layout: str) -> 
             assert np.array_equal(a, c)
             assert np.array_equal(b, d)
     assert np.array_equal(held.all()[0], read.all()[0])
-
-
-def test_reading_ahead_hands_errors_on_and_ends_with_its_reader() -> None:
-    def batches() -> Iterator[int]:
-        yield 1
-        raise OSError("the disk is gone")
-
-    ahead = rows_module.ahead(batches())
-    assert next(ahead) == 1
-    with pytest.raises(OSError, match="gone"):
-        next(ahead)
-    endless = rows_module.ahead(iter(range(10**9)))
-    assert next(endless) == 0
-    endless.close()
 
 
 def test_a_rule_that_watches_accuracy_wants_more_of_it() -> None:

@@ -24,6 +24,7 @@ NULLS = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 _CODE = r"^\s*-?0[0-9]"  # a whole number with zeros in front is a code, such as a postcode
 _DIGITS = r"^\s*-?[0-9]{19,}\s*$"  # more than 64 bits hold: a number that long is a name
 _LONG = 19
+_FEW = 1000  # rows
 _TEXT = pa.large_string()
 _POLARS = {pa.int64(): pl.Int64, pa.float64(): pl.Float64, _TEXT: pl.String}
 _WORDS = {pa.int64(): "a whole number", pa.float64(): "a number"}
@@ -122,7 +123,8 @@ def _kind(values: pa.ChunkedArray, given: FeatureType | None) -> pa.DataType:
 def _told(values: pa.ChunkedArray) -> pa.DataType:
     if values.null_count == len(values):
         return _TEXT  # nothing is known yet: what comes later decides
-    if fits(values, _to(pa.int64())):
+    few = values.slice(0, _FEW)  # most columns of other numbers say so at once
+    if fits(few, _to(pa.int64())) and fits(values, _to(pa.int64())):
         return _TEXT if _any(values, _CODE) else pa.int64()
     long = pc.max(pc.binary_length(values)).as_py() >= _LONG  # looked at closely only then: that is slow
     return pa.float64() if fits(values, _to(pa.float64())) and not (long and _any(values, _DIGITS)) else _TEXT

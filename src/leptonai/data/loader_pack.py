@@ -57,7 +57,7 @@ class Packed:
 
     def load(self, piece: Piece) -> Batch:
         """Return the rows of a piece. An image column of a whole shard is not copied."""
-        return self._packed(self._part.table(piece.shard), self._part.inside(piece))
+        return self._packed(self._part.coded(piece.shard), self._part.inside(piece))
 
     def blocks(self, piece: Piece) -> Iterator[Batch]:
         """Yield the rows of a piece a block at a time."""
@@ -127,10 +127,27 @@ def _size(dtype: str) -> int:
 def _values(values: pa.ChunkedArray, column: Column) -> np.ndarray:
     if column.type not in _SCALARS:
         return to_numpy(values, column)
-    plain = conform(values, column)
     if column.type is FeatureType.CATEGORY:
-        known = pa.array(list(column.categories), plain.type)
-        return np.asarray(pc.fill_null(pc.index_in(plain, value_set=known), -1).to_numpy(), np.int64)
+        return _places(values, column)
+    plain = conform(values, column)
     if column.type is FeatureType.BOOLEAN:
         return np.asarray(pc.fill_null(pc.cast(plain, pa.int64()), -1).to_numpy(), np.int64)
     return to_numpy(plain, column)
+
+
+def _places(values: pa.ChunkedArray, column: Column) -> np.ndarray:
+    """Return the place of each value among the categories (rows,), int64; -1 for none.
+
+    Of text that is stored as a dictionary and indices each word is looked up once, and not spelled out for each row.
+    """
+    found = []
+    for chunk in values.chunks:
+        words = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+        plain = conform(pa.chunked_array([words]), column)
+        known = pa.array(list(column.categories), plain.type)
+        places = np.asarray(pc.fill_null(pc.index_in(plain, value_set=known), -1).to_numpy(), np.int64)
+        if words is not chunk:
+            indices = pc.fill_null(pc.cast(chunk.indices, pa.int64()), len(places))
+            places = np.append(places, -1)[indices.to_numpy(zero_copy_only=False)]
+        found.append(places)
+    return np.concatenate(found) if found else np.empty(0, np.int64)

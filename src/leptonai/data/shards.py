@@ -30,14 +30,19 @@ if TYPE_CHECKING:
 BLOCKS = (FeatureType.IMAGE, FeatureType.AUDIO, FeatureType.TENSOR)
 _BLOCK_BYTES = 16 << 20  # a shard of images holds about this much
 _TEXT_BYTES = 64 << 20  # a shard of long texts ends with the row that goes beyond
-_AHEAD = 2  # shards that wait to be written
+_WRITERS = (
+    2  # shards that are written at the same time: Arrow, the cipher and the disk work outside the interpreter's lock
+)
+_AHEAD = 3  # shards that are written or wait for it
+_SAMPLE = 1 << 16  # bytes of a column that tell whether compressing it is worth while
+_SHRUNK = 0.75  # of its size, at most, is left of a sample where it is
 
 
 class ShardWriter:
     """Writes tables that come one after the other as shards of `rows` rows, or less where rows are wide.
 
-    Encoding, encryption and the disk work in a thread of their own, beside whoever makes the next table; at most two shards
-    wait for it. Shards in `known`, those of an earlier attempt, are not written again when their rows are the same.
+    Encoding, encryption and the disk work in threads of their own, beside whoever makes the next table; at most three shards
+    are in their hands. Shards in `known`, those of an earlier attempt, are not written again when their rows are the same.
     """
 
     def __init__(
@@ -54,7 +59,7 @@ class ShardWriter:
         self._held: list[pa.Table] = []
         self._waiting = 0
         self._text = 0  # bytes of text in the rows that wait
-        self._pool = ThreadPoolExecutor(1)
+        self._pool = ThreadPoolExecutor(_WRITERS, thread_name_prefix="shards")
         self._pending: deque[Future[dict[str, Any]]] = deque()
         self.shards: list[dict[str, Any]] = []  # what the manifest says of those that are written
 
@@ -85,7 +90,7 @@ class ShardWriter:
         return self.shards
 
     def close(self) -> None:
-        """End the thread. What is not written yet is forgotten."""
+        """End the threads. What is not written yet is forgotten."""
         self._pool.shutdown(cancel_futures=True)
 
     def _next(self, each: int) -> int:
@@ -163,15 +168,27 @@ def encrypted(part: pa.Table, words: Collection[str], key: bytes) -> pa.Buffer:
     pq.write_table(
         part,
         out,
-        # Pixels are stored as they are: reading them at full speed is worth more than their size.
-        compression={
-            field.name: "NONE" if pa.types.is_fixed_size_binary(field.type) else "LZ4" for field in part.schema
-        },
+        compression={name: _codec(part[name]) for name in part.column_names},
         use_dictionary=[name for name in part.column_names if name in words],
         write_statistics=False,  # nobody asks a shard for some of its rows
         encryption_properties=pqe.create_encryption_properties(key),
     )
     return out.getvalue()
+
+
+def _codec(values: pa.ChunkedArray) -> str:
+    """Return how a column is compressed. Pixels, and what hardly becomes smaller, are stored as they are: reading them at full
+    speed is worth more than their size."""
+    if pa.types.is_fixed_size_binary(values.type):
+        return "NONE"
+    data = max(
+        (chunk.buffers()[-1] for chunk in values.chunks), key=lambda one: 0 if one is None else one.size, default=None
+    )
+    if data is None or data.size < _SAMPLE:
+        return "LZ4"
+    middle = (data.size - _SAMPLE) // 2
+    sample = data.slice(middle, _SAMPLE)
+    return "LZ4" if pa.Codec("lz4_raw").compress(sample).size < _SHRUNK * _SAMPLE else "NONE"
 
 
 def read_shard(

@@ -55,10 +55,14 @@ class StoredRows:
         words = [name for name in names if _is_words(self.by_name[name])]
         yield from read_blocks(self._shards[number], self._store, names, rows, words, self._personal)
 
+    def coded(self, number: int, names: Sequence[str]) -> pa.Table:
+        """Return columns of one shard as they are stored, text of few different values as dictionaries."""
+        words = [name for name in names if _is_words(self.by_name[name])]
+        return read_shard(self._shards[number], self._store, names, words, self._personal)
+
     def decode(self, number: int, names: Sequence[str]) -> Batch:
         """Return columns of one shard as arrays."""
-        words = [name for name in names if _is_words(self.by_name[name])]
-        table = read_shard(self._shards[number], self._store, names, words, self._personal)
+        table = self.coded(number, names)
         return {name: to_numpy(table[name], self.by_name[name]) for name in names}
 
     def gather(self, names: Sequence[str], rows: Numbers) -> Batch:
@@ -130,6 +134,10 @@ class Part:
     def table(self, number: int) -> pa.Table:
         """Return all rows of a shard, as an Arrow table."""
         return self._stored.table(number, self._names)
+
+    def coded(self, number: int) -> pa.Table:
+        """Return all rows of a shard as they are stored, as an Arrow table with dictionaries."""
+        return self._stored.coded(number, self._names)
 
     def inside(self, piece: Piece) -> Numbers | slice | None:
         """Return which rows of its shard a piece means; None: all of them."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import pyarrow as pa
 
+from leptonai.core.ahead import ahead
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.stages import FITTING, Handle, load
-from leptonai.data.ahead import ahead
 from leptonai.data.check_work import Watch
 from leptonai.data.idx_file import read_idx
 from leptonai.data.media import is_media, read_media

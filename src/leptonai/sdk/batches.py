@@ -78,7 +78,7 @@ class Batches:
 
         Where batches are changed on their way, a thread does it a batch ahead, and they are by column unless they are pairs.
         """
-        from leptonai.data.ahead import ahead
+        from leptonai.core.ahead import ahead
 
         rank, world = self.rank if rank is None else rank, world or self.world
         count = self.rows(world)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonai.core.ahead import ahead
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle, Reader, Shuffle
@@ -21,7 +22,7 @@ from leptonai.training import trainee
 from leptonai.training.encoder import column_names, encode, targets
 from leptonai.training.labelled import Chosen, Labelled, may_lack
 from leptonai.training.predictor import probabilities
-from leptonai.training.rows import MEMORY, Rows, ahead
+from leptonai.training.rows import MEMORY, READY, Rows
 from leptonai.training.spec import Encoding, Train
 from leptonai.training.work import Subject, augmenter_of, begin, copies, encoding_of, even_out, given, picked
 
@@ -150,7 +151,7 @@ def learnt(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle)
     shuffle = Shuffle(spec.seed, rows.window) if spec.shuffle else None
     for epoch in range(spec.epochs):
         given = rows.batches(spec.batch_size, shuffle, epoch)
-        with closing(given if augmenter is None else ahead(augmenter.batches(given, epoch, 0))) as batches:
+        with closing(given if augmenter is None else ahead(augmenter.batches(given, epoch, 0), READY)) as batches:
             for x, y in batches:
                 learner.step(x, y)
     return learner

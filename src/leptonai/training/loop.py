@@ -9,6 +9,7 @@ from functools import partial
 from threading import Event
 from typing import Any
 
+from leptonai.core.ahead import ahead
 from leptonai.core.errors import FieldError, Invalid, LeptonError
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle, Shuffle
@@ -17,7 +18,7 @@ from leptonai.training.augment.apply import Augmenter
 from leptonai.training.callbacks import Callbacks
 from leptonai.training.checkpoint import Course, Keeper, Stopped
 from leptonai.training.rates import Rates
-from leptonai.training.rows import Rows, ahead
+from leptonai.training.rows import READY, Rows
 from leptonai.training.spec import EarlyStopping, Encoding, Train
 from leptonai.training.watch import is_more_better
 
@@ -73,7 +74,7 @@ class Loop:
         began = time.perf_counter()
         given = self.rows.batches(size, shuffle, course.epoch, course.batch * size)
         if self.augmenter is not None:  # beside the training, a little ahead of it
-            given = ahead(self.augmenter.batches(given, course.epoch, course.batch * size))
+            given = ahead(self.augmenter.batches(given, course.epoch, course.batch * size), READY)
         with closing(given) as batches:
             for x, y in batches:
                 self._rates.set(self.learner)

@@ -1,15 +1,14 @@
 """Encoded batches of a dataset in any order: held in memory while that is cheap, else read as they are needed."""
 
 import math
-import queue
-import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonai.core.ahead import ahead
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import FeatureType
 from leptonai.core.stages import Reader, Shuffle
@@ -19,7 +18,7 @@ from leptonai.training.spec import Encoding
 
 Array = NDArray[Any]
 MEMORY = 2**31  # bytes; a part of a dataset that is larger is read again in each epoch
-_AHEAD = 2  # batches
+READY = 2  # batches that are made ahead
 
 
 class Rows:
@@ -72,7 +71,7 @@ class Rows:
     ) -> Generator[tuple[Array, Array], None, None]:
         """Yield (x, y), in the order of an epoch from its place `start` on, else as stored."""
         if self._x is None:
-            yield from ahead(self._read(size, shuffle, epoch, start))
+            yield from ahead(self._read(size, shuffle, epoch, start), READY)
             return
         order = None if shuffle is None else self._order(shuffle, epoch)
         for at in range(start, self.count, size):
@@ -120,7 +119,9 @@ class Rows:
     def _encoded(self, values: Array) -> Array:
         return self._checked(encode(self._encoding, {self._encoding.features[0].column: values}))
 
-    def _read(self, size: int, shuffle: Shuffle | None, epoch: int, start: int) -> Iterator[tuple[Array, Array]]:
+    def _read(
+        self, size: int, shuffle: Shuffle | None, epoch: int, start: int
+    ) -> Generator[tuple[Array, Array], None, None]:
         for columns in self._reader.batches(size, columns=self._names, shuffle=shuffle, epoch=epoch, start=start):
             yield self._checked(encode(self._encoding, columns)), targets(self._encoding, columns)
 
@@ -144,41 +145,3 @@ def check_range(x: Array, encoding: Encoding, entries: int | None) -> None:
                 f"holds {bad}: make the embedding larger, or leave the column out with features=[…]",
                 errors=[FieldError(feature.column, f"0 to {entries - 1}")],
             )
-
-
-_END = object()
-
-
-def ahead(batches: Iterator[Any]) -> Generator[Any, None, None]:
-    """Yield from `batches`, which a thread keeps a little ahead of; what it raises is raised here."""
-    ready: queue.Queue[Any] = queue.Queue(maxsize=_AHEAD)
-    stopped = threading.Event()
-
-    def put(item: Any) -> None:
-        while not stopped.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-                break
-            except queue.Full:
-                continue
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if stopped.is_set():
-                    return
-            put(_END)
-        except BaseException as error:  # noqa: BLE001  (handed to the thread that waits for the batch)
-            put(error)
-
-    thread = threading.Thread(target=work, name="read-ahead", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not _END:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()

@@ -3,7 +3,7 @@
 `Augmenter` is a pure function of a batch and its place, so that a training that was killed goes on with the same changes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -52,7 +52,9 @@ class Augmenter:
             self._places.append((feature, slice(at, at + width(feature)), unit))
             at += width(feature)
 
-    def batches(self, given: Iterable[tuple[Array, Array]], epoch: int, start: int) -> Iterator[tuple[Array, Array]]:
+    def batches(
+        self, given: Iterable[tuple[Array, Array]], epoch: int, start: int
+    ) -> Generator[tuple[Array, Array], None, None]:
         """Yield the batches of an epoch, changed; `start` is the place of the first row of the first one."""
         for x, y in given:
             yield self(x, y, epoch, start)
