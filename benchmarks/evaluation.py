@@ -16,7 +16,8 @@ import time
 import numpy as np
 from _common import publish
 
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.evaluation import measuring
 from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.subgroups import Watch

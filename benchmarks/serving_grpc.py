@@ -26,7 +26,7 @@ import numpy as np
 from tests.support import bundles
 from tests.support.plane import Plane
 
-from leptonai.core.nouns import FeatureType, Signature, TensorSpec
+from leptonai.core.signature import FeatureType, Signature, TensorSpec
 from leptonai.serving.plane.grpc.messages import ModelInferRequest
 from serving import cnn
 

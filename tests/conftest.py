@@ -10,11 +10,15 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from leptonai.core import settings
 
 os.environ["LEPTONAI_RACE_SECONDS"] = "0"  # tests of races set it: elsewhere they would only take time from the others
 os.environ["LEPTONAI_WARM"] = "none"  # as little is loaded ahead for Runs that may never come
+# The machine is shared: how long one example takes says nothing.
+hypothesis_settings.register_profile("shared", deadline=None)
+hypothesis_settings.load_profile("shared")
 settings.silence_libraries()  # before any test imports them; it stays for the whole run
 
 # Variables that libraries set for themselves when they are first imported.

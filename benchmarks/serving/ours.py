@@ -18,7 +18,7 @@ from torch import nn
 
 import leptonai
 from leptonai.core import settings
-from leptonai.core.ports import Variant
+from leptonai.core.runtimes import Variant
 from leptonai.sdk import client
 from serving import bodies, cnn, load, measure, process
 

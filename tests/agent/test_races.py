@@ -8,7 +8,7 @@ from tests.support import bundles
 from tests.support.site import until
 
 from leptonai.agent.races import Races, Winner
-from leptonai.core.ports import Variant
+from leptonai.core.runtimes import Variant
 
 
 @pytest.fixture

@@ -216,7 +216,7 @@ def native(tmp_path: Path) -> tuple[Model, dict[str, bytes]]:
     from sklearn.linear_model import LogisticRegression
 
     from leptonai.core import plugins
-    from leptonai.core.nouns import FeatureType, Signature, TensorSpec
+    from leptonai.core.signature import FeatureType, Signature, TensorSpec
     from leptonai.training.spec import Encoding, FeatureCode, Fitted
 
     framework = plugins.framework("sklearn")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,7 +87,7 @@ async def test_a_process_that_hangs_is_replaced_and_what_had_no_byte_is_answered
         update={
             "files": {"model.gguf": "blob"},
             "lineage": {},
-            "signature": model.signature.model_copy(update={"task": "chat"}),
+            "signature": replace(model.signature, task="chat"),
         }
     )
     process = TextProcess(executor, model, Blobs(), tmp_path / "text")  # type: ignore[arg-type]

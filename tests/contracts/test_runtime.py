@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid
-from leptonai.core.ports import Runtime
+from leptonai.core.runtimes import Runtime
 from leptonai.testing.runtime import RuntimeContract, TextRuntimeContract
 
 

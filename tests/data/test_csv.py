@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.support.imports import Importer
 
 from leptonai.core.errors import Invalid, TooLarge
-from leptonai.core.nouns import FeatureType
+from leptonai.core.signature import FeatureType
 from leptonai.data import csv_table, tables
 from leptonai.data.csv_table import NULLS, read_csv
 

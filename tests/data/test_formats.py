@@ -14,7 +14,7 @@ import pytest
 from tests.support.imports import Importer, npz, picture
 
 from leptonai.core.errors import Corrupt, Invalid, TooLarge
-from leptonai.core.nouns import FeatureType
+from leptonai.core.signature import FeatureType
 from leptonai.data import bounds, images, npz_file
 from leptonai.data.spec import SourceFile
 

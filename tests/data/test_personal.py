@@ -10,7 +10,8 @@ from tests.support.cleaning import cleaned
 from tests.support.imports import Importer
 
 from leptonai.core.errors import Corrupt, Denied, Invalid
-from leptonai.core.nouns import Dataset, FeatureType
+from leptonai.core.nouns import Dataset
+from leptonai.core.signature import FeatureType
 from leptonai.data.personal import PersonalReader
 from leptonai.data.reader import DatasetReader
 from leptonai.data.spec import Import, SourceFile

@@ -10,7 +10,8 @@ from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from tests.support.imports import Importer, npz
 
 from leptonai.core.errors import Invalid
-from leptonai.core.nouns import Blob, Dataset, FeatureType
+from leptonai.core.nouns import Blob, Dataset
+from leptonai.core.signature import FeatureType
 from leptonai.data import columns, describe, verbs
 from leptonai.data.spec import Import
 

@@ -8,7 +8,8 @@ import pytest
 from tests.support.desk import CatalogDesk, desk
 
 from leptonai.core.errors import Invalid, NotFound
-from leptonai.core.nouns import Column, Dataset, Model, Signature
+from leptonai.core.nouns import Column, Dataset, Model
+from leptonai.core.signature import Signature
 from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.verbs import prepare_evaluate
 

@@ -145,7 +145,7 @@ def test_data_that_the_model_cannot_be_measured_on(tmp_path: Path) -> None:
 
 
 def test_a_missing_category_is_fed_as_one_that_there_is_not() -> None:
-    from leptonai.core.nouns import TensorSpec
+    from leptonai.core.signature import TensorSpec
 
     words = TensorSpec(name="a", datatype="BYTES", shape=(-1,), type="category", categories=("", "?"))
     assert feed(words, np.array(["x", None], dtype=object)).tolist() == ["x", "??"]

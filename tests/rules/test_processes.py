@@ -47,3 +47,9 @@ def test_the_agent_loads_no_server_and_no_database() -> None:
 def test_the_server_loads_no_framework() -> None:
     loaded = modules_after("import leptonai.server.app, leptonai.server.main")
     assert not loaded & {"torch", "keras", "tensorflow", "jax", "sklearn", "pyarrow", "polars", "onnxruntime"}
+
+
+def test_a_serving_process_loads_no_records_of_the_catalog() -> None:
+    # There is one for each core, and pydantic takes 12 MB of each.
+    loaded = modules_after("import leptonai.serving.plane.main, leptonai.serving.plane.grpc.server")
+    assert not loaded & {"pydantic", "pydantic_core", "leptonai.core.nouns", *SERVER, *DATABASE, "torch", "pyarrow"}

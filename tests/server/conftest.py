@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from leptonai.core.nouns import Dataset, Model, Run, Service, Signature, Variant
+from leptonai.core.nouns import Dataset, Model, Run, Service, Variant
+from leptonai.core.signature import Signature
 from leptonai.server.app import make_app
 from leptonai.server.auth import make_key
 from leptonai.server.context import open_context

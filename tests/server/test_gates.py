@@ -4,7 +4,8 @@ from typing import Any
 
 from tests.server.conftest import Place
 
-from leptonai.core.nouns import Alias, Audit, Model, Run, Signature
+from leptonai.core.nouns import Alias, Audit, Model, Run
+from leptonai.core.signature import Signature
 from leptonai.registry.verbs import settle_export
 from leptonai.server.desk import ServerDesk
 
@@ -15,7 +16,7 @@ SIGNATURE: dict[str, Any] = {"inputs": [], "outputs": [], "task": "classificatio
 def version(place: Place, number: int) -> Model:
     made = Model.new(
         name="m", version=number, digest=str(number), framework="sklearn", files={}, bytes=1, run=f"run_{number}",
-        signature=Signature.model_validate(SIGNATURE), lineage={"run": f"train_{number}"},
+        signature=Signature.of(SIGNATURE), lineage={"run": f"train_{number}"},
     )  # fmt: skip
     place.context.catalog.add(made)
     return made

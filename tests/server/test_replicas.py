@@ -1,5 +1,6 @@
 """How many replicas a Service may have, over HTTP; what its agent tells of them, and what stands in the audit."""
 
+from dataclasses import replace
 from typing import Any
 
 from tests.server.conftest import Place, model, service
@@ -34,7 +35,7 @@ def test_a_range_is_asked_changed_and_taken_back(place: Place) -> None:
 
 def test_what_cannot_be_is_refused(place: Place) -> None:
     onnx, text, made = model(), written(name="t"), written(name="w")
-    text = text.model_copy(update={"signature": text.signature.model_copy(update={"task": "chat"})})
+    text = text.model_copy(update={"signature": replace(text.signature, task="chat")})
     place.context.catalog.add(onnx, text, made, live(onnx))
     for one, word in ((onnx, "one for each core"), (text, "model of text")):
         body = {"name": "other", "model": one.id, "replicas": {"max": 2}}

@@ -13,7 +13,7 @@ from tests.support import bundles
 from tests.support.plane import Plane
 
 from leptonai.core.errors import Invalid, TooLarge
-from leptonai.core.nouns import FeatureType, Signature, TensorSpec
+from leptonai.core.signature import FeatureType, Signature, TensorSpec
 from leptonai.serving.plane import audio
 from leptonai.serving.predictor import Predictor, signature_of
 

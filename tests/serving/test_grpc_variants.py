@@ -19,7 +19,7 @@ from tests.support.site import until
 
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.core.errors import Busy
-from leptonai.core.nouns import FeatureType, Signature, TensorSpec
+from leptonai.core.signature import FeatureType, Signature, TensorSpec
 from leptonai.serving.plane.grpc.limits import Limits
 from leptonai.serving.plane.grpc.messages import ModelInferRequest, ModelInferResponse
 from leptonai.serving.table import Line, Share

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from leptonai.core.errors import Invalid, LeptonError, NotFound
-from leptonai.core.nouns import FeatureType, TensorSpec
+from leptonai.core.signature import FeatureType, TensorSpec
 from leptonai.serving.predictor import Context, Predictor, signature_of, work_of
 from leptonai.serving.sealed import check_path
 from leptonai.serving.written import check_requirements, outputs

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from leptonai.core.errors import Invalid, Unsupported
-from leptonai.core.nouns import Signature, TensorSpec
+from leptonai.core.signature import Signature, TensorSpec
 from leptonai.serving.plane import binary, body, v2
 from leptonai.serving.plane.quick import Quick
 

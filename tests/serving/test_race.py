@@ -15,8 +15,8 @@ from tests.support import bundles
 
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid
-from leptonai.core.nouns import FeatureType, Signature, TensorSpec
-from leptonai.core.ports import LoadedModel, Variant
+from leptonai.core.runtimes import LoadedModel, Variant
+from leptonai.core.signature import FeatureType, Signature, TensorSpec
 from leptonai.serving.plane import race as subject
 from leptonai.serving.plane.agreement import Tolerance
 from leptonai.serving.plane.race import Entrant, Outcome, choose, offered, pick, race

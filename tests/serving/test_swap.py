@@ -13,7 +13,7 @@ from tests.support import bundles
 from tests.support.plane import Plane
 
 from leptonai.core.errors import Invalid
-from leptonai.core.ports import Variant
+from leptonai.core.runtimes import Variant
 from leptonai.serving.table import Line
 
 

@@ -11,8 +11,7 @@ CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 
 
 def test_what_clients_send_that_asks_for_nothing_is_taken() -> None:
-    read = spec.read(
-        spec.Chat,
+    read = spec.read("chat/completions",
         {
             **CHAT, "n": 1, "tools": [], "tool_choice": "none", "response_format": {"type": "text"}, "user": None, "stop": None,
             "logprobs": False, "store": False, "logit_bias": {}, "max_completion_tokens": 5, "seed": -1,
@@ -54,7 +53,7 @@ def test_what_clients_send_that_asks_for_nothing_is_taken() -> None:
 )
 def test_what_cannot_be_done_is_refused_by_its_name(given: dict[str, Any], field: str) -> None:
     with pytest.raises(Invalid) as error:
-        spec.read(spec.Chat, {**CHAT, **given})
+        spec.read("chat/completions", {**CHAT, **given})
     assert error.value.errors[0].field == field
 
 
@@ -68,10 +67,10 @@ def test_what_cannot_be_done_is_refused_by_its_name(given: dict[str, Any], field
     ],
 )
 def test_what_is_embedded_comes_in_four_forms(given: Any, asked: dict[str, Any]) -> None:
-    assert spec.read(spec.Embed, {"model": "m", "input": given}).options() == asked
+    assert spec.read("embeddings", {"model": "m", "input": given}).options() == asked
 
 
 @pytest.mark.parametrize("given", ["", [], [""], [[]], [1.5], [["a"]], 7, None, ["a", 1]])
 def test_what_is_no_text_is_not_embedded(given: Any) -> None:
     with pytest.raises(Invalid):
-        spec.read(spec.Embed, {"model": "m", "input": given})
+        spec.read("embeddings", {"model": "m", "input": given})

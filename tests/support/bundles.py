@@ -1,6 +1,7 @@
 """Small published models for the tests, made with onnx.helper: what they compute is plain arithmetic."""
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from leptonai.core.nouns import FeatureType, Model, Signature, TensorSpec
+from leptonai.core.nouns import Model
+from leptonai.core.signature import FeatureType, Signature, TensorSpec
 
 _KINDS = {
     "FP64": TensorProto.DOUBLE,
@@ -175,7 +177,7 @@ def tensors() -> Bundle:
     kinds = {"b": "BOOL", "u": "UINT8", "i": "INT64", "f": "FP32", "d": "FP64", "s": "BYTES"}
     inputs = [TensorSpec(name=name, datatype=kind, shape=(-1,)) for name, kind in kinds.items()]
     grid = TensorSpec(name="grid", datatype="FP32", shape=(-1, 2, 3), type=FeatureType.TENSOR)
-    outputs = [spec.model_copy(update={"name": f"{spec.name}_out"}) for spec in (*inputs, grid)]
+    outputs = [replace(spec, name=f"{spec.name}_out") for spec in (*inputs, grid)]
     signature = Signature(inputs=(*inputs, grid), outputs=tuple(outputs), task="regression")
     nodes = [node("Identity", [spec.name], f"{spec.name}_out") for spec in signature.inputs]
     return bundle("tensors", 1, signature, nodes, {})

@@ -13,8 +13,9 @@ import numpy as np
 from leptonai.adapters.stores.local import LocalStore
 from leptonai.adapters.stores.sealed import SealedStore
 from leptonai.core.errors import NotFound
-from leptonai.core.nouns import Column, Dataset, FeatureType, Run
+from leptonai.core.nouns import Column, Dataset, Run
 from leptonai.core.ports import DataKey
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import PREDICTOR, Shuffle, load
 from leptonai.core.states import RunState
 

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from leptonai import augment as ways
 from leptonai.core.errors import Invalid
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.augment.check import check_steps
 from leptonai.training.augment.draws import Draws

@@ -13,8 +13,8 @@ from tests.support.export import DATA, learn, mixed
 from tests.support.handle import ArrayReader, FileHandle
 
 from leptonai.core.errors import MissingExtra, TooLarge, Unsupported
-from leptonai.core.nouns import Signature
 from leptonai.core.ports import Route
+from leptonai.core.signature import Signature
 from leptonai.training import export_check, export_routes, onnx_graph, onnx_inputs, onnx_tail
 from leptonai.training.export_card import card
 from leptonai.training.export_routes import Taken

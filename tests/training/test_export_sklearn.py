@@ -25,7 +25,7 @@ from tests.support.export import learn, mixed, pictures, publish
 from tests.support.handle import ArrayReader, FileHandle
 
 from leptonai.core import plugins
-from leptonai.core.nouns import Signature
+from leptonai.core.signature import Signature
 from leptonai.training import onnx_inputs
 from leptonai.training.export_check import TOLERANCE
 from leptonai.training.spec import Fitted
@@ -69,7 +69,7 @@ def exported(desk: FileHandle) -> dict[str, Any]:
 def test_classifiers(model: Any, task: str, options: dict[str, Any], tmp_path: Path) -> None:
     desk = learn(model, mixed(task), tmp_path, **options)
     result = exported(desk)
-    signature = Signature.model_validate(result["signature"])
+    signature = Signature.of(result["signature"])
     assert signature.classes == ((0, 1) if task == "binary" else ("mäßig", "no", "ye's"))
     assert [out.name for out in signature.outputs] == ["label_", "probabilities"]  # a column is called label
     assert [spec.datatype for spec in signature.inputs] == ["FP64", "INT64", "FP64", "BYTES", "INT64", "BOOL", "INT64"]
@@ -78,7 +78,7 @@ def test_classifiers(model: Any, task: str, options: dict[str, Any], tmp_path: P
 @pytest.mark.parametrize("model", REGRESSORS, ids=name)
 def test_regressors(model: Any, tmp_path: Path) -> None:
     result = exported(learn(model, mixed("regression", 800), tmp_path))
-    (output,) = Signature.model_validate(result["signature"]).outputs
+    (output,) = Signature.of(result["signature"]).outputs
     assert (output.name, output.datatype, output.shape) == ("prediction", "FP32", (-1,))
 
 
@@ -88,7 +88,7 @@ def test_classes_that_the_training_part_lacks(model: Any, tmp_path: Path) -> Non
     goal = whole.columns[-1].model_copy(update={"categories": ("aa", "mäßig", "no", "nonesuch", "ye's")})
     table = ArrayReader([*whole.columns[:-1], goal], whole.read(), "t")
     result = exported(learn(model, table, tmp_path))
-    assert Signature.model_validate(result["signature"]).outputs[-1].shape == (-1, 5)
+    assert Signature.of(result["signature"]).outputs[-1].shape == (-1, 5)
 
 
 def test_images_flat(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import nn
 
 from leptonai.adapters.frameworks.torch_onnx import by_export, by_tracer
 from leptonai.core.errors import Unsupported
-from leptonai.core.nouns import Signature
+from leptonai.core.signature import Signature
 from leptonai.training.export_check import TOLERANCE
 
 
@@ -118,7 +118,7 @@ def test_modules(make: Any, table: Any, task: str, tmp_path: Path) -> None:
     desk = learn(make(3 if task == "classification" else 1), table(task), tmp_path)
     result = exported(desk)
     assert result["lineage"]["export"]["route"] == "PyTorch's tracer"
-    outputs = Signature.model_validate(result["signature"]).outputs
+    outputs = Signature.of(result["signature"]).outputs
     shapes = {output.name: (output.datatype, output.shape) for output in outputs}
     expected = {"label": ("BYTES", (-1,)), "probabilities": ("FP32", (-1, 3))}
     assert shapes == (expected if task == "classification" else {"prediction": ("FP32", (-1, 1))})

@@ -45,7 +45,7 @@ class NativeProcess:
         """
         self.model = model
         self.path = folder  # where the planes find the workers
-        self.work = Work.of(model)
+        self.work = Work.of(model.lineage)
         self._count = count or self.work.workers
         self._folder = folder
         self._files = files

@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 from leptonai.core import settings
 from leptonai.core.errors import Corrupt, Invalid, Unavailable
 from leptonai.core.nouns import Model
-from leptonai.core.ports import Variant
+from leptonai.core.runtimes import Variant
 from leptonai.serving import frames, seen
 from leptonai.serving.seen import Seen
+from leptonai.serving.served import told
 from leptonai.serving.table import Line
 
 STOP_SECONDS = 8.0
@@ -155,7 +156,7 @@ class PlaneProcess:
         """
         header = {
             "op": "load",
-            "model": model.model_dump(mode="json"),
+            "model": told(model),
             "native": None if native is None else str(native),
             "workers": workers,
             "files": list(files),
@@ -254,4 +255,4 @@ class PlaneProcess:
 
 
 def _dumped(models: Sequence[Model]) -> list[dict[str, Any]]:
-    return [model.model_dump(mode="json") for model in models]
+    return [told(model) for model in models]

@@ -19,7 +19,7 @@ from leptonai.agent import door
 from leptonai.agent.plane_process import Kept, PlaneProcess
 from leptonai.core import settings
 from leptonai.core.nouns import Model
-from leptonai.core.ports import Variant
+from leptonai.core.runtimes import Variant
 from leptonai.serving import escrow, marks
 from leptonai.serving.plane.board import Board
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from leptonai.core import settings
 from leptonai.core.errors import LeptonError
 from leptonai.core.nouns import Model
-from leptonai.core.ports import Variant
+from leptonai.core.runtimes import Variant
 from leptonai.serving import frames
 
 LARGEST = 512 * 2**20  # bytes of a model; a race holds it several times in memory, so a larger one stays where it is
@@ -138,7 +138,7 @@ class Races:
             try:
                 ours.settimeout(PATIENCE + 8 * self._seconds)
                 header = {
-                    "model": model.model_dump(mode="json"),
+                    "signature": model.signature.to_dict(),
                     "files": list(files),
                     "cores": len(os.sched_getaffinity(0)),
                     "processes": self._processes,

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def publish(document: Mapping[str, Any], as_: str, *, dry_run: bool) -> Any:
     given = {name: document[name] for name in _TAKEN if document.get(name) is not None}
     if dry_run:
         work = {name: given.get(name) for name in ("workers", "memory_mb", "threads")}
-        facts = {"signature": signature_of(made).model_dump(mode="json"), "work": work_of(made, **work).model_dump()}
+        facts = {"signature": signature_of(made).to_dict(), "work": asdict(work_of(made, **work))}
         output.would(as_, f"publish model {document['name']}", {**document, **facts})
         return None
     return predictors.publish(made, document["name"], **given)

@@ -5,7 +5,6 @@ A record is frozen: it says what was true when it was read. Code that wants to c
 """
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from leptonai.core.ids import new_id
 from leptonai.core.prediction_log import PredictionLog as PredictionLog
 from leptonai.core.replicas import Replicas, Scaled
+from leptonai.core.signature import FeatureType, Signature
 from leptonai.core.states import RolloutPhase, RunState, ServiceState
 
 NAME_PATTERN = r"^[a-z0-9]+((\.|[_-]+)[a-z0-9]+)*$"
@@ -55,21 +55,6 @@ class Record(Frozen):
 
 
 # ---------------------------------------------------------------------------------------------------- Dataset
-
-
-class FeatureType(StrEnum):
-    """What a column means to a model."""
-
-    NUMBER = "number"
-    INTEGER = "integer"
-    CATEGORY = "category"
-    BOOLEAN = "boolean"
-    DATETIME = "datetime"
-    TEXT = "text"
-    IMAGE = "image"
-    AUDIO = "audio"
-    BOXES = "boxes"
-    TENSOR = "tensor"
 
 
 class Column(Frozen):
@@ -165,27 +150,6 @@ class Event(Frozen):
 
 
 # ------------------------------------------------------------------------------------------------------ Model
-
-
-class TensorSpec(Frozen):
-    """One input or output of a model, in the words of the Open Inference Protocol."""
-
-    name: str
-    datatype: str  # BOOL, UINT8, INT64, FP32, FP64, BYTES
-    shape: tuple[int, ...]  # the first is the batch, -1
-    type: FeatureType | None = None  # what it means, when it is a column
-    categories: tuple[str | int, ...] = ()
-    rate: int | None = None  # of sound: samples a second; None: whatever a file has
-
-
-class Signature(Frozen):
-    """What a model takes and gives."""
-
-    inputs: tuple[TensorSpec, ...]
-    outputs: tuple[TensorSpec, ...]
-    # custom: the outputs as they are, by name
-    task: Literal["classification", "regression", "custom", "chat", "embedding"]
-    classes: tuple[str | int, ...] = ()
 
 
 class Model(Record):

@@ -1,13 +1,18 @@
 """Adapters are found by name. Ours enter by the same door as everybody's: entry points of the distribution."""
 
+from __future__ import annotations
+
 import contextlib
 from functools import cache
 from importlib.metadata import entry_points
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from leptonai.core.errors import MissingExtra, Unsupported
-from leptonai.core.ports import Catalog, Executor, Framework, KeyLock, Keyring, Runtime, Store, TextRuntime
+
+if TYPE_CHECKING:  # the ports of records need pydantic, which serving processes do without
+    from leptonai.core.ports import Catalog, Executor, Framework, KeyLock, Keyring, Store
+    from leptonai.core.runtimes import Runtime, TextRuntime
 
 _EXTRA = {
     "s3": "s3",
@@ -51,34 +56,34 @@ def load_ahead() -> None:
 
 def catalog(url: str) -> Catalog:
     """Open the catalog at ``sqlite:///path`` or ``postgresql://…``, with its tables brought up to date."""
-    return cast(Catalog, _load("catalogs", urlsplit(url).scheme.partition("+")[0])(url))
+    return cast("Catalog", _load("catalogs", urlsplit(url).scheme.partition("+")[0])(url))
 
 
 def store(url: str) -> Store:
     """Open the store at a folder path, ``file:///path`` or ``s3://bucket/prefix``: bytes as they are given."""
     scheme = urlsplit(url).scheme if "://" in url else "file"
-    return cast(Store, _load("stores", scheme)(url))
+    return cast("Store", _load("stores", scheme)(url))
 
 
 def sealed(inner: Store, keyring: Keyring) -> Store:
     """Wrap a store so that everything is encrypted before it leaves this process."""
-    return cast(Store, _load("stores", "sealed")(inner, keyring))
+    return cast("Store", _load("stores", "sealed")(inner, keyring))
 
 
 def lock(given: str) -> KeyLock:
     """Make what locks the key file: its name, and what it needs after a colon, such as ``passphrase:/run/secrets/lepton``."""
     name, _, rest = given.partition(":")
-    return cast(KeyLock, _load("locks", name)(rest))
+    return cast("KeyLock", _load("locks", name)(rest))
 
 
 def executor(name: str = "local") -> Executor:
     """Make an executor."""
-    return cast(Executor, _load("executors", name)())
+    return cast("Executor", _load("executors", name)())
 
 
 def framework(name: str) -> Framework:
     """Return a framework by name."""
-    return cast(Framework, _load("frameworks", name)())
+    return cast("Framework", _load("frameworks", name)())
 
 
 def framework_of(model: object) -> Framework:
@@ -95,9 +100,9 @@ def framework_of(model: object) -> Framework:
 
 def runtime(name: str = "onnx") -> Runtime:
     """Return a runtime by name."""
-    return cast(Runtime, _load("runtimes", name)())
+    return cast("Runtime", _load("runtimes", name)())
 
 
 def text_runtime(name: str) -> TextRuntime:
     """Return a runtime of text by name."""
-    return cast(TextRuntime, _load("texts", name)())
+    return cast("TextRuntime", _load("texts", name)())

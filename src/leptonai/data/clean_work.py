@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from leptonai.core.errors import Invalid
-from leptonai.core.nouns import FeatureType
 from leptonai.core.refs import DatasetRef
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle
 from leptonai.data.cleaning.flow import Flow
 from leptonai.data.cleaning.plan import Planned, plan

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import FeatureType
+from leptonai.core.signature import FeatureType
 from leptonai.data.csv_table import SCHEMA_ROWS
 from leptonai.data.misfit import first_misfit, fits
 from leptonai.data.origin import Origin

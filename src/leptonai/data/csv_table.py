@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import FeatureType
+from leptonai.core.signature import FeatureType
 from leptonai.data.csv_cut import blocks
 from leptonai.data.csv_text import Text, more, ragged, read_text, rows, say_row, unclosed
 from leptonai.data.misfit import first_misfit, fits

@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.data.blocks import as_array
 
 SAMPLE = 131_072  # rows that quantiles are taken from, at most

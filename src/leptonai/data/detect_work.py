@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from leptonai.core.nouns import FeatureType
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle
 from leptonai.data import detect
 from leptonai.data.pieces import Version

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle
 from leptonai.data import diffing
 from leptonai.data.cleaning.rows import changed as changed_values

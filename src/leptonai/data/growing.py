@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.data import describe
 from leptonai.data.blocks import as_array, block, is_image, layout
 from leptonai.data.columns import CODE, MAX_CLASSES, cast, is_numbered, provisional

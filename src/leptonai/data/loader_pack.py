@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from leptonai.core.errors import FieldError, Unsupported
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.data.loader_order import Numbers, Piece
 from leptonai.data.shards import BLOCKS
 from leptonai.data.stored import Batch, Part, conform, to_numpy

@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from leptonai.core.errors import Corrupt, Denied, FieldError, Invalid
-from leptonai.core.nouns import Column, Dataset, FeatureType
+from leptonai.core.nouns import Column, Dataset
 from leptonai.core.ports import Store
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle
 from leptonai.data import shards
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from leptonai.core.nouns import Column, Dataset, FeatureType
+from leptonai.core.nouns import Column, Dataset
 from leptonai.core.refs import DatasetRef
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle
 from leptonai.data.personal import PersonalReader
 from leptonai.data.split import rows_of

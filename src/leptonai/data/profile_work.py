@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from leptonai.core.errors import Invalid
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
 from leptonai.core.refs import Split
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle
 from leptonai.data.describe import RowSample
 from leptonai.data.growing import growing

@@ -7,9 +7,10 @@ from typing import Any
 import psutil
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Column, Dataset, FeatureType
+from leptonai.core.nouns import Column, Dataset
 from leptonai.core.ports import Store
 from leptonai.core.refs import Split
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle, Shuffle
 from leptonai.data.loader import Loader
 from leptonai.data.loader_cache import near

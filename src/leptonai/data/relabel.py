@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import FeatureType
 from leptonai.core.refs import DatasetRef
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle
 from leptonai.data.pieces import Version
 from leptonai.data.spec_relabel import Relabel

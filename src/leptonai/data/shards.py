@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pqe
 
 from leptonai.core.errors import Corrupt
-from leptonai.core.nouns import FeatureType
 from leptonai.core.ports import Store
+from leptonai.core.signature import FeatureType
 from leptonai.data.blocks import as_array
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from leptonai.core.nouns import FeatureType, Frozen, Name
+from leptonai.core.nouns import Frozen, Name
+from leptonai.core.signature import FeatureType
 from leptonai.data.spec_check import Rules
 
 PACKED = (".gz", ".bz2", ".xz", ".zst")

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from leptonai.core.nouns import FeatureType, Frozen, Name
+from leptonai.core.nouns import Frozen, Name
+from leptonai.core.signature import FeatureType
 from leptonai.data.spec_private import Generalise, HashValues, KAnonymity, MaskValues
 
 Columns = Annotated[tuple[str, ...], Field(max_length=10_000)]

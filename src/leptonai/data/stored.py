@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
 from leptonai.core.ports import Store
+from leptonai.core.signature import FeatureType
 from leptonai.data.blocks import as_array
 from leptonai.data.loader_order import Numbers, Piece
 from leptonai.data.personal import PersonalReader

@@ -14,8 +14,8 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from leptonai.core.errors import FieldError, Invalid, TooLarge
-from leptonai.core.nouns import FeatureType
 from leptonai.core.ports import Store
+from leptonai.core.signature import FeatureType
 from leptonai.data.arrow_file import read_arrow
 from leptonai.data.blocks import layout
 from leptonai.data.csv_table import read_csv

@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Column, Dataset, FeatureType
+from leptonai.core.nouns import Column, Dataset
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle
 from leptonai.data.blocks import as_array, layout
 from leptonai.data.columns import choose_target

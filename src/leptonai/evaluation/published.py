@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonai.core import plugins
-from leptonai.core.nouns import Signature, TensorSpec
+from leptonai.core.signature import Signature, TensorSpec
 
 Array = NDArray[Any]
 _DTYPES = {"BOOL": np.bool_, "UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32, "FP64": np.float64}

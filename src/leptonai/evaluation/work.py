@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Run, Signature
+from leptonai.core.nouns import Run
+from leptonai.core.signature import Signature
 from leptonai.core.stages import Handle, Reader
 from leptonai.evaluation import comparing
 from leptonai.evaluation.latency import of_one_row
@@ -96,7 +97,7 @@ def _version(ref: str, made_by: str, handle: Handle) -> Iterator[Subject]:
         handle.say(f"{ref} has no ONNX file: its own framework is asked")
         yield _trained(handle, trained)
         return
-    signature = Signature.model_validate(result["signature"])
+    signature = Signature.of(result["signature"])
     with handle.blobs.open(result["files"]["model.onnx"]) as file:
         model = Published(file.read(), signature)
     try:

@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import Field
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Dataset, FeatureType, Frozen, LabelAnswers, LabelTask
+from leptonai.core.nouns import Dataset, Frozen, LabelAnswers, LabelTask
+from leptonai.core.signature import FeatureType
 
 MOST_ROWS = 100_000
 Said = dict[str, dict[int, str | int | None]]

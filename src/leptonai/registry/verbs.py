@@ -13,22 +13,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from leptonai.core.errors import Conflict, FieldError, NotFound
-from leptonai.core.nouns import Alias, Model, Run, Service, Signature, TensorSpec
+from leptonai.core.nouns import Alias, Model, Run, Service
 from leptonai.core.refs import check_name
+from leptonai.core.signature import Signature, Task, TensorSpec
 from leptonai.core.stages import Changes, Desk
 from leptonai.registry import gating
 from leptonai.registry.spec import ImportModel, SetAlias, check_files
 
+
+def _text(task: Task, given: str, made: str, datatype: str, shape: tuple[int, ...]) -> Signature:
+    return Signature((TensorSpec(given, "BYTES", (-1,)),), (TensorSpec(made, datatype, shape),), task)
+
+
 _TEXT = {
-    task: Signature(
-        inputs=(TensorSpec(name=given, datatype="BYTES", shape=(-1,)),),
-        outputs=(TensorSpec(name=made, datatype=kind, shape=shape),),
-        task=task,
-    )
-    for task, given, made, kind, shape in (
-        ("chat", "messages", "message", "BYTES", (-1,)),
-        ("embedding", "input", "embedding", "FP32", (-1, -1)),
-    )
+    "chat": _text("chat", "messages", "message", "BYTES", (-1,)),
+    "embedding": _text("embedding", "input", "embedding", "FP32", (-1, -1)),
 }
 _ALL = 10_000  # more services or versions of one name than anybody has
 
@@ -47,7 +46,7 @@ def settle_export(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:
         framework=result["framework"],
         files=result["files"],
         bytes=result["bytes"],
-        signature=Signature.model_validate(result["signature"]),
+        signature=result["signature"],
         metrics=result["metrics"],
         lineage=result["lineage"],
         run=run.id,

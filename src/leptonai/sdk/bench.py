@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from leptonai.core.errors import FieldError, Invalid, Unavailable
-from leptonai.core.nouns import FeatureType, Signature, TensorSpec
 from leptonai.core.nouns import Model as ModelRecord
+from leptonai.core.signature import FeatureType, Signature, TensorSpec
 from leptonai.sdk import load
 from leptonai.sdk.load import Level
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.data.loader_pack import Place
 from leptonai.training.augment.check import check_steps
 from leptonai.training.augment.columns import ColumnAugmenter, Kind

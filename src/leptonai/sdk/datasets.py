@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, overload
 
 from leptonai.core.errors import FieldError, Invalid, NotFound, Unsupported
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
 from leptonai.core.nouns import Dataset as DatasetRecord
 from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, Split, check_name, part_sizes
+from leptonai.core.signature import FeatureType
 from leptonai.data.spec import Import
 from leptonai.sdk import client, frames, runs, show
 from leptonai.sdk.augmenting import Augmentable, as_json

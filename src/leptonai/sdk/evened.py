@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.data.loader import Loader, take
 from leptonai.data.loader_order import Numbers, Piece
 from leptonai.data.loader_pack import Packed

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from leptonai.core.errors import DiskFull, FieldError, Invalid, MissingExtra, Unsupported
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.sdk import reading
 from leptonai.sdk.show import Progress
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,8 +61,8 @@ def publish(
         "code": via.http.upload(code),
         "class": f"{kind.__module__}.{kind.__qualname__}",
         "python": list(sys.version_info[:2]),
-        "signature": signature.model_dump(mode="json"),
-        "work": work.model_dump(mode="json"),
+        "signature": signature.to_dict(),
+        "work": asdict(work),
         "files": {
             path: via.http.upload(data if isinstance(data, bytes) else data.read_bytes())
             for path, data in found.items()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Self
 from leptonai.core.errors import FieldError, NotFound
 from leptonai.core.nouns import Model as ModelRecord
 from leptonai.core.nouns import Run as RunRecord
-from leptonai.core.nouns import Signature
 from leptonai.core.refs import ModelRef, check_name
+from leptonai.core.signature import Signature
 from leptonai.sdk import client, show
 
 if TYPE_CHECKING:

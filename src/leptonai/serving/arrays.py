@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import Corrupt
-from leptonai.core.nouns import FeatureType, TensorSpec
+from leptonai.core.signature import FeatureType, TensorSpec
 from leptonai.serving import frames
 
 TEXT = "text"

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from leptonai.core.ports import LoadedModel
+from leptonai.core.runtimes import LoadedModel
 
 LINES = 256  # models that are watched in one process; those beyond are not
 LINE_BYTES = 64

@@ -21,8 +21,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+from pydantic import TypeAdapter
+
 from leptonai.core.errors import FieldError, Invalid, NotFound
-from leptonai.core.nouns import FeatureType, Signature, TensorSpec
+from leptonai.core.signature import FeatureType, Signature, TensorSpec
 from leptonai.serving.workers import Work
 
 WRITTEN = "python"  # the framework of a version whose class a user wrote
@@ -112,7 +114,7 @@ def work_of(made: object, **given: Any) -> Work:
     if not predicts and not streams:
         raise Invalid(f"{kind.__name__} has neither predict(self, batch) nor stream(self, row): write one of them")
     said = {"max_batch": kind.max_batch, "seconds": kind.seconds, "predicts": predicts, "streams": streams}
-    return Work.model_validate(said | {name: value for name, value in given.items() if value is not None})
+    return TypeAdapter(Work).validate_python(said | {name: value for name, value in given.items() if value is not None})
 
 
 def _class(made: object) -> type[Predictor]:

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Frozen, Guard, Name, Percent, Signature
+from leptonai.core.nouns import Frozen, Guard, Name, Percent
 from leptonai.core.replicas import Replicas
+from leptonai.core.signature import Signature
 from leptonai.serving.workers import Work
 
 HEADER = r"^(key|[A-Za-z][A-Za-z0-9-]{0,63})?$"

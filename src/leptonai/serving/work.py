@@ -7,6 +7,7 @@ will have.
 import hashlib
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +57,10 @@ def package(spec: Package, handle: Handle) -> dict[str, Any]:
         "code": {"sha256": contents["code"]},
         "files": {name: contents[FILES + name] for name in spec.files},
         "flavour": spec.flavour,
-        KEY: spec.work.model_dump(mode="json"),
+        KEY: asdict(spec.work),
         **about,
     }
-    behaviour = [sorted(contents.items()), lineage, spec.signature.model_dump(mode="json")]
+    behaviour = [sorted(contents.items()), lineage, spec.signature.to_dict()]
     return {
         "name": spec.name,
         "aliases": list(spec.aliases),
@@ -71,7 +72,7 @@ def package(spec: Package, handle: Handle) -> dict[str, Any]:
             **{FILES + name: blob for name, blob in spec.files.items()},
         },
         "bytes": total,
-        "signature": spec.signature.model_dump(mode="json"),
+        "signature": spec.signature.to_dict(),
         "metrics": {},
         "lineage": lineage,
         "note": "a class in Python, computed by workers of its own",

@@ -11,11 +11,12 @@
 """
 
 import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
-
-from leptonai.core.nouns import Frozen, Model
+from annotated_types import Ge, Gt, Le
 
 LOAD = "load.sock"
 ANSWER = "answer.sock"
@@ -24,22 +25,25 @@ WHY = "why"
 KEY = "worker"  # in the lineage of a Model
 
 
-class Work(Frozen):
+@dataclass(frozen=True)
+class Work:
     """How a version is computed. A version of a framework, which says nothing of it, has the defaults."""
 
-    workers: int = Field(default=1, ge=1, le=64)
-    memory_mb: int | None = Field(default=None, ge=64)  # of each worker, with all that it starts; None: no limit
-    threads: int = Field(default=1, ge=1, le=512)  # that each worker computes with
-    max_batch: int = Field(default=64, ge=1, le=4096)  # rows that are computed together
-    seconds: float = Field(default=60.0, gt=0, le=3600)  # that one batch, or the next piece, may take
-    start_seconds: float = Field(default=180.0, gt=0, le=3600)  # that it may take to load
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    workers: Annotated[int, Ge(1), Le(64)] = 1
+    memory_mb: Annotated[int, Ge(64)] | None = None  # of each worker, with all that it starts; None: no limit
+    threads: Annotated[int, Ge(1), Le(512)] = 1  # that each worker computes with
+    max_batch: Annotated[int, Ge(1), Le(4096)] = 64  # rows that are computed together
+    seconds: Annotated[float, Gt(0), Le(3600)] = 60.0  # that one batch, or the next piece, may take
+    start_seconds: Annotated[float, Gt(0), Le(3600)] = 180.0  # that it may take to load
     predicts: bool = True
     streams: bool = False
 
     @classmethod
-    def of(cls, model: Model) -> "Work":
-        """Return what a version says of it."""
-        return cls.model_validate(model.lineage.get(KEY) or {})
+    def of(cls, lineage: Mapping[str, Any]) -> "Work":
+        """Return what the lineage of a version says of it, where it was checked."""
+        return cls(**(lineage.get(KEY) or {}))
 
 
 def slot(folder: Path, number: int) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import FieldError, Invalid, LeptonError
-from leptonai.core.nouns import Signature, TensorSpec
+from leptonai.core.signature import Signature, TensorSpec
 from leptonai.core.stages import UNPACK, load
 from leptonai.serving.predictor import Context
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from leptonai.core.errors import Invalid, Unsupported
-from leptonai.core.nouns import Signature, TensorSpec
-from leptonai.core.ports import LoadedModel, Runtime
+from leptonai.core.runtimes import LoadedModel, Runtime
+from leptonai.core.signature import Signature, TensorSpec
 
 
 class RuntimeContract:

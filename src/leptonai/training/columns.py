@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from leptonai.core.errors import FieldError, Invalid, Unsupported
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 
 WHOLE = (FeatureType.IMAGE, FeatureType.AUDIO, FeatureType.TENSOR)  # columns whose values are arrays
 

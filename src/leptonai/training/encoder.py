@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonai.core.errors import FieldError, Invalid, Unsupported
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader
 from leptonai.training.columns import WHOLE, layout_of, pick, task_of
 from leptonai.training.spec import Encoding, FeatureCode

@@ -8,8 +8,9 @@ import hashlib
 from typing import Any
 
 from leptonai.core import plugins
-from leptonai.core.nouns import Run, Signature
+from leptonai.core.nouns import Run
 from leptonai.core.refs import check_name
+from leptonai.core.signature import Signature
 from leptonai.core.stages import Handle
 from leptonai.training import export_check, export_facts, export_routes, onnx_inputs, onnx_tail
 from leptonai.training.export_card import card
@@ -60,7 +61,7 @@ def export(spec: Export, handle: Handle) -> dict[str, Any]:
         "framework": fitted.framework,
         "files": files,
         "bytes": len(taken.graph) if taken.graph is not None else size,
-        "signature": signature.model_dump(mode="json"),
+        "signature": signature.to_dict(),
         "metrics": report["metrics"],
         "lineage": lineage,
         "note": export_routes.note(taken, fitted.framework),

@@ -7,7 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from leptonai.core.nouns import Dataset, Signature, TensorSpec
+from leptonai.core.nouns import Dataset
+from leptonai.core.signature import Signature, TensorSpec
 from leptonai.training.spec import Fitted
 
 

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid
-from leptonai.core.ports import Learner, LoadedModel
+from leptonai.core.ports import Learner
+from leptonai.core.runtimes import LoadedModel
 from leptonai.core.stages import Reader
 from leptonai.training import onnx_inputs, onnx_tail
 from leptonai.training.encoder import encode

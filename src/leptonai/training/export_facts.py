@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from leptonai.core.nouns import Dataset, Run, Signature
+from leptonai.core.nouns import Dataset, Run
+from leptonai.core.signature import Signature
 from leptonai.training.export_check import TOLERANCE
 from leptonai.training.export_routes import Taken
 from leptonai.training.spec import Export, Fitted
@@ -59,7 +60,7 @@ def documents(
     """Return the JSON files of the bundle."""
     return {
         "encoding.json": fitted.encoding.model_dump_json().encode(),
-        "signature.json": signature.model_dump_json().encode(),
+        "signature.json": json.dumps(signature.to_dict(), separators=(",", ":"), ensure_ascii=False).encode(),
         "fitted.json": fitted.model_dump_json().encode(),
         "history.json": json.dumps(fitted.history).encode(),
         "metrics.json": json.dumps(report).encode(),

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonai.core.nouns import Column, Dataset, FeatureType
+from leptonai.core.nouns import Column, Dataset
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader, Shuffle
 
 Array = NDArray[Any]

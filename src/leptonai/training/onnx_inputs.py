@@ -7,7 +7,7 @@ import numpy as np
 from onnx import TensorProto
 
 from leptonai.core.errors import Unsupported
-from leptonai.core.nouns import FeatureType, TensorSpec
+from leptonai.core.signature import FeatureType, TensorSpec
 from leptonai.training.spec import Encoding, FeatureCode
 
 

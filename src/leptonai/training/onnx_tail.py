@@ -4,7 +4,7 @@ import numpy as np
 from onnx import TensorProto
 
 from leptonai.core.errors import Unsupported
-from leptonai.core.nouns import TensorSpec
+from leptonai.core.signature import TensorSpec
 from leptonai.training.onnx_parts import Parts
 from leptonai.training.spec import Encoding
 

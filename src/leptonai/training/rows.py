@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from leptonai.core.ahead import ahead
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import FeatureType
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader, Shuffle
 from leptonai.training.balance import even_order
 from leptonai.training.encoder import column_names, encode, targets, width

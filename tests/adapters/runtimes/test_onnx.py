@@ -4,7 +4,7 @@ from tests.support import bundles
 from leptonai.adapters.runtimes import onnx as adapter
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid, Unsupported
-from leptonai.core.ports import Runtime, Variant
+from leptonai.core.runtimes import Runtime, Variant
 
 MODEL, FILES = bundles.adder(1)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,15 +13,15 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from leptonai.core import plugins, settings
-from leptonai.core.nouns import Signature, TensorSpec
-from leptonai.core.ports import Runtime
+from leptonai.core.runtimes import Runtime
+from leptonai.core.signature import Signature, TensorSpec
 
 NUMBERS = Signature(
     inputs=(TensorSpec(name="x", datatype="FP32", shape=(-1, 1024)),),
     outputs=(TensorSpec(name="y", datatype="FP32", shape=(-1, 1024)),),
     task="regression",
 )
-WORDS = NUMBERS.model_copy(update={"inputs": (TensorSpec(name="x", datatype="BYTES", shape=(-1,)),)})
+WORDS = replace(NUMBERS, inputs=(TensorSpec(name="x", datatype="BYTES", shape=(-1,)),))
 
 
 def matrix() -> dict[str, bytes]:
@@ -68,7 +69,7 @@ import sys
 sys.modules["openvino"] = None
 from leptonai.core import plugins
 from leptonai.core.errors import MissingExtra
-from leptonai.core.nouns import Signature, TensorSpec
+from leptonai.core.signature import Signature, TensorSpec
 spec = TensorSpec(name="x", datatype="FP32", shape=(-1,))
 runtime = plugins.runtime("openvino")
 assert runtime.variants(Signature(inputs=(spec,), outputs=(spec,), task="regression")) == []
@@ -98,9 +99,7 @@ class TestInstalled:
         plugin = plugins.runtime("openvino")
         assert plugin.variants(WORDS) == []
         code = "import sys; from leptonai.core import plugins; from leptonai.core.nouns import Signature;"
-        code += (
-            f"print(plugins.runtime('openvino').variants(Signature.model_validate_json({WORDS.model_dump_json()!r})),"
-        )
+        code += f"print(plugins.runtime('openvino').variants(Signature.of({WORDS.to_dict()!r})),"
         assert child(code + "'openvino' in sys.modules)", tmp_path).split() == ["[]", "False"]
 
     def test_bf16_is_offered_only_where_the_processor_has_it(self, runtime: Runtime) -> None:

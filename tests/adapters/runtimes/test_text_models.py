@@ -23,7 +23,7 @@ from leptonai.adapters.runtimes.chat_template import ChatTemplate
 from leptonai.adapters.runtimes.encoder import BATCH_ROWS, BATCH_TOKENS, EncoderRuntime, batches
 from leptonai.adapters.runtimes.llamacpp import LlamaRuntime
 from leptonai.core.errors import Invalid, Unsupported
-from leptonai.core.ports import LoadedText
+from leptonai.core.runtimes import LoadedText
 
 FILES = {
     "config.json": MINI / "config.json",

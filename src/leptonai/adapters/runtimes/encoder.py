@@ -15,7 +15,7 @@ import onnxruntime
 
 from leptonai.adapters.runtimes.encoder_graph import Encoder
 from leptonai.core.errors import FieldError, Invalid, LeptonError, Unavailable, Unsupported
-from leptonai.core.ports import LoadedText
+from leptonai.core.runtimes import LoadedText
 
 BATCH_ROWS = 32
 BATCH_TOKENS = 4096  # of a batch, with what fills shorter rows up

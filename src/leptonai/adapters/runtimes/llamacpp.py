@@ -13,7 +13,7 @@ from typing import Any
 from leptonai.adapters.runtimes import gguf
 from leptonai.adapters.runtimes.chat_template import ChatTemplate, plain
 from leptonai.core.errors import FieldError, Invalid, Unavailable
-from leptonai.core.ports import LoadedText
+from leptonai.core.runtimes import LoadedText
 
 SOCKET = "llama.sock"
 _TOO_LONG = "exceed_context_size_error"

@@ -8,8 +8,8 @@ import numpy as np
 from leptonai.adapters.runtimes.inputs import FILE, Input, check, graph, known, unloadable
 from leptonai.core import settings
 from leptonai.core.errors import Invalid, Unsupported
-from leptonai.core.nouns import Signature
-from leptonai.core.ports import Variant
+from leptonai.core.runtimes import Variant
+from leptonai.core.signature import Signature
 
 settings.silence_libraries()  # it opens a database, starts threads and reports to its maker when it is imported
 import onnxruntime as ort  # noqa: E402

@@ -14,8 +14,8 @@ from typing import Any
 from leptonai.adapters.runtimes.inputs import FILE, Input, check, graph, known, unloadable
 from leptonai.core import settings
 from leptonai.core.errors import Invalid, MissingExtra, Unsupported
-from leptonai.core.nouns import Signature
-from leptonai.core.ports import Variant
+from leptonai.core.runtimes import Variant
+from leptonai.core.signature import Signature
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _WHERE = ("Exception from ", "Check '", "FrontEnd API failed", "Model wasn't fully converted")

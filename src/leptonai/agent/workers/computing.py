@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from leptonai.core.errors import Invalid, LeptonError, Unavailable, Unsupported
-from leptonai.core.nouns import Signature
+from leptonai.core.signature import Signature
 
 LOADING = "it cannot be loaded"
 

@@ -38,7 +38,7 @@ def main(payload: dict[str, Any]) -> None:  # noqa: ARG001 - what an executor gi
             return
         files = _files(giver, frame.header["files"])
         model = Model.model_validate(frame.header["model"])
-        work = Work.of(model)
+        work = Work.of(model.lineage)
         pulse = Pulse(Path())
         _threads(work.threads)
         try:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import FeatureType
+from leptonai.core.signature import FeatureType
 from leptonai.data import spec_clean as spec
 from leptonai.data.cleaning.action import ROW, Action, Moved
 from leptonai.data.cleaning.plan import Planned, ahead, lag, mean

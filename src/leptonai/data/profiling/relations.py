@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 
 Values = Mapping[str, np.ndarray]  # numbers as float64, with NaN where missing; others as codes, with -1 where missing
 _MOST_NUMBERS, _MOST_CATEGORIES, _MOST_FEATURES = 60, 30, 300

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from leptonai.core.nouns import Signature
+from leptonai.core.signature import Signature
 
 
 @dataclass(frozen=True)

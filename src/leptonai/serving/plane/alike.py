@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from leptonai.core.nouns import Signature
+from leptonai.core.signature import Signature
 
 RELATIVE = 0.1
 SPREAD = 0.25

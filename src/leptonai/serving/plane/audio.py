@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import FieldError, Invalid, TooLarge, Unsupported
-from leptonai.core.nouns import TensorSpec
+from leptonai.core.signature import TensorSpec
 
 SAMPLE_LIMIT = 30_000_000  # of all channels, before and after the rate is changed: ten minutes of 48 kHz
 RATES = (1_000, 768_000)  # samples a second that a file may have

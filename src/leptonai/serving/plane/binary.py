@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import TensorSpec
+from leptonai.core.signature import TensorSpec
 from leptonai.serving.plane.values import DATATYPES
 
 _LENGTH = struct.Struct("<I")

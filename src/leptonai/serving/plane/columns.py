@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import FeatureType, Signature, TensorSpec
+from leptonai.core.signature import FeatureType, Signature, TensorSpec
 from leptonai.serving.plane import audio, images
 from leptonai.serving.plane.values import Misfit, array, flat, say
 

@@ -5,9 +5,9 @@ is loaded that came over the first.
 
 ::
 
-    agent -> plane   {"op": "load", "model": Model, "native": path | null, "workers": [number] | null, "way": Variant | null}  + the files of the bundle, as "files" names them
+    agent -> plane   {"op": "load", "model": Served, "native": path | null, "workers": [number] | null, "way": Variant | null}  + the files of the bundle, as "files" names them
                      {"op": "route", "table": [{"service", "variants": [{"variant", "model", "percent"}], …}]}     see `serving.table`
-                     {"op": "change", "lines": […], "models": [Model], "drop": [service], "free": [model]}    of the table, what is another now
+                     {"op": "change", "lines": […], "models": [Served], "drop": [service], "free": [model]}    of the table, what is another now
                      {"op": "refuse", "service", "message"}                      its model cannot be loaded: whoever waits is told
                      {"op": "crew", "model": id, "workers": [number], "wanted"}   which workers compute it, and how many are to
                      {"op": "keys", "table": […]}                                              as `serving.plane.keys` reads it
@@ -33,12 +33,12 @@ from typing import Any
 
 from leptonai.core import plugins
 from leptonai.core.errors import LeptonError, Unavailable
-from leptonai.core.nouns import Model
-from leptonai.core.ports import LoadedModel, Variant
+from leptonai.core.runtimes import LoadedModel, Variant
 from leptonai.serving import frames, seen
 from leptonai.serving.plane import router
 from leptonai.serving.plane.facts import resident
 from leptonai.serving.plane.native import NativeModel
+from leptonai.serving.served import Served
 from leptonai.serving.table import Line
 from leptonai.serving.text.kinds import RUNTIMES
 
@@ -67,7 +67,7 @@ class Control:
         about = {"model": header["model"]["id"]} if header["op"] == "load" else {}
         try:
             if header["op"] == "load":
-                model = Model.model_validate(header["model"])
+                model = Served.of(header["model"])
                 if model.signature.task in RUNTIMES:
                     return await self._reach(model, header["native"])
                 before = resident()
@@ -84,7 +84,7 @@ class Control:
             if header["op"] == "refuse":
                 self._router.waiting.refuse(header["service"], Unavailable(header["message"], retry_after=5.0))
                 return {"op": "refused"}
-            models = [Model.model_validate(model) for model in header.get("models", ())]
+            models = [Served.of(model) for model in header.get("models", ())]
             if header["op"] == "change":
                 lines = [Line.of(line) for line in header["lines"]]
                 self._router.change(lines, models, header["drop"], header["free"])
@@ -96,7 +96,7 @@ class Control:
         except Exception as error:  # noqa: BLE001 - whatever a model does while it loads, the plane goes on
             return {"op": "failed", "message": f"it cannot be loaded: {type(error).__name__}: {error}"[:500], **about}
 
-    async def _reach(self, model: Model, path: str) -> dict[str, Any]:
+    async def _reach(self, model: Served, path: str) -> dict[str, Any]:
         """Connect to the process of a model of text."""
         from leptonai.serving.plane.text import TextReplica  # a plane without such models does not need it
 
@@ -115,7 +115,7 @@ class Control:
         return {"op": header["op"], "entries": entries, "dropped": watch.dropped, "parts": parts}
 
 
-def _loader(model: Model, header: dict[str, Any], parts: list[bytes]) -> Callable[[], LoadedModel]:
+def _loader(model: Served, header: dict[str, Any], parts: list[bytes]) -> Callable[[], LoadedModel]:
     if header["native"] is not None:
         return lambda: NativeModel(header["native"], model, header["workers"])
     files, way = dict(zip(header["files"], parts, strict=True)), _way(header)

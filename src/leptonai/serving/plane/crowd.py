@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from statistics import fmean, median
 from typing import Any
 
-from leptonai.core.ports import LoadedModel
+from leptonai.core.runtimes import LoadedModel
 
 TURN = 0.02  # seconds that one side computes before the other has its turn
 FEWEST = 3  # turns of each side, however long they take

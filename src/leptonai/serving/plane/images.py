@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import FieldError, Invalid, TooLarge
-from leptonai.core.nouns import TensorSpec
+from leptonai.core.signature import TensorSpec
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 PIXEL_LIMIT = 64_000_000

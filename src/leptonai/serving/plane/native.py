@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from leptonai.core.errors import Unavailable, from_dict
-from leptonai.core.nouns import Model
 from leptonai.serving import arrays, frames
 from leptonai.serving.plane.batcher import Cost
 from leptonai.serving.plane.pieces import Piecework
 from leptonai.serving.plane.workers import Workers
+from leptonai.serving.served import Served
 from leptonai.serving.sockets import connect
 from leptonai.serving.workers import ANSWER, Work, slot
 
@@ -21,10 +21,10 @@ class NativeModel:
 
     elsewhere = True  # whatever happens to a worker, this process lives
 
-    def __init__(self, path: str, model: Model, numbers: Sequence[int] | None = None):
+    def __init__(self, path: str, model: Served, numbers: Sequence[int] | None = None):
         """`numbers`: of the workers there are; None: as many as the version says."""
         self._numbers = numbers
-        self.work = Work.of(model)
+        self.work = Work.of(model.lineage)
         self.predicts = self.work.predicts
         self._folder = Path(path)
         self._model = model

@@ -20,18 +20,13 @@ from leptonai.serving.plane.problems import Refused, failed
 from leptonai.serving.plane.router import Route
 from leptonai.serving.plane.stream import Stream
 from leptonai.serving.plane.text import Asking, TextReplica
-from leptonai.serving.text import spec
 
 BODY_LIMIT = 4 * 2**20
 SECONDS = 300.0  # that a request has, when it does not say
 
 _JSON = b"content-type: application/json\r\n"
 _EVENTS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
-_KINDS: dict[str, tuple[type[Any], str]] = {
-    "chat/completions": (spec.Chat, "chat"),
-    "completions": (spec.Completion, "chat"),
-    "embeddings": (spec.Embed, "embedding"),
-}
+_TASKS = {"chat/completions": "chat", "completions": "chat", "embeddings": "embedding"}
 _PATHS = {"chat": "/v1/chat/completions", "embedding": "/v1/embeddings"}
 _prefix = secrets.token_hex(6)
 _count = itertools.count(1)
@@ -44,7 +39,7 @@ def take(call: Call, path: str, find: Find, send: Send) -> None:
     """Begin to answer a request at one of the paths. `find`: gives a service's route to who may call it."""
     if call.method != b"POST":
         raise Refused(405, "use POST here", b"allow: POST\r\n")
-    kind, task = _KINDS[path]
+    task = _TASKS[path]
     document = _document(call.body)
     name = document.get("model")
     if not isinstance(name, str):
@@ -57,7 +52,9 @@ def take(call: Call, path: str, find: Find, send: Send) -> None:
         what = replica.model.signature.task
         there = f"it answers at {_PATHS[what]}" if what in _PATHS else f"call it at /services/{route.service}/predict"
         raise Invalid(f"service {route.service} is a model for {what}: {there}", errors=[FieldError("model", there)])
-    asked = spec.read(kind, document)
+    from leptonai.serving.text import spec  # with pydantic, which a plane without such models does not need
+
+    asked = spec.read(path, document)
     sink: Embedding | Whole | Streamed
     if task == "embedding":
         sink = Embedding(call, route, send, asked)
@@ -138,7 +135,7 @@ class Written(Answering):
 
     def __init__(self, call: Call, route: Route, send: Send, asked: Any):
         super().__init__(call, route, send, asked)
-        self._chat = isinstance(asked, spec.Chat)
+        self._chat = asked.chat
         self._about = {
             "id": f"{'chatcmpl' if self._chat else 'cmpl'}-{_prefix}{next(_count):x}",
             "created": int(time.time()),

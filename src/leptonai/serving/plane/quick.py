@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import simdjson
 
-from leptonai.core.nouns import Signature, TensorSpec
+from leptonai.core.signature import Signature, TensorSpec
 from leptonai.serving.plane.v2 import Request
 
 _ONE = 3  # brackets in a request with one input

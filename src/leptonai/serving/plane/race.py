@@ -17,8 +17,8 @@ import numpy as np
 
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid, LeptonError, MissingExtra
-from leptonai.core.nouns import Signature
-from leptonai.core.ports import LoadedModel, Variant
+from leptonai.core.runtimes import LoadedModel, Variant
+from leptonai.core.signature import Signature
 from leptonai.serving.plane import crowd
 from leptonai.serving.plane.agreement import Agreement, Tolerance
 from leptonai.serving.plane.samples import Sample, odd, plain, usual

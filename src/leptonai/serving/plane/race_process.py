@@ -3,7 +3,7 @@
 A race loads every library there is and computes for a second; in a plane that would hold up callers, and the memory of the
 libraries that lost would stay. The agent sends the model over a socket pair and is told what won, and what each reached::
 
-    agent -> race   {"model": Model, "files": [names], "cores", "processes", "precision", "seconds"}  + the files
+    agent -> race   {"signature": Signature, "files": [names], "cores", "processes", "precision", "seconds"}  + the files
     race -> agent   {"op": "raced", "chosen": {"runtime", "threads", "precision", "device"}, "table": [...]}
                     {"op": "failed", "message"}
 """
@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 from leptonai.core.errors import LeptonError
-from leptonai.core.nouns import Model
+from leptonai.core.signature import Signature
 from leptonai.serving import frames
 from leptonai.serving.plane.race import pick
 
@@ -39,7 +39,7 @@ def answer(asked: frames.Frame) -> dict[str, Any]:
     try:
         outcome = pick(
             dict(zip(header["files"], asked.parts, strict=True)),
-            Model.model_validate(header["model"]).signature,
+            Signature.of(header["signature"]),
             cores=header["cores"],
             processes=header["processes"],
             precision=header["precision"],

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import FeatureType, TensorSpec
+from leptonai.core.signature import FeatureType, TensorSpec
 from leptonai.serving.plane import audio, images, v2
 from leptonai.serving.plane import body as json_body
 from leptonai.serving.plane.call import Call

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from leptonai.core.errors import Invalid, LeptonError
-from leptonai.core.nouns import Model, Signature
-from leptonai.core.ports import LoadedModel
+from leptonai.core.runtimes import LoadedModel
+from leptonai.core.signature import Signature
 from leptonai.serving.arrays import example
 from leptonai.serving.plane.batcher import Batcher, Cost, Item
 from leptonai.serving.plane.columns import Answers, Columns
@@ -17,6 +17,7 @@ from leptonai.serving.plane.native import NativeModel
 from leptonai.serving.plane.pieces import Piecework
 from leptonai.serving.plane.quick import Quick
 from leptonai.serving.plane.workers import Workers
+from leptonai.serving.served import Served
 
 WARM_ROWS = (1, 2, 8, 8, 1)  # the first of a size is slow; the last two say what batches cost
 
@@ -24,7 +25,7 @@ WARM_ROWS = (1, 2, 8, 8, 1)  # the first of a size is slow; the last two say wha
 class Replica:
     """A model that answers. `uses` counts the requests that hold it, so that it is closed under none of them."""
 
-    def __init__(self, model: Model, loaded: LoadedModel, seconds: float, cost: Cost, way: str = ""):
+    def __init__(self, model: Served, loaded: LoadedModel, seconds: float, cost: Cost, way: str = ""):
         self.model = model
         self.way = way  # how it is computed, where something else than the plain runtime was chosen
         self.load_seconds = seconds
@@ -41,7 +42,7 @@ class Replica:
             self.piecework = loaded.piecework(f"model {model.name}/{model.version}")
 
     @classmethod
-    async def open(cls, model: Model, load: Callable[[], LoadedModel], way: str = "") -> "Replica":
+    async def open(cls, model: Served, load: Callable[[], LoadedModel], way: str = "") -> "Replica":
         """Load the model and compute a few batches with it. Raises `LeptonError` with the reason why it cannot serve."""
         start = time.perf_counter()
         loaded, cost = await _warmed(model, load)
@@ -123,7 +124,7 @@ class Replica:
         await asyncio.to_thread(self._loaded.close)
 
 
-async def _warmed(model: Model, load: Callable[[], LoadedModel]) -> tuple[LoadedModel, Cost]:
+async def _warmed(model: Served, load: Callable[[], LoadedModel]) -> tuple[LoadedModel, Cost]:
     loaded = await asyncio.to_thread(load)
     try:
         return loaded, await asyncio.to_thread(warm, model.signature, loaded)

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from leptonai.core.errors import Conflict, LeptonError, NotFound
-from leptonai.core.nouns import Model
-from leptonai.core.ports import LoadedModel
+from leptonai.core.runtimes import LoadedModel
 from leptonai.serving.marks import Marks
 from leptonai.serving.plane import replay
 from leptonai.serving.plane.board import Board
@@ -19,6 +18,7 @@ from leptonai.serving.plane.replica import Replica
 from leptonai.serving.plane.split import Asker, Split
 from leptonai.serving.plane.waiting import Absent, Waiting
 from leptonai.serving.plane.writer import Writer
+from leptonai.serving.served import Served
 from leptonai.serving.table import UNLOADED, Line, Share
 from leptonai.serving.tally import Of
 
@@ -51,7 +51,7 @@ class Router:
         self.told = asyncio.Event()  # set once there was a table
         self._replicas: dict[str, Replica] = {}
         self._opening: dict[str, asyncio.Future[None]] = {}
-        self._models: dict[str, Model] = {}  # of services that are absent
+        self._models: dict[str, Served] = {}  # of services that are absent
         self._uses: Counter[tuple[str, bool]] = (
             Counter()
         )  # how many routes there are to each model, and whether it is absent
@@ -69,7 +69,7 @@ class Router:
         self._closing: set[asyncio.Task[None]] = set()
         self.epoch: object = object()  # another one when other keys may call, or other services
 
-    async def load(self, model: Model, load: Callable[[], LoadedModel], way: str = "") -> None:
+    async def load(self, model: Served, load: Callable[[], LoadedModel], way: str = "") -> None:
         """Make a version ready to answer. One that is loaded already stays, or is computed in another `way` from now on.
 
         Raises `LeptonError` with the reason.
@@ -108,7 +108,7 @@ class Router:
         """Take a version that was made ready elsewhere."""
         self._replicas[replica.model.id] = replica
 
-    def route(self, table: Iterable[Line], models: Iterable[Model] = ()) -> None:
+    def route(self, table: Iterable[Line], models: Iterable[Served] = ()) -> None:
         """Switch to a new table at once; versions that are in it no more finish what they accepted and are freed.
 
         Raises `LeptonError`, and changes nothing, when the table names a version that is not loaded.
@@ -118,7 +118,7 @@ class Router:
         self._free(id for id in self._replicas if (id, False) not in self._uses)
 
     def change(
-        self, lines: Sequence[Line], models: Iterable[Model] = (), drop: Iterable[str] = (), free: Iterable[str] = ()
+        self, lines: Sequence[Line], models: Iterable[Served] = (), drop: Iterable[str] = (), free: Iterable[str] = ()
     ) -> None:
         """Change the lines of some services, and drop some; versions that no service has any more are freed as by `route`.
 
@@ -346,5 +346,5 @@ def _all(route: Route) -> list[Route]:
     return route.split.routes if route.split else [route]
 
 
-def _labels(model: Model, variant: str, service: str) -> Labels:
+def _labels(model: Served, variant: str, service: str) -> Labels:
     return Labels(model.name, str(model.version), variant, service)

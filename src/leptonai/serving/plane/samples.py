@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from leptonai.core.nouns import FeatureType, Signature, TensorSpec
+from leptonai.core.signature import FeatureType, Signature, TensorSpec
 from leptonai.serving.plane.values import DATATYPES
 
 OPEN_LENGTH = 16  # of an axis that may have any length, but for the batch

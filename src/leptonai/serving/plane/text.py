@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from leptonai.core.errors import Busy, Corrupt, LeptonError, Unavailable, Unsupported, from_dict
-from leptonai.core.nouns import Model
 from leptonai.serving import frames
 from leptonai.serving.plane.batcher import Cost
 from leptonai.serving.plane.replica import Replica
+from leptonai.serving.served import Served
 from leptonai.serving.sockets import connect
 
 WAIT_SECONDS = 20.0  # for a process to take the place of one that died
@@ -189,12 +189,12 @@ class TextLine:
 class TextReplica(Replica):
     """A model of text that answers."""
 
-    def __init__(self, model: Model, line: TextLine, seconds: float):
+    def __init__(self, model: Served, line: TextLine, seconds: float):
         super().__init__(model, line, seconds, Cost(1, 0.0))
         self.text = line
 
     @classmethod
-    async def reach(cls, model: Model, path: Path) -> "TextReplica":
+    async def reach(cls, model: Served, path: Path) -> "TextReplica":
         """Connect to the process of a model. Raises `Unavailable`."""
         start = time.perf_counter()
         line = TextLine(path)

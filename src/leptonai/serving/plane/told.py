@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from leptonai.core.nouns import TensorSpec
+from leptonai.core.signature import TensorSpec
 from leptonai.serving.plane import v2
 from leptonai.serving.plane.metrics import Labels, Series
 from leptonai.serving.plane.router import Route, Router

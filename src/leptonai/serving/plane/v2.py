@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import FieldError, Invalid, Unsupported
-from leptonai.core.nouns import Signature, TensorSpec
+from leptonai.core.signature import Signature, TensorSpec
 from leptonai.serving.plane import binary
 from leptonai.serving.plane.values import Misfit, array, flat, say
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 
 from leptonai.core.errors import Busy, LeptonError, Unavailable
-from leptonai.core.nouns import Model
 from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.replica import Replica
+from leptonai.serving.served import Served
 from leptonai.serving.table import IDLE, UNLOADED
 
 HOLD_SECONDS = 30.0  # for a call to wait; the load itself goes on
@@ -33,7 +33,7 @@ class Away(Unavailable):
 class Absent(Replica):
     """Stands where the replica of a model would, which is not in memory: it knows what the model takes, and computes nothing."""
 
-    def __init__(self, model: Model, service: str, why: str):
+    def __init__(self, model: Served, service: str, why: str):
         self.model = model
         self.way = ""
         self.load_seconds = 0.0

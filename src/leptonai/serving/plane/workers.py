@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.errors import Busy, Corrupt, LeptonError, Unavailable, Unsupported, from_dict
-from leptonai.core.nouns import Signature
+from leptonai.core.signature import Signature
 from leptonai.serving import arrays, frames, pulse
 from leptonai.serving.plane.batcher import Cost, Item
 from leptonai.serving.plane.crew import Crew, Waits

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import orjson
 
-from leptonai.core.nouns import Signature
+from leptonai.core.signature import Signature
 from leptonai.serving.plane import binary
 from leptonai.serving.plane.outputs import Part
 from leptonai.serving.plane.v2 import Request

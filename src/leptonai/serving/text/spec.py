@@ -3,7 +3,7 @@
 A field that is known but not possible may have the value that asks for nothing, for clients that always send it.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -128,6 +128,8 @@ class Sampling(Asked):
 class Chat(Sampling):
     """``POST /v1/chat/completions``."""
 
+    chat: ClassVar[bool] = True
+
     messages: Annotated[tuple[Message, ...], Field(min_length=1, max_length=2000), BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)]  # fmt: skip
     max_completion_tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
 
@@ -149,6 +151,8 @@ class Chat(Sampling):
 
 class Completion(Sampling):
     """``POST /v1/completions``."""
+
+    chat: ClassVar[bool] = False
 
     prompt: Annotated[str, Field(min_length=1)]
 
@@ -191,10 +195,13 @@ class Embed(Asked):
         return {"tokens": [given] if isinstance(given[0], int) else given}
 
 
-def read(kind: type[Chat] | type[Completion] | type[Embed], document: Any) -> Any:
-    """Check what was sent. Raises `Invalid` that names the field."""
+KINDS: dict[str, type[Asked]] = {"chat/completions": Chat, "completions": Completion, "embeddings": Embed}
+
+
+def read(path: str, document: Any) -> Any:
+    """Check what was sent to one of OpenAI's paths. Raises `Invalid` that names the field."""
     try:
-        return kind.model_validate(document)
+        return KINDS[path].model_validate(document)
     except ValidationError as error:
         found = error.errors(include_url=False)[0]
         where = _where(found["loc"])

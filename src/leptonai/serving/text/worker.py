@@ -22,7 +22,7 @@ from typing import Any
 
 from leptonai.core import plugins
 from leptonai.core.errors import Busy, Corrupt, Invalid, LeptonError, Unavailable
-from leptonai.core.ports import LoadedText
+from leptonai.core.runtimes import LoadedText
 from leptonai.serving import frames
 from leptonai.serving.pulse import Pulse
 from leptonai.serving.sockets import listening

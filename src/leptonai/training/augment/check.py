@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Column, FeatureType
+from leptonai.core.nouns import Column
+from leptonai.core.signature import FeatureType
 from leptonai.training.augment.spec import FITS, Cutmix, Mixup, Smote, Steps
 
 _MOVES = ("flip", "shift", "rotate", "crop", "cutout", "cutmix")

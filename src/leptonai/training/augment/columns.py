@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import FeatureType
+from leptonai.core.signature import FeatureType
 from leptonai.training.augment import boxes, mixing, words
 from leptonai.training.augment.apply import IMAGE, SIGNAL
 from leptonai.training.augment.draws import Draws

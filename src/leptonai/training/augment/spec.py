@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from leptonai.core.nouns import FeatureType, Frozen
+from leptonai.core.nouns import Frozen
+from leptonai.core.signature import FeatureType
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Fill = Literal["edge", "zero"]  # what comes in from beyond the border: the border's own values, or 0

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from leptonai.core.nouns import Signature
+from leptonai.core.signature import Signature
 from leptonai.serving.plane import binary
 from leptonai.serving.plane.grpc.messages import ModelInferResponse
 from leptonai.serving.plane.grpc.tensors import Asked, varint

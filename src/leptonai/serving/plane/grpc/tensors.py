@@ -12,7 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from leptonai.core.errors import FieldError, Invalid, Unsupported
-from leptonai.core.nouns import Signature, TensorSpec
+from leptonai.core.signature import Signature, TensorSpec
 from leptonai.serving.plane import binary
 from leptonai.serving.plane.grpc.messages import ModelInferRequest
 from leptonai.serving.plane.values import DATATYPES
