@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
 from typing import Any, ClassVar
@@ -95,7 +96,7 @@ def packed(made: object, name: str, files: dict[str, bytes] | None = None, **wor
         "predictor.json": json.dumps(about).encode(),
         **{FILES + name: data for name, data in (files or {}).items()},
     }
-    lineage = {KEY: work_of(made, **work).model_dump(mode="json")}
+    lineage = {KEY: asdict(work_of(made, **work))}
     model = record(name, 1, signature_of(made), contents, **lineage)
     return model.model_copy(update={"framework": WRITTEN, "files": {name: name for name in contents}}), contents
 
