@@ -68,9 +68,12 @@ class ArrayReader:
         shuffle: Shuffle | None = None,
         epoch: int = 0,
         start: int = 0,
+        rank: int = 0,
+        world: int = 1,
     ) -> Iterator[dict[str, Any]]:
         order = np.arange(self.rows) if shuffle is None else self.order(shuffle, epoch)
-        for at in range(start, self.rows, size):
+        order = order[rank * (self.rows // world) :][: self.rows // world]
+        for at in range(start, len(order), size):
             yield {name: self._data[name][order[at : at + size]] for name in columns or self._data}
 
     def window(self, columns: tuple[str, ...] | None = None) -> int:

@@ -10,6 +10,7 @@ from leptonai.agent import keyring
 from leptonai.agent.sender import Sender, deliver, event, fenced, finite
 from leptonai.core.errors import Fenced
 from leptonai.core.nouns import Dataset, Run
+from leptonai.core.ranks import ALONE, Rank
 from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import PREDICTOR, READER, Predictor, Reader, load
 from leptonai.core.states import RunState
@@ -17,15 +18,20 @@ from leptonai.sdk.http import Http
 
 
 class RunHandle:
-    """One attempt at a Run. When its lease is lost the process ends, whatever it is doing."""
+    """One attempt at a Run. When its lease is lost the process ends, whatever it is doing.
 
-    def __init__(self, run: Run, http: Http, store_url: str | None, folder: Path | None = None):
+    Of several processes the first one speaks for all: what the others would log, say or save is left out.
+    """
+
+    def __init__(self, run: Run, http: Http, store_url: str | None, folder: Path | None = None, rank: Rank = ALONE):
         self.run = run
+        self.rank = rank
         self._http = http
         self.cache = None if folder is None else folder.parent.parent / "cache"  # it runs in HOME/jobs/ID
         self.blobs, self.raw, self.pii = keyring.stores(http, store_url)
         self._checkpoint = dict(run.checkpoint or {})
-        self._sender = Sender(self._post_events, folder)
+        # Processes on one machine print to one file, which the first of them follows.
+        self._sender = Sender(self._post_events, None if rank.number and rank.meet else folder)
 
     def data(self, ref: str, *, mask: bool = False) -> Reader:
         """Open a dataset version, or a part of one, by reference; with `mask` without values of personal columns."""
@@ -49,14 +55,20 @@ class RunHandle:
 
     def log(self, step: int, **metrics: float) -> None:
         """Add to the Run's metric series; a value that is not finite is kept as null."""
+        if self.rank.number:
+            return
         self._sender.put("metric", {"step": int(step), **{name: finite(value) for name, value in metrics.items()}})
 
     def say(self, line: str) -> None:
         """Add a line to the Run's log."""
+        if self.rank.number:
+            return
         self._sender.put("log", {"line": line})
 
     def progress(self, done: float, total: float, unit: str) -> None:
         """Say how far the Run is."""
+        if self.rank.number:
+            return
         self._sender.put("progress", {"done": finite(done), "total": finite(total), "unit": unit})
 
     def note(self, *entries: Mapping[str, Any]) -> None:
@@ -78,6 +90,8 @@ class RunHandle:
 
     def save(self, state: Mapping[str, bytes]) -> None:
         """Keep a checkpoint: every file is on disk before the Run points at it, and the one before is kept until then."""
+        if self.rank.number:
+            return
         files = {name: self.blobs.write([data]).id for name, data in state.items()}
         body = {"epoch": self.run.epoch, "files": files}
         self._held(lambda: self._http.call("POST", f"/runs/{self.run.id}/checkpoint", json=body))

@@ -6,13 +6,17 @@ import signal
 import sys
 import threading
 import traceback
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
+from leptonai.agent import ranks
 from leptonai.agent.handle import RunHandle
+from leptonai.agent.sender import fenced
 from leptonai.core.errors import Invalid, LeptonError, RunFailed
 from leptonai.core.nouns import Run
+from leptonai.core.ranks import ALONE, Rank
 from leptonai.core.stages import load, stage
 from leptonai.core.states import RunState
 from leptonai.sdk.http import Http
@@ -23,6 +27,8 @@ class Stopped(BaseException):
 
 
 STOPPED = 75  # the exit code of a process that ended because it was asked to; its agent knows why
+ALONE_LEFT = 76  # and of one of several that lost the others
+_LOST_SECONDS = 3.0  # in which the process that was lost is found, when the others cannot go on
 
 
 class Outcome(NamedTuple):
@@ -44,21 +50,60 @@ def main(payload: dict[str, Any]) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
     run = Run.model_validate(payload["run"])
+    folder = Path.cwd()
+    rank, others, problem = ALONE, dict[int, int](), None
+    if "rank" in payload:  # an executor started each process
+        rank = Rank(*payload["rank"])
+    elif run.workers > 1:
+        try:
+            rank, others = ranks.fork(run.workers, folder)
+        except Invalid as error:
+            problem = Outcome(RunState.FAILED, error=error.to_dict())
     http = Http(payload["host"], payload["token"])
-    handle = RunHandle(run, http, payload["store_url"], Path.cwd())
+    handle = RunHandle(run, http, payload["store_url"], folder, rank)
+    watch = ranks.Watch(rank, others, folder, (0, STOPPED, ALONE_LEFT), partial(_lost, handle)) if others else None
     try:
         _on_term(_raise_stopped)
-        outcome = work(run, handle)
+        outcome = problem or work(run, handle)
         _on_term(signal.SIG_IGN)  # what is decided is told
     except Stopped:
         handle.close()
         sys.exit(STOPPED)
+    if rank.number:
+        _told(rank, handle, outcome, folder)
+        return
+    if watch is not None:
+        if outcome.retry:
+            watch.wait(_LOST_SECONDS)
+        watch.over()
     try:
         handle.finish(outcome.state, result=outcome.result, error=outcome.error, retry=outcome.retry)
     except LeptonError as error:  # the server does not take the result
         handle.finish(RunState.FAILED, error=error.to_dict())
     finally:
         http.close()
+
+
+def _told(rank: Rank, handle: RunHandle, outcome: Outcome, folder: Path) -> None:
+    """End a process that is not the first: what failed here is told by the first, or from here where it is elsewhere."""
+    if outcome.state is RunState.SUCCEEDED:
+        handle.close()
+        return
+    if outcome.retry:  # it lost the others; who was lost first is found by who looks after them
+        handle.close()
+        sys.exit(ALONE_LEFT)
+    if rank.meet:
+        ranks.leave_word(folder, rank, {"error": outcome.error})
+        handle.close()
+    else:
+        handle.finish(outcome.state, error=outcome.error)
+    sys.exit(1)
+
+
+def _lost(handle: RunHandle, words: str = "", error: dict[str, Any] | None = None) -> None:
+    """End the attempt because of another process: it failed and said so, or was lost, and then the Run is taken up again."""
+    handle.finish(RunState.FAILED, error=error or RunFailed(words).to_dict(), retry=error is None)
+    fenced()
 
 
 def work(run: Run, handle: RunHandle) -> Outcome:

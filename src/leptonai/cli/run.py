@@ -63,6 +63,9 @@ def create(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.", rich_help_panel=TRAIN)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows at once.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that learn together (PyTorch).", rich_help_panel=TRAIN)
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same model.", rich_help_panel=TRAIN)] = None,
     augment: Annotated[
         list[str] | None,
@@ -177,7 +180,7 @@ def create(
     """
     given = {
         "data": data, "target": target, "validation": validation, "features": feature or None,
-        "epochs": epochs, "batch_size": batch_size, "seed": seed, "run": run, "model": model,
+        "epochs": epochs, "batch_size": batch_size, "workers": workers, "seed": seed, "run": run, "model": model,
         "augment": [flags.step(text) for text in augment] if augment else None,
         "checks": flags.rules(check),
         "learning": flags.settings("--learn", learn),

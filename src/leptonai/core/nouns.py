@@ -124,6 +124,7 @@ class Run(Record):
     site: str = "home"
     parent: str | None = None
     flavour: str = "data"  # which libraries its process needs, see core/stages.py
+    workers: int = 1  # how many processes work on it together
     limits: Limits = Limits()
     opens: tuple[str, ...] = ()  # the blobs its token may read
     max_attempts: int = 3

@@ -237,6 +237,7 @@ class Plan(NamedTuple):
     opens: tuple[str, ...]  # blobs its token may read
     flavour: str = "data"
     name: str = ""
+    workers: int = 1  # processes that work on it together
 
 
 class Changes(NamedTuple):
@@ -290,6 +291,9 @@ def prepared(name: str, document: Mapping[str, Any], desk: Desk) -> Plan:
         field = ".".join(map(str, (name, *problem["loc"])))
         raise Invalid(f"{field}: {problem['msg']}", errors=[FieldError(field, problem["msg"])]) from error
     plan: Plan = load(found.prepare)(spec, desk)
+    if plan.workers > 1:
+        right = "leave workers out: many trainings in one Run have a process each at most"
+        raise Invalid(f"{name}.workers: {right}", errors=[FieldError(f"{name}.workers", "1")])
     return plan
 
 
@@ -325,8 +329,12 @@ class Reader(Protocol):
         shuffle: Shuffle | None = None,
         epoch: int = 0,
         start: int = 0,
+        rank: int = 0,
+        world: int = 1,
     ) -> Iterator[dict[str, Any]]:
         """Yield batches, from place `start` of the epoch on, read ahead by threads; as stored unless they are to be shuffled.
+
+        Of `world` readers of one epoch each gets as many rows, none twice; what does not divide is left out of the epoch.
 
         Arrays may be views of what is held in memory: they are not to be changed.
         """

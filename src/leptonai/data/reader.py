@@ -28,8 +28,9 @@ def open_dataset(dataset: Dataset, splits: Sequence[Split], handle: Handle, mask
     with handle.blobs.open(dataset.manifest) as file:
         shards = json.loads(file.read())["shards"]
     store = near(handle.raw, handle.cache)
+    memory = share_of_memory(handle.run.limits.memory_mb) // handle.run.workers
     personal = PersonalReader(dataset, handle.blobs, mask=mask)
-    return DatasetReader(dataset, splits, shards, store, share_of_memory(handle.run.limits.memory_mb), personal)
+    return DatasetReader(dataset, splits, shards, store, memory, personal)
 
 
 def share_of_memory(limit_mb: int | None = None) -> int:
@@ -88,13 +89,15 @@ class DatasetReader:
         shuffle: Shuffle | None = None,
         epoch: int = 0,
         start: int = 0,
+        rank: int = 0,
+        world: int = 1,
     ) -> Iterator[Batch]:
-        """Yield batches of `size` rows, from place `start` of the epoch on."""
+        """Yield batches of `size` rows, from place `start` of the epoch on; of `world` readers each gets other rows."""
         names = self._names(columns)
         held = {name: self._kept[name] for name in names} if set(names) <= self._kept.keys() else None
         loader = Loader(self.part(names), self.memory, held)
         try:
-            yield from loader.batches(size, shuffle, epoch, start)
+            yield from loader.batches(size, shuffle, epoch, start, rank=rank, world=world)
         finally:
             self._kept |= loader.held or {}
             self._forget()

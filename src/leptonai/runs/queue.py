@@ -67,6 +67,7 @@ class Queue:
             site=asked.site,
             parent=asked.parent,
             flavour=plan.flavour,
+            workers=plan.workers,
             limits=asked.limits,
             opens=plan.opens,
             max_attempts=asked.max_attempts,
@@ -98,7 +99,7 @@ class Queue:
         if not old.state.ended:
             raise Conflict(f"run {id} is {old.state}: wait until it has ended, or cancel it first")
         asked = Asked(old.stage, by or old.by, old.name, old.site, old.parent, old.limits, old.max_attempts)
-        return self.submit(asked, Plan(old.spec, old.opens, old.flavour, old.name))
+        return self.submit(asked, Plan(old.spec, old.opens, old.flavour, old.name, old.workers))
 
     def cancel(self, id: str, by: str = "") -> Run:
         """Cancel a Run and its children: at once where it waits, else its agent is told to stop it."""

@@ -81,6 +81,7 @@ class Model:
         category_encoding: Literal["index", "onehot"] = "index",
         scale: bool = True,
         checkpoint_seconds: float = 30.0,
+        workers: int = 1,
         augment: Sequence[Any] | None = None,
         checks: Sequence[rules.Rule] = (),
         name: str | None = None,
@@ -93,7 +94,8 @@ class Model:
         end the training by returning "stop", and objects with Keras's hooks; they are called in the Run's own process. `target` and `features` are column names; default: the
         dataset's target, and all other columns. `augment`: how training rows are changed on their way, such as
         ``[leptonai.augment.Flip(), "noise"]``; default: as the dataset declares. `checks`: rules that the rows must
-        keep, such as ``["range:age=0..120"]``, else the Run fails and names the first bad ones. Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
+        keep, such as ``["range:age=0..120"]``, else the Run fails and names the first bad ones. `workers`: processes that learn
+        together, each from its share of every batch (PyTorch). Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
 
         How it learns: `learning_rate`; `schedule` ("cosine:warmup=2", "onecycle", "plateau:patience=3", "linear", "step"); `clip_norm`,
         `clip_value`; `accumulate` batches to a step; `weight_decay`; `label_smoothing`; `ema` of the weights (0.999, say);
@@ -114,6 +116,7 @@ class Model:
             "category_encoding": category_encoding,
             "scale": scale,
             "checkpoint_seconds": checkpoint_seconds,
+            "workers": workers,
             "checks": rules.rules_of(checks, "fit") or None,
             "augment": augmenting.steps_to_send(train, augment),
             "learning": to_send(how),

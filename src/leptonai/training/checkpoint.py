@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from leptonai.core.stages import Handle
 from leptonai.training.spec import Encoding
 
 _FORMAT = 1
+_RANKS = re.compile(r"rank(\d+)\.(.+)")
 
 
 @dataclass
@@ -48,6 +50,7 @@ class Saved:
     encoding: Encoding
     learner: dict[str, bytes]
     callbacks: bytes | None = None  # what the user's callbacks remember
+    ranks: dict[int, dict[str, bytes]] = field(default_factory=dict)  # what of the learner's state differs by process
 
 
 def write(course: Course, encoding: Encoding, learner: Learner) -> dict[str, bytes]:
@@ -71,7 +74,11 @@ def read(files: Mapping[str, bytes]) -> Saved:
     except (KeyError, TypeError, ValueError) as error:
         raise Corrupt(f"the checkpoint cannot be read: {error}") from error
     learner = {name.removeprefix("learner."): data for name, data in files.items() if name.startswith("learner.")}
-    return Saved(course, encoding, learner, files.get("callbacks.json"))
+    ranks: dict[int, dict[str, bytes]] = {}
+    for name, data in files.items():
+        if found := _RANKS.fullmatch(name):
+            ranks.setdefault(int(found[1]), {})[found[2]] = data
+    return Saved(course, encoding, learner, files.get("callbacks.json"), ranks)
 
 
 def last(handle: Handle) -> Saved | None:

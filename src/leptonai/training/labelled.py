@@ -55,11 +55,16 @@ class Chosen:
         shuffle: Shuffle | None = None,
         epoch: int = 0,
         start: int = 0,
+        rank: int = 0,
+        world: int = 1,
     ) -> Iterator[dict[str, Any]]:
-        """Yield batches, from place `start` of the epoch on; rows between are read and dropped."""
+        """Yield batches, from place `start` of the epoch on; rows between, and those of other ranks, are read and dropped."""
         order = np.arange(len(self._kept)) if shuffle is None else self._reader.order(shuffle, epoch)
         kept = self._kept[order]
         places = np.flatnonzero(kept)  # in the epoch of the other one
+        if world > 1:
+            places = places[rank * (len(places) // world) :][: len(places) // world]
+            kept = np.isin(np.arange(len(kept)), places)
         if start >= len(places):
             return
         at = int(places[start])

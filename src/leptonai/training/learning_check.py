@@ -30,6 +30,21 @@ def check_learning(spec: Train, framework: str, task: str) -> None:
     _check_plateau(spec)
 
 
+def check_workers(spec: Train, framework: str) -> None:
+    """Raise `Unsupported` where the framework cannot learn in several processes, `Invalid` where a batch has too few rows."""
+    if spec.workers == 1:
+        return
+    can = [name for name in plugins.names("frameworks") if hasattr(plugins.framework(name), "join")]
+    if framework not in can:
+        raise Unsupported(
+            f"workers: a model of {framework} learns in one process; models of {' and '.join(can)} can learn in several",
+            errors=[FieldError("workers", f"for {', '.join(can)}")],
+        )
+    if spec.batch_size < 2 * spec.workers:
+        right = f"batch_size is parted among the workers: use at least {2 * spec.workers}, or fewer workers"
+        raise Invalid(f"workers: {right}", errors=[FieldError("batch_size", f"at least {2 * spec.workers}")])
+
+
 def _check_plateau(spec: Train) -> None:
     rule = spec.learning.schedule
     if rule is not None and (rule.monitor or "").startswith("val_") and spec.validation is None:

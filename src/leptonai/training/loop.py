@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,12 +13,13 @@ from leptonai.core.ahead import ahead
 from leptonai.core.errors import FieldError, Invalid, LeptonError
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle, Shuffle
-from leptonai.training import checkpoint, trainee, trouble
+from leptonai.training import checkpoint, sharing, trainee, trouble
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.callbacks import Callbacks
 from leptonai.training.checkpoint import Course, Keeper, Stopped
 from leptonai.training.rates import Rates
 from leptonai.training.rows import READY, Rows
+from leptonai.training.sharing import Group
 from leptonai.training.spec import EarlyStopping, Encoding, Train
 from leptonai.training.watch import is_more_better
 
@@ -37,7 +38,8 @@ class Loop:
     validation: Rows | None
     course: Course
     augmenter: Augmenter | None = None
-    callbacks: Callbacks | None = None
+    callbacks: Callbacks | None = None  # called in the first process only
+    group: Group | None = None  # the other processes that learn, too
 
     def run(self) -> None:
         """Train to the end. When told to stop (SIGTERM, Ctrl-C) leave a checkpoint and raise."""
@@ -58,9 +60,15 @@ class Loop:
         self._restore_best()
         self._call("on_train_end", *self._latest())
 
+    @property
+    def _first(self) -> bool:
+        return sharing.rank_of(self.handle).number == 0
+
     def _call(self, hook: str, *args: Any) -> None:
-        if self.callbacks:
+        if self.callbacks and self._first:
             self.callbacks.call(hook, *(args or ({},)))
+        if self.callbacks and self.group is not None and hook != "on_train_batch_end":
+            self.group.align()  # they may have changed weights
 
     def _latest(self) -> list[dict[str, float]]:
         return [{name: values[-1] for name, values in self.course.history.items() if values}]
@@ -74,14 +82,17 @@ class Loop:
         began = time.perf_counter()
         given = self.rows.batches(size, shuffle, course.epoch, course.batch * size)
         if self.augmenter is not None:  # beside the training, a little ahead of it
-            given = ahead(self.augmenter.batches(given, course.epoch, course.batch * size), READY)
+            given = ahead(self._augmented(given, self.augmenter), READY)
         with closing(given) as batches:
             for x, y in batches:
                 self._rates.set(self.learner)
+                if self.group is not None:
+                    self.group.ask(stop=asked.is_set(), save=self._first and self._due(keeper))
                 try:
                     with self._users_code("training"):
                         self.learner.step(x, y)
                 except MemoryError as error:
+                    trainee.alone(self.learner)
                     raise trouble.no_memory(error, len(x), partial(self._first_rows, x, y)) from None
                 course.batch += 1
                 if each:
@@ -101,15 +112,25 @@ class Loop:
         if now - self._shown >= _PROGRESS_SECONDS:
             self._shown = now
             self._progress()
-        if asked.is_set():
+        stop, save = (asked.is_set(), self._due(keeper)) if self.group is None else self.group.asked
+        if stop:
             self._save(keeper)
             raise Stopped("the process was told to end; a checkpoint was left")
-        if self.spec.checkpoint_seconds and now - self._saved >= self.spec.checkpoint_seconds:
-            self._save_if_free(keeper)
+        if save and trainee.sound(self.learner):
+            self._save(keeper)
+
+    def _due(self, keeper: Keeper) -> bool:
+        every = self.spec.checkpoint_seconds
+        return bool(every) and time.monotonic() - self._saved >= every and not keeper.busy
+
+    def _augmented(self, given: Iterator[Any], augmenter: Augmenter) -> Generator[Any, None, None]:
+        for number, (x, y) in enumerate(given, self.course.batch):
+            place = self.rows.place(self.spec.batch_size, number)
+            yield augmenter(x, y, self.course.epoch, place) if len(x) else (x, y)
 
     @property
     def _batches(self) -> int:
-        return -(-self.rows.count // self.spec.batch_size)
+        return self.rows.steps(self.spec.batch_size)
 
     def _progress(self) -> None:
         done = self.course.epoch * self._batches + self.course.batch
@@ -164,7 +185,7 @@ class Loop:
             course.waited += 1
 
     def _ended_early(self) -> bool:
-        if self.callbacks is not None and self.callbacks.stopped is not None:
+        if self.callbacks and sharing.decided(self.group, self.callbacks.stopped is not None):
             self.handle.say(f"stopped after epoch {self.course.epoch}: callback {self.callbacks.stopped} asked for it")
             return True
         rule = self.spec.early_stopping
@@ -184,13 +205,16 @@ class Loop:
         if not trainee.sound(self.learner):
             return  # the loss of the next batch will say so, and what was kept stays good
         # Epochs of milliseconds must not wait for the disk: then every few of them leave a checkpoint.
-        if not keeper.busy:
+        if sharing.decided(self.group, not keeper.busy):
             self._save(keeper)
 
     def _save(self, keeper: Keeper) -> None:
         self._saved = time.monotonic()
         self._safe = (self.course.epoch, self.course.batch)
-        files = checkpoint.write(self.course, self.encoding, self.learner)
+        others = {} if self.group is None else sharing.own_files(self.group, sharing.own_state(self.learner))
+        if not self._first:
+            return
+        files = others | checkpoint.write(self.course, self.encoding, self.learner)
         keeper.save(files | {"callbacks.json": self.callbacks.state()} if self.callbacks else files)
 
     def _first_rows(self, x: Any, y: Any, count: int) -> None:

@@ -14,6 +14,7 @@ from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader, Shuffle
 from leptonai.training.balance import even_order
 from leptonai.training.encoder import column_names, encode, targets, width
+from leptonai.training.sharing import Share
 from leptonai.training.spec import Encoding
 
 Array = NDArray[Any]
@@ -22,9 +23,20 @@ READY = 2  # batches that are made ahead
 
 
 class Rows:
-    """The rows of a Reader as (x, y) batches. Images stay uint8 in memory and become float32 batch by batch."""
+    """The rows of a Reader as (x, y) batches. Images stay uint8 in memory and become float32 batch by batch.
 
-    def __init__(self, reader: Reader, encoding: Encoding, entries: int | None = None, memory: int = MEMORY):
+    `share`: which part of every batch is given; of rows that are not held, the part's own shards are read, and no others.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        encoding: Encoding,
+        entries: int | None = None,
+        memory: int = MEMORY,
+        share: Share = Share(),  # noqa: B008  # frozen
+    ):
+        self._share = share
         self.count = reader.rows
         self._reader, self._encoding, self._entries = reader, encoding, entries
         self._names = column_names(encoding, target=True)
@@ -32,7 +44,7 @@ class Rows:
         self._late = encoding.layout in ("channels_first", "channels_last")  # encoded when it is used
         self._x: Array | None = None
         self._even: int | None = None  # the seed of epochs in which each class comes equally often
-        if self.bytes <= memory:
+        if self.bytes <= memory // share.of:
             self._hold()
 
     def _missing_columns(self) -> None:
@@ -75,12 +87,30 @@ class Rows:
             return
         order = None if shuffle is None else self._order(shuffle, epoch)
         for at in range(start, self.count, size):
+            part = self._share.part(min(size, self.count - at))
+            low, high = at + part.start, at + part.stop
             if order is None:
-                x, y = self._x[at : at + size], self._y[at : at + size]
+                x, y = self._x[low:high], self._y[low:high]
             else:  # `take` copies whole rows; indexing goes value by value
-                rows = order[at : at + size]
+                rows = order[low:high]
                 x, y = self._x.take(rows, axis=0), self._y.take(rows, axis=0)
             yield self._encoded(x) if self._late else x, y
+
+    def steps(self, size: int) -> int:
+        """Return how many batches an epoch has."""
+        if self.held or self._share.of == 1:
+            return -(-self.count // size)
+        return -(-(self.count // self._share.of) // self._own(size))
+
+    def place(self, size: int, batch: int) -> int:
+        """Return which place of the epoch the first row of this part's batch has, counted from 0."""
+        at = batch * size
+        if self.held:
+            return at + int(self._share.part(min(size, self.count - at)).start)
+        return self._share.number * (self.count // self._share.of) + batch * self._own(size)
+
+    def _own(self, size: int) -> int:
+        return max(1, size // self._share.of)
 
     @property
     def held(self) -> bool:
@@ -122,7 +152,12 @@ class Rows:
     def _read(
         self, size: int, shuffle: Shuffle | None, epoch: int, start: int
     ) -> Generator[tuple[Array, Array], None, None]:
-        for columns in self._reader.batches(size, columns=self._names, shuffle=shuffle, epoch=epoch, start=start):
+        where = {"rank": self._share.number, "world": self._share.of} if self._share.of > 1 else {}
+        if where:
+            start, size = start // size * self._own(size), self._own(size)
+        for columns in self._reader.batches(
+            size, columns=self._names, shuffle=shuffle, epoch=epoch, start=start, **where
+        ):
             yield self._checked(encode(self._encoding, columns)), targets(self._encoding, columns)
 
     def _checked(self, x: Array) -> Array:

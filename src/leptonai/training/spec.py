@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from leptonai.core.learning import Learning
 from leptonai.core.nouns import Frozen, Name
+from leptonai.core.ranks import MOST
 from leptonai.training.augment.spec import AnyStep
 
 # JSON has no word for "not a number": a loss that is none travels as null, and is NaN again at the other end.
@@ -56,6 +57,7 @@ class Train(Frozen):
     augment: Annotated[tuple[AnyStep, ...], Field(max_length=32)] | None = None
     callbacks: str | None = None  # blob: what is called while it learns, packed as code
     learning: Learning = Learning()  # schedule, clipping, averages, weights of classes …
+    workers: int = Field(default=1, ge=1, le=MOST)  # processes that learn together, each from its share of every batch
 
 
 class Predict(Frozen):

@@ -43,6 +43,12 @@ def learn_by(learner: Learner, way: Way) -> None:
         raise Unsupported(f"{found[0]}: {type(learner).__name__} cannot do it")
 
 
+def alone(learner: Learner) -> None:
+    """Have it learn without the other processes of its Run, to try something."""
+    if hasattr(learner, "join"):
+        cast(Any, learner).join(None)
+
+
 def rate(learner: Learner, share: float) -> None:
     """Set its learning rate to this share of the full one."""
     cast(Any, learner).rate(share)

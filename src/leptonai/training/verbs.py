@@ -12,7 +12,7 @@ from leptonai.core.states import RunState
 from leptonai.training import columns, defaults
 from leptonai.training.augment.check import check_steps
 from leptonai.training.augment.spec import AnyStep, Steps
-from leptonai.training.learning_check import check_learning
+from leptonai.training.learning_check import check_learning, check_workers
 from leptonai.training.spec import Export, Fitted, Predict, Train
 
 
@@ -50,13 +50,14 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         if "epochs" not in spec.model_fields_set:
             found["epochs"] = defaults.epochs(features)
     check_learning(spec, spec.framework or found["flavour"], columns.task_of(target))
+    check_workers(spec, spec.framework or found["flavour"])
     if found["flavour"] not in FLAVOURS:
         raise Invalid(
             f"flavour {found['flavour']!r} is not known: use one of {', '.join(FLAVOURS)}",
             errors=[FieldError("flavour", f"one of {', '.join(FLAVOURS)}")],
         )
     exactly = spec.model_copy(update=found).model_dump(mode="json")
-    return Plan(exactly, tuple(dict.fromkeys(opens)), found["flavour"], f"train-{data.name}"[:100])
+    return Plan(exactly, tuple(dict.fromkeys(opens)), found["flavour"], f"train-{data.name}"[:100], spec.workers)
 
 
 def prepare_predict(spec: Predict, desk: Desk) -> Plan:

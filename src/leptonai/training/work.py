@@ -1,5 +1,6 @@
 """What a training Run does, and a Run that predicts. Runs in a process of its own, where the user's code may be loaded."""
 
+import json
 import platform
 import random
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.learning import Way
 from leptonai.core.ports import Framework, Learner
 from leptonai.core.stages import HOLD, UNPACK, Handle, Reader, load
-from leptonai.training import balance, checkpoint, defaults, encoder, events, fast_path, trainee, trouble
+from leptonai.training import balance, checkpoint, defaults, encoder, events, fast_path, sharing, trainee, trouble
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.augment.smote import smote
 from leptonai.training.augment.spec import Smote
@@ -72,6 +73,8 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     encoding = saved.encoding if saved else encoding_of(subject, reader, trainee.Traits.of(subject.learner))
     ready = rows_of(subject, encoding, reader, handle)
     course = learn(subject, ready, saved, handle)
+    if sharing.rank_of(handle).number:
+        return {}  # the first process tells what all of them learnt
     return fitted_of(subject, ready, course, handle).model_dump(mode="json")
 
 
@@ -87,7 +90,7 @@ class Ready(NamedTuple):
 def rows_of(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle) -> Ready:
     """Read and encode the rows that a model learns from, and those it is measured on after each epoch."""
     traits = trainee.Traits.of(subject.learner)
-    rows = Rows(reader, encoding, traits.entries)
+    rows = Rows(reader, encoding, traits.entries, share=sharing.share_of(handle))
     validation = _validation(subject.spec, encoding, traits, handle)
     even_out(subject.spec, encoding, rows, handle)
     return Ready(reader, encoding, rows, validation)
@@ -96,14 +99,19 @@ def rows_of(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle
 def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -> Course:
     """Have the model of `subject` learn, from where `saved` is on, and return what was measured."""
     spec, learner, (reader, encoding, rows, validation) = subject.spec, subject.learner, ready
+    sharing.check_rows(rows.count, handle)
+    group = sharing.joined(subject.framework, learner, handle)
     begin(learner, rows, encoding, spec)
     augmenter = augmenter_of(spec, encoding, reader, learner)
     course = saved.course if saved else Course(window=rows.window, path=_path(learner, rows, spec, handle))
+    if group is not None:
+        sharing.check_same(group, f"{course.epoch} {course.batch}")
+        course.window, course.path = json.loads(group.share(json.dumps([course.window, course.path]).encode()))
     trainee.take_path(learner, course.path)
     callbacks = callbacks_of(spec, learner, saved, handle)
     if trainee.Traits.of(learner).incremental:
         _restore(learner, saved, course, handle)
-        Loop(spec, handle, learner, encoding, rows, validation, course, augmenter, callbacks).run()
+        Loop(spec, handle, learner, encoding, rows, validation, course, augmenter, callbacks, group).run()
     else:
         _all_at_once(spec, handle, learner, rows, validation, course, augmenter)
         if callbacks:
@@ -176,7 +184,7 @@ def _validation(spec: Train, encoding: Encoding, traits: trainee.Traits, handle:
     reader = labelled(spec, handle.data(spec.validation), spec.validation, handle)
     if not reader.rows:
         raise Invalid(f"the validation part {spec.validation} has no rows")
-    return Rows(reader, encoding, traits.entries)
+    return Rows(reader, encoding, traits.entries, share=sharing.share_of(handle))
 
 
 def begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None:
@@ -197,6 +205,8 @@ def begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None
 
 
 def _path(learner: Learner, rows: Rows, spec: Train, handle: Handle) -> str:
+    if sharing.rank_of(handle).number:
+        return "plain"  # the first process chooses for all
     if len(ways := trainee.paths(learner)) < 2:
         return ways[0]
     with closing(rows.batches(spec.batch_size)) as batches:
@@ -282,7 +292,7 @@ def _words(encoding: Encoding) -> str:
 def _restore(learner: Learner, saved: Saved | None, course: Course, handle: Handle) -> None:
     if saved is None:
         return
-    learner.restore(saved.learner)
+    learner.restore({**saved.learner, **saved.ranks.get(sharing.rank_of(handle).number, {})})
     handle.say(f"goes on from epoch {course.epoch + 1}, batch {course.batch + 1}")
 
 

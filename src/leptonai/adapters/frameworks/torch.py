@@ -9,6 +9,7 @@ from leptonai.adapters.frameworks import packing
 from leptonai.core.errors import Invalid
 from leptonai.core.learning import ALL
 from leptonai.core.ports import Learner, Packed, Recipe, Route
+from leptonai.core.ranks import Rank
 
 
 class TorchFramework:
@@ -54,6 +55,12 @@ class TorchFramework:
         if weights is not None:
             learner.load_weights(weights)
         return learner
+
+    def join(self, rank: Rank) -> Any:
+        """Join the processes of a Run that train one model. Raises `Unavailable` when they cannot be reached."""
+        from leptonai.adapters.frameworks import torch_group
+
+        return torch_group.join(rank)
 
     def recipe(self, code: bytes) -> Recipe:
         """See `core.ports.Recipe`."""

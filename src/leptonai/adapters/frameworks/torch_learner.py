@@ -13,6 +13,7 @@ from torch import nn
 from leptonai.adapters.frameworks import arrays, torch_attack, torch_device, torch_paths
 from leptonai.adapters.frameworks.shapes import check_outputs, outputs
 from leptonai.adapters.frameworks.torch_fit import refused
+from leptonai.adapters.frameworks.torch_group import TorchGroup
 from leptonai.adapters.frameworks.torch_metrics import Metric
 from leptonai.adapters.frameworks.torch_parts import (
     Loss,
@@ -51,6 +52,13 @@ class TorchLearner:
         self._weighed: Weighed | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._sum = torch.zeros(2, dtype=torch.float64)  # loss x rows, rows
+        self._group: TorchGroup | None = None
+
+    def join(self, group: TorchGroup | None) -> None:
+        """Learn together with other processes from now on, before it begins; None: alone."""
+        self._group = group
+        if self._way is not None and group is None:
+            self._way.shared = None
 
     @property
     def _first(self) -> nn.Module | None:
@@ -108,7 +116,10 @@ class TorchLearner:
         self._optimizer = self._recipe.build(self.model)
         scaler = torch.amp.GradScaler(self.device.type) if self._rounded is torch.float16 else None
         self._way = TorchWay(self._asked, self.model, self._optimizer, scaler)
-        self._seed(seed)
+        if self._group is not None:
+            self._group.begin(self.model)
+            self._way.shared = self._group.average
+        self._seed(seed if self._group is None else self._group.seed(seed))
 
     @staticmethod
     def _seed(seed: int) -> None:
@@ -229,6 +240,12 @@ class TorchLearner:
         if not self.model.training:
             self.model.train()
         steps.averaged(False)
+        if self._group is not None:
+            self._group.next(len(x))
+            if not len(x):
+                steps.learn(None)
+                self.last_loss = self._group.loss
+                return
         target, x = self._target(y), self._input(x)
         if self._asked.learning.adversarial is not None:
             x = self._attacked(x, target)
@@ -236,10 +253,14 @@ class TorchLearner:
         value, shaped = self._learnt_from(output, target)
         steps.learn(value)
         self._add(value.detach(), output.detach(), target, shaped)
+        if self._group is not None:
+            self.last_loss = self._group.loss  # that of all: a process must not stop alone
 
     def measure(self, x: Any, y: Any) -> None:
         """See the port."""
         self._look()
+        if not len(x):  # others have rows
+            return
         with torch.no_grad():
             target = self._target(y)
             output = self.model(self._input(x))
@@ -260,6 +281,8 @@ class TorchLearner:
 
     def metrics(self) -> dict[str, float]:
         """See the port."""
+        if self._group is not None:
+            self._add_up([arrays.parse(data) for data in self._group.gather(self._sums())])
         total, rows = self._sum.tolist()
         found = {"loss": total / rows if rows else float("nan")}
         for metric in self._metrics:
@@ -288,12 +311,24 @@ class TorchLearner:
             **self._steps.state(),
             "weights.safetensors": self._dumped(),
             "optimizer.safetensors": _dump_optimizer(self._optimizer),
-            "rng.json": json.dumps({**arrays.generators(), "torch": _generators()}).encode(),
-            "sums.safetensors": arrays.dump(
-                {str(i): m.sums.numpy() for i, m in enumerate(self._metrics) if m.sums is not None},
-                {"loss": self._sum.tolist()},
-            ),
+            **self.own_state(),
         }
+
+    def own_state(self) -> dict[str, bytes]:
+        """Return what of the state differs between processes that learn together."""
+        generators = {**arrays.generators(), "torch": _generators()}
+        return {"rng.json": json.dumps(generators).encode(), "sums.safetensors": self._sums()}
+
+    def _sums(self) -> bytes:
+        sums = {str(i): m.sums.numpy() for i, m in enumerate(self._metrics) if m.sums is not None}
+        return arrays.dump(sums, {"loss": self._sum.tolist()})
+
+    def _add_up(self, given: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+        """Take the sums of all processes together."""
+        self._sum = torch.tensor([about["loss"] for _, about in given], dtype=torch.float64).sum(0)
+        for number, metric in enumerate(self._metrics):
+            found = [torch.from_numpy(sums[str(number)].copy()) for sums, _ in given if str(number) in sums]
+            metric.sums = torch.stack(found).sum(0) if found else None
 
     def restore(self, state: Mapping[str, bytes]) -> None:
         """See the port."""

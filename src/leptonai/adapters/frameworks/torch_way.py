@@ -4,7 +4,7 @@ One place for all of it. What it keeps between two batches (gradients that wait,
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ class TorchWay:
         self._averages: dict[str, Tensor] = {}
         self._averaged = False  # whether the module holds the averages, and `_averages` what learns
         self._waiting = 0  # batches whose gradients wait for a step
+        self.shared: Callable[[Tensor | None], None] | None = None  # averages gradients with other processes
         if self._learning.learning_rate is not None:
             _set_rate(optimizer, self._learning.learning_rate)
         if self._learning.weight_decay is not None:
@@ -45,11 +46,14 @@ class TorchWay:
         for group, full in zip(self._optimizer.param_groups, self._rates, strict=True):
             _put_rate(group, full * share)
 
-    def learn(self, loss: Tensor) -> None:
-        """Go back through the loss, and make a step where enough batches came together."""
+    def learn(self, loss: Tensor | None) -> None:
+        """Go back through the loss, and make a step where enough batches came together. None: only others have rows."""
         many = self._learning.accumulate
-        loss = loss / many if many > 1 else loss
-        (loss if self._scaler is None else self._scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
+        if loss is not None:
+            part = loss / many if many > 1 else loss
+            (part if self._scaler is None else self._scaler.scale(part)).backward()  # type: ignore[no-untyped-call]
+        if self.shared is not None:
+            self.shared(loss)
         self._waiting += 1
         if self._waiting < many:
             return

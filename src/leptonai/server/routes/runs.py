@@ -144,7 +144,7 @@ def retry(id: str, here: Here, who: Who, once: Once = None) -> Response:
         raise Conflict(f"run {id} is {old.state}: wait until it has ended, or cancel it first")
     opens.hand_over(who, here, old.opens)
     asked = Asked(old.stage, who.name, old.name, old.site, old.parent, old.limits, old.max_attempts)
-    return one(_queue(here, asked, Plan(old.spec, old.opens, old.flavour, old.name), receipts), 201)
+    return one(_queue(here, asked, Plan(old.spec, old.opens, old.flavour, old.name, old.workers), receipts), 201)
 
 
 @routes.route("GET", "/runs/{id}/events", "run:read")
