@@ -30,6 +30,10 @@ for name in ("train", "test"):
 """
 
 
+# Pages that take longest, most of it in trainings; flows tell stories that are much alike in the daily run.
+LONG = {f"{name}.md" for name in ("train", "augment", "memory", "labels", "evaluate", "tune", "rows", "cli")}
+
+
 def script(page: Path) -> str | None:
     """Return the page as one Python program; None when it has nothing to run."""
     parts = [README_SETUP] if page.name == "README.md" else []
@@ -50,7 +54,16 @@ def script(page: Path) -> str | None:
 
 
 @pytest.mark.parametrize(
-    "page", [p for p in PAGES if script(p)], ids=lambda p: p.relative_to(ROOT).as_posix().replace("/", "-")
+    "page",
+    [
+        pytest.param(
+            page,
+            id=page.relative_to(ROOT).as_posix().replace("/", "-"),
+            marks=[pytest.mark.slow] * (page.parent.name == "how-to" and page.name in LONG),
+        )
+        for page in PAGES
+        if script(page)
+    ],
 )
 def test_every_block_of_the_page_runs(page: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
