@@ -80,3 +80,20 @@ def test_the_same_over_http(server: Client) -> None:
     spec = {"data": "points", "learning": {"class_weights": "balanced"}}
     run = server.http.call("POST", "/runs", json={"stage": "train", "spec": spec})
     assert leptonai.get_run(run["id"]).wait().record.result["framework"] == "sklearn"
+
+
+def test_lightgbm_learns_is_measured_and_published(server: Client) -> None:
+    import lightgbm
+
+    model = leptonai.Model(lightgbm.LGBMClassifier(n_estimators=30, num_leaves=4, n_jobs=1))
+    train, test = leptonai.get_dataset("points").split(train_size=0.8)
+    history = model.fit(
+        train, validation_data=test, class_weights="balanced", early_stopping=leptonai.EarlyStopping(patience=5)
+    )
+    assert 5 < len(history.history["val_loss"]) <= 30
+    report = model.evaluate(test)
+    assert report.metrics["accuracy"] > 0.9
+    version = model.publish("boosted")
+    assert version.evaluate(test).metrics["accuracy"] == report.metrics["accuracy"]
+    with pytest.raises(Invalid, match="ema: a model of lightgbm cannot do it"):
+        model.fit("points", ema=0.9)

@@ -28,6 +28,7 @@ PLACES = {
     "tensorflow": ("adapters/frameworks/",),
     "tf2onnx": ("adapters/frameworks/",),
     "skl2onnx": ("adapters/frameworks/",),
+    "lightgbm": ("adapters/frameworks/",),
     "skops": ("adapters/frameworks/",),
     "cloudpickle": ("adapters/frameworks/",),
     "onnxruntime": ("adapters/runtimes/", "adapters/frameworks/"),

@@ -146,7 +146,9 @@ def learnt(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle)
     begin(learner, rows, encoding, spec)
     augmenter = augmenter_of(spec, encoding, reader, learner)
     if not traits.incremental:
-        learner.step(*(rows.all() if augmenter is None else copies(spec, handle, rows, augmenter)))
+        whole = rows.all() if augmenter is None else copies(spec, handle, rows, augmenter)
+        for _ in range(traits.rounds or 1):
+            learner.step(*whole)
         return learner
     shuffle = Shuffle(spec.seed, rows.window) if spec.shuffle else None
     for epoch in range(spec.epochs):

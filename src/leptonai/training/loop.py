@@ -24,6 +24,7 @@ from leptonai.training.spec import EarlyStopping, Encoding, Train
 from leptonai.training.watch import is_more_better
 
 _PROGRESS_SECONDS = 0.25  # at most four lines of progress a second
+_ROUNDS_SECONDS = 5.0  # between checkpoints of a model that boosts, at most: it is small
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Loop:
     augmenter: Augmenter | None = None
     callbacks: Callbacks | None = None  # called in the first process only
     group: Group | None = None  # the other processes that learn, too
+    by_rounds: bool = False  # an epoch is a round of boosting, of one batch: there may be thousands, of milliseconds
 
     def run(self) -> None:
         """Train to the end. When told to stop (SIGTERM, Ctrl-C) leave a checkpoint and raise."""
@@ -54,7 +56,8 @@ class Loop:
                     self._epoch(keeper, asked)
                     if self._ended_early():
                         break
-                    self._save_if_free(keeper)
+                    if not self.by_rounds or time.monotonic() - self._saved >= self._patience:
+                        self._save_if_free(keeper)
             finally:
                 keeper.wait()
         self._restore_best()
@@ -63,6 +66,10 @@ class Loop:
     @property
     def _first(self) -> bool:
         return sharing.rank_of(self.handle).number == 0
+
+    @property
+    def _patience(self) -> float:
+        return min(self.spec.checkpoint_seconds, _ROUNDS_SECONDS)
 
     def _call(self, hook: str, *args: Any) -> None:
         if self.callbacks and self._first:
@@ -114,14 +121,15 @@ class Loop:
             self._progress()
         stop, save = (asked.is_set(), self._due(keeper)) if self.group is None else self.group.asked
         if stop:
-            self._save(keeper)
+            if not self.by_rounds:  # within a round nothing is whole
+                self._save(keeper)
             raise Stopped("the process was told to end; a checkpoint was left")
         if save and trainee.sound(self.learner):
             self._save(keeper)
 
     def _due(self, keeper: Keeper) -> bool:
         every = self.spec.checkpoint_seconds
-        return bool(every) and time.monotonic() - self._saved >= every and not keeper.busy
+        return bool(every) and not self.by_rounds and time.monotonic() - self._saved >= every and not keeper.busy
 
     def _augmented(self, given: Iterator[Any], augmenter: Augmenter) -> Generator[Any, None, None]:
         for number, (x, y) in enumerate(given, self.course.batch):
@@ -154,10 +162,12 @@ class Loop:
         course.times.append(time.time())
         course.epoch, course.batch = course.epoch + 1, 0
         self.handle.log(course.epoch, **{name: value for name, value in metrics.items() if math.isfinite(value)})
-        shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        self.handle.say(f"epoch {course.epoch}/{self.spec.epochs}: {shown}")
-        self._shown = time.monotonic()
-        self._progress()
+        now = time.monotonic()
+        if not self.by_rounds or now - self._shown >= _PROGRESS_SECONDS or course.epoch == self.spec.epochs:
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            self.handle.say(f"{'round' if self.by_rounds else 'epoch'} {course.epoch}/{self.spec.epochs}: {shown}")
+            self._shown = now
+            self._progress()
         self._call("on_epoch_end", course.epoch - 1, dict(metrics))
         if said := self._rates.look(metrics):
             self.handle.say(said)
@@ -202,7 +212,7 @@ class Loop:
             trainee.bring_back(self.learner, self.course.best_kept)
 
     def _save_if_free(self, keeper: Keeper) -> None:
-        if not trainee.sound(self.learner):
+        if not (trainee.sound(self.learner) and trainee.may_save(self.learner)):
             return  # the loss of the next batch will say so, and what was kept stays good
         # Epochs of milliseconds must not wait for the disk: then every few of them leave a checkpoint.
         if sharing.decided(self.group, not keeper.busy):

@@ -1,5 +1,6 @@
 """What the platform asks a Learner beyond its port, with the answer of one that was not told of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -18,6 +19,7 @@ class Traits:
     layout: Literal["channels_first", "channels_last", "flat"] = "channels_last"  # of images
     input_dtype: Literal["float32", "int64"] = "float32"  # int64 where it begins with an embedding
     entries: int | None = None  # how many numbers that embedding knows
+    rounds: int | None = None  # `step` is called so many times, each time with all rows; None: once
 
     @classmethod
     def of(cls, learner: Learner) -> "Traits":
@@ -59,14 +61,25 @@ def paths(learner: Learner) -> tuple[str, ...]:
     return tuple(getattr(learner, "paths", ("plain",)))
 
 
+def races(learner: Learner) -> bool:
+    """Whether there is another way than the plainest."""
+    return len(found := paths(learner)) > 1 or compiled_path(learner, found[0]) is not None
+
+
 def path_key(learner: Learner) -> str:
     """Return what tells its model and its libraries from others, for a race that is remembered."""
     return str(cast(Any, learner).path_key)
 
 
-def time_paths(learner: Learner, x: Any, y: Any) -> dict[str, float]:
-    """Return the seconds of a batch by each of its ways; it is as before afterwards."""
-    return dict(cast(Any, learner).time_paths(x, y))
+def compiled_path(learner: Learner, path: str) -> str | None:
+    """Return the name of this way when it is compiled, which takes a while; None where it cannot be."""
+    found = getattr(learner, "compiled_path", None)
+    return None if found is None else cast(str | None, found(path))
+
+
+def time_paths(learner: Learner, x: Any, y: Any, paths: Sequence[str]) -> dict[str, float]:
+    """Return the seconds of a batch by these of its ways, without those that do not work here; it is as before afterwards."""
+    return dict(cast(Any, learner).time_paths(x, y, paths))
 
 
 def take_path(learner: Learner, path: str) -> None:
@@ -90,14 +103,23 @@ def notes(learner: Learner) -> list[str]:
     return list(getattr(learner, "notes", ()))
 
 
+def may_save(learner: Learner) -> bool:
+    """Whether what goes on from here comes to the same weights; true where it does not say."""
+    return bool(getattr(learner, "may_save", True))
+
+
 def keep(learner: Learner) -> dict[str, bytes]:
-    """Return what brings these weights back: only the weights where the learner can take them, else its whole state."""
+    """Return what brings these weights back: a mark, or only the weights where the learner can take them, else its whole state."""
+    if hasattr(learner, "mark"):
+        return {"mark": cast(Any, learner).mark()}
     return {"weights": learner.weights()} if hasattr(learner, "load_weights") else learner.state()
 
 
 def bring_back(learner: Learner, kept: dict[str, bytes]) -> None:
     """Go back to weights that `keep` kept."""
-    if hasattr(learner, "load_weights"):
+    if "mark" in kept:
+        cast(Any, learner).go_back(kept["mark"])
+    elif hasattr(learner, "load_weights"):
         cast(Any, learner).load_weights(kept["weights"])
     else:
         learner.restore(kept)

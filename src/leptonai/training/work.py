@@ -18,7 +18,18 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.learning import Way
 from leptonai.core.ports import Framework, Learner
 from leptonai.core.stages import HOLD, UNPACK, Handle, Reader, load
-from leptonai.training import balance, checkpoint, defaults, encoder, events, fast_path, sharing, trainee, trouble
+from leptonai.training import (
+    balance,
+    checkpoint,
+    defaults,
+    encoder,
+    events,
+    fast_path,
+    rounds,
+    sharing,
+    trainee,
+    trouble,
+)
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.augment.smote import smote
 from leptonai.training.augment.spec import Smote
@@ -109,7 +120,14 @@ def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -
         course.window, course.path = json.loads(group.share(json.dumps([course.window, course.path]).encode()))
     trainee.take_path(learner, course.path)
     callbacks = callbacks_of(spec, learner, saved, handle)
-    if trainee.Traits.of(learner).incremental:
+    traits = trainee.Traits.of(learner)
+    if traits.rounds is not None:
+        whole = rounds.as_epochs(spec, rows, traits.rounds, handle)
+        rows = rounds.one_set(rows, *(rows.all() if augmenter is None else copies(spec, handle, rows, augmenter)))
+        _restore(learner, saved, course, handle)
+        whole = whole.model_copy(update={"batch_size": rows.count})
+        Loop(whole, handle, learner, encoding, rows, validation, course, None, callbacks, by_rounds=True).run()
+    elif traits.incremental:
         _restore(learner, saved, course, handle)
         Loop(spec, handle, learner, encoding, rows, validation, course, augmenter, callbacks, group).run()
     else:
@@ -207,8 +225,8 @@ def begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None
 def _path(learner: Learner, rows: Rows, spec: Train, handle: Handle) -> str:
     if sharing.rank_of(handle).number:
         return "plain"  # the first process chooses for all
-    if len(ways := trainee.paths(learner)) < 2:
-        return ways[0]
+    if not trainee.races(learner):
+        return trainee.paths(learner)[0]
     with closing(rows.batches(spec.batch_size)) as batches:
         x, y = next(batches)
     return fast_path.choose(learner, x, y, spec.epochs * -(-rows.count // spec.batch_size), handle)

@@ -2,16 +2,17 @@
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from leptonai.adapters.frameworks import arrays, torch_attack, torch_device, torch_paths
+from leptonai.adapters.frameworks import arrays, torch_attack, torch_device, torch_order, torch_paths
 from leptonai.adapters.frameworks.shapes import check_outputs, outputs
+from leptonai.adapters.frameworks.torch_compute import Compute
 from leptonai.adapters.frameworks.torch_fit import refused
 from leptonai.adapters.frameworks.torch_group import TorchGroup
 from leptonai.adapters.frameworks.torch_metrics import Metric
@@ -45,9 +46,7 @@ class TorchLearner:
         self._metrics: list[Metric] = []
         self._task, self._classes = "", 0
         self._asked = Way()
-        self._rounded: torch.dtype | None = None  # what sums are rounded to while it learns; None: fp32
-        self._path = torch_paths.PLAIN
-        self._images = False
+        self._compute = Compute(self.model, self.device)
         self._way: TorchWay | None = None
         self._weighed: Weighed | None = None
         self._optimizer: torch.optim.Optimizer | None = None
@@ -90,8 +89,8 @@ class TorchLearner:
         """Say how to learn; before it begins. Raises `Unsupported` for a device or a precision that is not there."""
         self._asked = way
         self.device = torch_device.chosen(way.learning.device)
-        self._rounded = torch_device.rounded(way.learning.precision, self.device)
         self.model.to(self.device)
+        self._compute = Compute(self.model, self.device, way.learning.precision)
 
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. The weights stay those that the user's object had; lazy layers are filled after seeding."""
@@ -103,7 +102,8 @@ class TorchLearner:
         if task == "classification":
             self.activation = found.activation or last_activation(self.model, outputs(output.shape))
         self._loss, self._task, self._classes = found, task, classes
-        self._images = np.ndim(x) == 4
+        self._compute.images = np.ndim(x) == 4
+        torch_order.pool_first(self.model)
         self._metrics = [Metric(given, task, classes, self.activation) for given in self._given_metrics]
         self._weighed = None
         if self._asked.class_weights is not None:
@@ -114,7 +114,7 @@ class TorchLearner:
             check_smoothing(found, task)
         self._try_loss(output, y)
         self._optimizer = self._recipe.build(self.model)
-        scaler = torch.amp.GradScaler(self.device.type) if self._rounded is torch.float16 else None
+        scaler = torch.amp.GradScaler(self.device.type) if self._compute.rounded is torch.float16 else None
         self._way = TorchWay(self._asked, self.model, self._optimizer, scaler)
         if self._group is not None:
             self._group.begin(self.model)
@@ -142,49 +142,43 @@ class TorchLearner:
             self._learnt_from(output, self._target(y))
 
     def _input(self, x: Any) -> Tensor:
-        return torch_paths.lie(self._target(x), self._path)
+        return torch_paths.lie(self._target(x), self._compute.path)
 
     def _target(self, y: Any) -> Tensor:
         return torch.from_numpy(y if y.flags.writeable else y.copy()).to(self.device, non_blocking=True)
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """The ways in which it can compute the same model, the plainest first."""
-        return torch_paths.paths(self.model, self._images)
+        """The ways in which it can compute the same model, the plainest first, but those that are compiled."""
+        return self._compute.paths
 
     @property
     def path_key(self) -> str:
         """What tells the model, the device and the library from others."""
-        return f"{torch.__version__} {torch.get_num_threads()} {self.device} {self._rounded} {self.model}"
+        return f"{torch.__version__} {torch.get_num_threads()} {self.device} {self._compute.rounded} {self.model}"
+
+    def compiled_path(self, path: str) -> str | None:
+        """Return the same way, compiled; None where nothing is there to compile with."""
+        return self._compute.compiled_path(path)
 
     def take_path(self, path: str) -> None:
         """Compute in this way from now on."""
-        if path in self.paths:
-            torch_paths.lay(self.model, path)
-            self._path = path
+        self._compute.take(path)
 
-    def time_paths(self, x: Any, y: Any) -> dict[str, float]:
-        """Return the seconds of a batch by each way; all is as before afterwards."""
-        before, path = self.state(), self._path
+    def time_paths(self, x: Any, y: Any, paths: Sequence[str]) -> dict[str, float]:
+        """Return the seconds of a batch by each way that learns the same; all is as before afterwards."""
+        before, path = self.state(), self._compute.path
         self.model.train()
 
         def batch() -> None:
-            self._learnt_from(self._output(self._input(x)), self._target(y))[0].backward()  # type: ignore[no-untyped-call]
-            self._steps.forget()
+            self._learnt_from(self._compute.output(self._input(x)), self._target(y))[0].backward()  # type: ignore[no-untyped-call]
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
 
-        found = torch_paths.timed(self.paths, self.take_path, batch)
+        found = self._compute.timed(paths, batch, self._steps.forget)
         self.take_path(path)
         self.restore(before)
         return found
-
-    def _output(self, x: Tensor) -> Tensor:
-        if self._rounded is None:
-            return cast(Tensor, self.model(x))
-        with torch.autocast(self.device.type, self._rounded):
-            output = self.model(x)
-        return cast(Tensor, output.float())
 
     def _losses(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         assert self._loss is not None  # noqa: S101  (begin set it)
@@ -249,7 +243,7 @@ class TorchLearner:
         target, x = self._target(y), self._input(x)
         if self._asked.learning.adversarial is not None:
             x = self._attacked(x, target)
-        output = self._output(x)
+        output = self._compute.output(x)
         value, shaped = self._learnt_from(output, target)
         steps.learn(value)
         self._add(value.detach(), output.detach(), target, shaped)

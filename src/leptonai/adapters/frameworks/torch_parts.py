@@ -40,12 +40,22 @@ class OptimizerRecipe(NamedTuple):
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise Invalid("the model has no parameter to train")
-        made = self.make(parameters, **self.options)
+        made = self.make(parameters, **_fused(self.make, self.options, parameters))
         if not isinstance(made, torch.optim.Optimizer):
             raise Invalid(
                 f"optimizer: {self.make!r} gave a {type(made).__name__}; it must return a torch.optim.Optimizer"
             )
         return made
+
+
+_FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)  # whose step is one kernel for all parameters
+
+
+def _fused(make: Any, options: Mapping[str, Any], parameters: list[nn.Parameter]) -> Mapping[str, Any]:
+    """Ask for the quick step where the user said nothing of how it is computed."""
+    said = any(options.get(name) for name in ("fused", "foreach", "capturable", "differentiable"))
+    fits = all(p.device.type in ("cpu", "cuda") and p.dtype is torch.float32 for p in parameters)
+    return {**options, "fused": True} if make in _FUSED and fits and not said else options
 
 
 def optimizer(given: object) -> OptimizerRecipe:

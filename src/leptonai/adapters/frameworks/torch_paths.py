@@ -1,45 +1,107 @@
-"""Ways to compute the same PyTorch module: how its images and weights lie in memory."""
+"""Ways to compute the same PyTorch module: how its images and weights lie in memory, how sums are rounded, what is compiled.
 
+A way is named by its words: "plain", "channels-last", "channels-last bf16", "channels-last bf16 compiled".
+"""
+
+import importlib.util
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
-PLAIN, LAST = "plain", "channels-last"
+PLAIN, LAST, ROUNDED, COMPILED = "plain", "channels-last", "bf16", "compiled"
 _ROUNDS = 3
+_HOPELESS = 2.0  # a way that takes this many times as long in its first round is not tried again
+_SAME = 0.99  # cosine between the gradients of a rounded batch and of an exact one
 
 
-def paths(module: nn.Module, images: bool) -> tuple[str, ...]:
-    """Return the ways there are, the plainest first: another one only where images meet convolutions."""
+def paths(module: nn.Module, images: bool, may_round: bool) -> tuple[str, ...]:
+    """Return the ways there are but those that are compiled, the plainest first.
+
+    Images lie in two ways only where they meet convolutions; sums are rounded only where nobody asked for a precision.
+    """
     convolves = images and any(isinstance(part, nn.Conv2d) for part in module.modules())
-    return (PLAIN, LAST) if convolves else (PLAIN,)
+    layouts = (PLAIN, LAST) if convolves else (PLAIN,)
+    return layouts + (tuple(_joined(way, ROUNDED) for way in layouts) if may_round else ())
+
+
+def rounds_here(device: torch.device) -> bool:
+    """Whether the processor has instructions for bf16 that PyTorch knows; without them it takes many times as long."""
+    return device.type == "cpu" and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def compiles_here(device: torch.device) -> bool:
+    """Whether `torch.compile` finds what it compiles with: a C++ compiler, or Triton on a GPU."""
+    if device.type == "cuda":
+        return importlib.util.find_spec("triton") is not None
+    return device.type == "cpu" and any(shutil.which(name) for name in ("g++", "clang++"))
+
+
+def compiled(module: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return the module compiled for batches of one size, in this process alone."""
+    import torch._inductor.config as inductor
+
+    inductor.compile_threads = 1
+    made: Callable[[torch.Tensor], torch.Tensor] = torch.compile(module, dynamic=False)
+    return made
+
+
+def has(path: str, word: str) -> bool:
+    """Whether a way is one with this word."""
+    return word in path.split()
+
+
+def and_compiled(path: str) -> str:
+    """Return the same way, compiled."""
+    return _joined(path, COMPILED)
+
+
+def _joined(path: str, word: str) -> str:
+    return word if path == PLAIN else f"{path} {word}"
 
 
 def lay(module: nn.Module, path: str) -> None:
     """Have the module's weights lie as a way wants them; their values stay."""
+    wanted = torch.channels_last if has(path, LAST) else torch.contiguous_format
     for value in (*module.parameters(), *module.buffers()):
         if value.dim() == 4:
-            value.data = value.data.contiguous(memory_format=_FORMATS[path])
+            value.data = value.data.contiguous(memory_format=wanted)
 
 
 def lie(x: torch.Tensor, path: str) -> torch.Tensor:
     """Return a batch as a way wants it."""
-    return x.contiguous(memory_format=_FORMATS[path]) if path == LAST and x.dim() == 4 else x
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 and has(path, LAST) else x
 
 
-def timed(paths: tuple[str, ...], take: Callable[[str], None], batch: Callable[[], None]) -> dict[str, float]:
-    """Return the seconds of a batch by each way, the best of a few, taken in turns: a machine's speed drifts."""
+def timed(paths: Sequence[str], take: Callable[[str], None], batch: Callable[[], None]) -> dict[str, float]:
+    """Return the seconds of a batch by each way, the best of a few, taken in turns: a machine's speed drifts.
+
+    One that fails, or takes hopelessly long, is left out; the first never is.
+    """
     best = dict.fromkeys(paths, float("inf"))
     for _ in range(_ROUNDS):
-        for path in paths:
+        for path in list(best):
             take(path)
-            batch()  # the first one finds its kernels and its memory
-            for _ in range(2):
-                began = time.perf_counter()
-                batch()
-                best[path] = min(best[path], time.perf_counter() - began)
+            try:
+                batch()  # the first one finds its kernels and its memory
+                for _ in range(2):
+                    began = time.perf_counter()
+                    batch()
+                    best[path] = min(best[path], time.perf_counter() - began)
+                    if best[path] > _HOPELESS * best[paths[0]]:
+                        break
+            except RuntimeError:  # a kernel or a compiler that this machine does not have
+                if path == paths[0]:
+                    raise
+                del best[path]
+        best = {path: seconds for path, seconds in best.items() if seconds <= _HOPELESS * best[paths[0]]}
     return best
 
 
-_FORMATS = {PLAIN: torch.contiguous_format, LAST: torch.channels_last}
+def alike(exact: Sequence[torch.Tensor], rounded: Sequence[torch.Tensor]) -> bool:
+    """Whether two gradients of the same batch point the same way, so that what is learnt is the same but for noise."""
+    a, b = (torch.cat([part.flatten().double() for part in parts]) for parts in (exact, rounded))
+    length = float(a.norm() * b.norm())
+    return length > 0 and float(a @ b) / length >= _SAME
