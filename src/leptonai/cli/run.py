@@ -90,7 +90,16 @@ def create(
             "--learn",
             metavar="NAME=VALUE",
             help="How it learns: schedule=cosine:warmup=2, clip_norm=1, accumulate=4, weight_decay=0.01, label_smoothing=0.1, "
-            "ema=0.999, class_weights=balanced, balanced_sampling=true, learning_rate=0.001, adversarial=fgsm, device=cuda, precision=bf16; repeatable.",
+            "ema=0.999, class_weights=balanced, balanced_sampling=true, learning_rate=0.001, adversarial=fgsm, device=cuda, precision=bf16, "
+            "'freeze=all but head', unfreeze_after=2, unfreeze_layers=1, layer_decay=0.7, lora=8; repeatable.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL|FILE|FOLDER",
+            help="Begin with the weights of a version, of a safetensors file, or of a folder as Hugging Face writes it.",
             rich_help_panel=TRAIN,
         ),
     ] = None,
@@ -189,6 +198,10 @@ def create(
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
     }  # fmt: skip
     limits = {"memory_mb": memory_mb, "wall_seconds": wall_seconds}
+    if pretrained is not None:
+        from leptonai.cli.pretrained import sent
+
+        given["pretrained"] = sent(pretrained, dry_run=dry_run)
     document = merge(file, given, spec_of)
     document["limits"] = {
         **(document.get("limits") or {}),

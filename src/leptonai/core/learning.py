@@ -69,6 +69,27 @@ class Adversarial(Frozen):
     share: float = Field(default=0.5, gt=0, le=1)
 
 
+class Lora(Frozen):
+    """Learn small matrices beside the large ones, which stay as they are (Hu et al. 2021, arXiv:2106.09685).
+
+    Beside a matrix W stands ``alpha / rank`` times B A, with `rank` rows in A: about a hundredth of the numbers. `targets` are
+    patterns of layers' names; none: the matrices of attention. The head learns too, where there is one.
+    """
+
+    rank: int = Field(default=8, ge=1, le=1024)
+    alpha: float | None = Field(default=None, gt=0)  # None: twice the rank
+    targets: Annotated[tuple[str, ...], BeforeValidator(lambda given: _listed(given, "+"))] = ()
+
+
+def _listed(given: Any, sign: str = ",") -> Any:
+    return tuple(filter(None, map(str.strip, given.split(sign)))) if isinstance(given, str) else given
+
+
+ALL_BUT_HEAD = "all but head"
+Layers = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=1000)]
+AnyLora = Annotated[
+    Lora, _in_words("rank"), BeforeValidator(lambda given: {"rank": given} if isinstance(given, int) else given)
+]
 AnySchedule = Annotated[Schedule, _in_words("kind")]
 AnyAdversarial = Annotated[Adversarial, _in_words("method")]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
@@ -88,6 +109,11 @@ class Learning(Frozen):
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None  # by class; a class without one has 1
     balanced_sampling: bool = False  # each class equally often in an epoch
     adversarial: AnyAdversarial | None = None
+    freeze: Layers = ()  # layers that do not learn: "all but head", or names such as "features.0, encoder.*"
+    unfreeze_after: int | None = Field(default=None, ge=1)  # epochs, after which what is frozen learns too
+    unfreeze_layers: int | None = Field(default=None, ge=1)  # so many each epoch, the last first; None: all at once
+    layer_decay: float | None = Field(default=None, gt=0, le=1)  # the rate of a layer, as a share of the next one's
+    lora: AnyLora | None = None
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"  # auto: a GPU where there is one
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # of sums while it learns; weights stay fp32
 
@@ -95,6 +121,16 @@ class Learning(Frozen):
     def _clipped_once(self) -> "Learning":
         if self.clip_norm is not None and self.clip_value is not None:
             raise ValueError("give clip_norm or clip_value, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _thaws_what_is_frozen(self) -> "Learning":
+        if self.unfreeze_after is not None and not self.freeze:
+            raise ValueError("unfreeze_after is for what freeze has frozen: give freeze, such as freeze='all but head'")
+        if self.unfreeze_layers is not None and self.unfreeze_after is None:
+            raise ValueError("unfreeze_layers is for what is unfrozen: give unfreeze_after, in epochs")
+        if self.lora is not None and self.freeze:
+            raise ValueError("lora freezes everything beside its own matrices and the head: leave freeze out")
         return self
 
     @property

@@ -1,12 +1,12 @@
 """The keywords of `Model.fit` that say how a model learns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from leptonai.core.learning import Adversarial, Learning, Schedule
+from leptonai.core.learning import Adversarial, Learning, Lora, Schedule
 from leptonai.sdk.specs import check
 
-__all__ = ["Adversarial", "HowItLearns", "Learning", "Schedule"]
+__all__ = ["Adversarial", "HowItLearns", "Learning", "Lora", "Schedule"]
 
 
 class HowItLearns(TypedDict, total=False):
@@ -23,6 +23,11 @@ class HowItLearns(TypedDict, total=False):
     class_weights: Literal["balanced"] | Mapping[Any, float] | None
     balanced_sampling: bool
     adversarial: Adversarial | str | Mapping[str, Any] | None
+    freeze: str | Sequence[str]
+    unfreeze_after: int | None
+    unfreeze_layers: int | None
+    layer_decay: float | None
+    lora: Lora | int | str | Mapping[str, Any] | None
     device: Literal["auto", "cpu", "cuda", "mps"]
     precision: Literal["auto", "fp32", "bf16", "fp16"]
 

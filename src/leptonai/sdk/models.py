@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
 
 from leptonai.core import plugins
@@ -15,6 +16,7 @@ from leptonai.evaluation.spec import Report as ReportRecord
 from leptonai.sdk import augmenting, client, runs, show
 from leptonai.sdk import checks as rules
 from leptonai.sdk.learning import HowItLearns, to_send
+from leptonai.sdk.pretrained import choose
 from leptonai.sdk.results import History, Report
 from leptonai.sdk.specs import check, sent
 from leptonai.training.callbacks import check as check_callbacks
@@ -84,6 +86,7 @@ class Model:
         workers: int = 1,
         augment: Sequence[Any] | None = None,
         checks: Sequence[rules.Rule] = (),
+        pretrained: "ModelVersion | str | Path | None" = None,
         name: str | None = None,
         verbose: Verbose = "auto",
         **how: Unpack[HowItLearns],
@@ -95,12 +98,16 @@ class Model:
         dataset's target, and all other columns. `augment`: how training rows are changed on their way, such as
         ``[leptonai.augment.Flip(), "noise"]``; default: as the dataset declares. `checks`: rules that the rows must
         keep, such as ``["range:age=0..120"]``, else the Run fails and names the first bad ones. `workers`: processes that learn
-        together, each from its share of every batch (PyTorch). Ctrl-C cancels the Run. Raises `Invalid` for what does not fit.
+        together, each from its share of every batch (PyTorch). `pretrained`: the weights to begin with, of a version
+        (``models:/flowers/3``), a safetensors file, or a folder as Hugging Face writes it; the last layer is new where the classes are
+        others. Without a model of yours the version's is taken, or one for texts made of the folder. Ctrl-C cancels the Run. Raises
+        `Invalid` for what does not fit.
 
         How it learns: `learning_rate`; `schedule` ("cosine:warmup=2", "onecycle", "plateau:patience=3", "linear", "step"); `clip_norm`,
         `clip_value`; `accumulate` batches to a step; `weight_decay`; `label_smoothing`; `ema` of the weights (0.999, say);
         `class_weights` ("balanced", or by class); `balanced_sampling`; `adversarial` ("fgsm:epsilon=0.03", "pgd:steps=7"); `device`
-        ("auto", "cpu", "cuda", "mps") and `precision` ("auto", "fp32", "bf16", "fp16").
+        ("auto", "cpu", "cuda", "mps") and `precision` ("auto", "fp32", "bf16", "fp16"); `freeze` ("all but head", or layers), `unfreeze_after`
+        epochs, `unfreeze_layers` each epoch, `layer_decay` of the rate from layer to layer, and `lora` (8, "8:alpha=16").
         """
         stopping, own = _parted(callbacks)
         document = {
@@ -123,7 +130,10 @@ class Model:
         }
         document = {name: value for name, value in document.items() if value is not None}
         check(Train, document, "fit")  # before the code travels
+        chosen = choose(pretrained)
         via = client.current()
+        if chosen is not None:
+            document["pretrained"] = chosen.sent(via)
         if self._framework is not None:
             packed = self._framework.pack(self.model, self._compiled)
             document |= self._travel(packed, via.http.upload(packed.code))

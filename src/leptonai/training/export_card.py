@@ -54,6 +54,7 @@ def card(
             "",
             f"Run `{lineage['run']}`, seed {fitted.seed}, {fitted.epochs} epochs; export: {_route(lineage['export'])}.",
             "",
+            *_began(fitted.pretrained),
         ]
     )
 
@@ -76,6 +77,18 @@ def _measured(report: Mapping[str, Any]) -> str:
     if report["evaluation"]:
         return f"Measured on `{report['evaluation']['data']}`."
     return f"From the last of {report['epochs']} epochs of training, unless they were given."
+
+
+def _began(found: Mapping[str, Any] | None) -> list[str]:
+    if found is None:
+        return []
+    digests = [f"{_code(name)} `{digest}`" for name, digest in found["sha256"].items() if name.endswith(".safetensors")]
+    new = ", ".join(map(_code, found["new"][:8])) or "none"
+    return [
+        f"Began with the weights of {_code(found['model'] or found['source'])}: {found['taken']} of {found['tensors']} were taken over; "
+        f"new were {new}. SHA-256 of the weights: {', '.join(digests)}.",
+        "",
+    ]
 
 
 def _route(export: Mapping[str, Any]) -> str:

@@ -33,6 +33,7 @@ def lineage(trained: Run, fitted: Fitted, dataset: Dataset, code: str, taken: Ta
             "tolerance": TOLERANCE,
             "refused": [refused.model_dump() for refused in taken.refused],
         },
+        **({"pretrained": fitted.pretrained} if fitted.pretrained else {}),
     }
 
 

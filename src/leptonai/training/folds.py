@@ -18,7 +18,7 @@ from leptonai.core.ahead import ahead
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle, Reader, Shuffle
-from leptonai.training import trainee
+from leptonai.training import pretrained_work, trainee
 from leptonai.training.encoder import column_names, encode, targets
 from leptonai.training.labelled import Chosen, Labelled, may_lack
 from leptonai.training.predictor import probabilities
@@ -143,6 +143,7 @@ def learnt(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle)
             errors=[FieldError("data", f"at most {MEMORY >> 30} GiB of rows")],
         )
     even_out(spec, encoding, rows, handle)
+    pretrained_work.give(learner, spec, encoding, handle)
     begin(learner, rows, encoding, spec)
     augmenter = augmenter_of(spec, encoding, reader, learner)
     if not traits.incremental:
@@ -152,6 +153,7 @@ def learnt(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle)
         return learner
     shuffle = Shuffle(spec.seed, rows.window) if spec.shuffle else None
     for epoch in range(spec.epochs):
+        trainee.thaw(learner, epoch)
         given = rows.batches(spec.batch_size, shuffle, epoch)
         with closing(given if augmenter is None else ahead(augmenter.batches(given, epoch, 0), READY)) as batches:
             for x, y in batches:

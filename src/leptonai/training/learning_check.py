@@ -27,6 +27,12 @@ def check_learning(spec: Train, framework: str, task: str) -> None:
             "balanced_sampling draws rows by chance: leave shuffle on",
             errors=[FieldError("learning.balanced_sampling", "with shuffle")],
         )
+    for pair in getattr(plugins.framework(framework), "apart", ()):
+        if set(pair) <= set(spec.learning.asked):
+            raise Unsupported(
+                f"{pair[1]}: a model of {framework} cannot do it together with {pair[0]}: leave one out",
+                errors=[FieldError(f"learning.{pair[1]}", f"without {pair[0]}")],
+            )
     _check_plateau(spec)
 
 

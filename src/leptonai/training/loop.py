@@ -82,6 +82,8 @@ class Loop:
 
     def _epoch(self, keeper: Keeper, asked: Event) -> None:
         course, size = self.course, self.spec.batch_size
+        if said := trainee.thaw(self.learner, course.epoch):
+            self.handle.say(said)
         if course.batch == 0:
             self._call("on_epoch_begin", course.epoch, {})
         each = self.callbacks is not None and self.callbacks.each_batch

@@ -9,6 +9,7 @@ from leptonai.core.learning import Learning
 from leptonai.core.nouns import Frozen, Name
 from leptonai.core.ranks import MOST
 from leptonai.training.augment.spec import AnyStep
+from leptonai.training.spec_pretrained import AnyPretrained
 
 # JSON has no word for "not a number": a loss that is none travels as null, and is NaN again at the other end.
 Measured = Annotated[
@@ -56,6 +57,7 @@ class Train(Frozen):
     # How training rows are changed, in this order; None: as the dataset declares. The server fills it in.
     augment: Annotated[tuple[AnyStep, ...], Field(max_length=32)] | None = None
     callbacks: str | None = None  # blob: what is called while it learns, packed as code
+    pretrained: AnyPretrained | None = None  # the weights to begin with: a version such as models:/flowers/3, or files
     learning: Learning = Learning()  # schedule, clipping, averages, weights of classes …
     workers: int = Field(default=1, ge=1, le=MOST)  # processes that learn together, each from its share of every batch
 
@@ -131,3 +133,4 @@ class Fitted(Frozen):
     facts: dict[str, Any] = Field(default_factory=dict)
     events: str | None = None  # blob: TensorBoard event file
     seconds: float = 0.0  # spent in the epochs
+    pretrained: dict[str, Any] | None = None  # where the weights came from that it began with

@@ -56,6 +56,11 @@ def rate(learner: Learner, share: float) -> None:
     cast(Any, learner).rate(share)
 
 
+def thaw(learner: Learner, epoch: int) -> str | None:
+    """Have it freeze what is frozen in this epoch, from 0; return a line that says so where that is new."""
+    return cast(Any, learner).thaw(epoch) if hasattr(learner, "thaw") else None
+
+
 def paths(learner: Learner) -> tuple[str, ...]:
     """Return the ways in which it can compute the same model, once it has begun; the plainest first."""
     return tuple(getattr(learner, "paths", ("plain",)))

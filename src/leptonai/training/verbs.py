@@ -13,6 +13,7 @@ from leptonai.training import columns, defaults
 from leptonai.training.augment.check import check_steps
 from leptonai.training.augment.spec import AnyStep, Steps
 from leptonai.training.learning_check import check_learning, check_workers
+from leptonai.training.pretrained_verbs import check_starts, resolve
 from leptonai.training.spec import Export, Fitted, Predict, Train
 
 
@@ -35,13 +36,21 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         validation, found["validation"] = _exact(spec.validation, desk)
         _has([target.name, *(f.name for f in features)], validation, found["validation"], "validation")
         opens += personal.opens(validation, desk, used)
-    if spec.code is not None:
+    own = spec.code is not None and not (spec.pretrained is not None and spec.pretrained.whole)
+    if spec.pretrained is not None:
+        start = resolve(spec.pretrained, own, desk)
+        found |= {"pretrained": start.pretrained, **start.model}
+        opens += start.opens
+        if spec.pretrained.model is None:
+            for blob in start.opens:
+                _uploaded(blob, desk, "pretrained")
+    if own:
         opens.append(_own_code(spec, desk))
     if spec.callbacks is not None:
         opens.append(_uploaded(spec.callbacks, desk, "callbacks"))
-    if spec.code is not None:
+    if own:
         found["flavour"] = spec.flavour or spec.framework
-    else:
+    elif "code" not in found:
         if spec.framework is not None:
             raise Invalid(
                 "framework: it says how to read `code`, which is missing", errors=[FieldError("framework", "with code")]
@@ -49,8 +58,10 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         found["flavour"] = defaults.flavour(features)
         if "epochs" not in spec.model_fields_set:
             found["epochs"] = defaults.epochs(features)
-    check_learning(spec, spec.framework or found["flavour"], columns.task_of(target))
-    check_workers(spec, spec.framework or found["flavour"])
+    framework = found.get("framework") or spec.framework or found["flavour"]
+    check_starts(spec.pretrained, framework)
+    check_learning(spec, framework, columns.task_of(target))
+    check_workers(spec, framework)
     if found["flavour"] not in FLAVOURS:
         raise Invalid(
             f"flavour {found['flavour']!r} is not known: use one of {', '.join(FLAVOURS)}",

@@ -25,6 +25,7 @@ from leptonai.training import (
     encoder,
     events,
     fast_path,
+    pretrained_work,
     rounds,
     sharing,
     trainee,
@@ -81,7 +82,11 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     reader = labelled(spec, handle.data(spec.data), spec.data, handle)
     saved = checkpoint.last(handle)
     subject = own or picked(spec, reader, handle)
-    encoding = saved.encoding if saved else encoding_of(subject, reader, trainee.Traits.of(subject.learner))
+    if saved:
+        encoding = saved.encoding
+    else:
+        encoding = encoding_of(subject, reader, trainee.Traits.of(subject.learner))
+        encoding = pretrained_work.encoded(spec, encoding, handle)
     ready = rows_of(subject, encoding, reader, handle)
     course = learn(subject, ready, saved, handle)
     if sharing.rank_of(handle).number:
@@ -112,7 +117,9 @@ def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -
     spec, learner, (reader, encoding, rows, validation) = subject.spec, subject.learner, ready
     sharing.check_rows(rows.count, handle)
     group = sharing.joined(subject.framework, learner, handle)
+    pretrained_work.give(learner, spec, encoding, handle)
     begin(learner, rows, encoding, spec)
+    pretrained_work.began(learner, handle)
     augmenter = augmenter_of(spec, encoding, reader, learner)
     course = saved.course if saved else Course(window=rows.window, path=_path(learner, rows, spec, handle))
     if group is not None:
@@ -354,7 +361,7 @@ def fitted_of(subject: Subject, ready: Ready, course: Course, handle: Handle) ->
     return Fitted(
         framework=subject.framework.name,
         flavour=subject.flavour,
-        code=subject.code,
+        code=pretrained_work.code_of(subject.learner, subject.code, handle),
         weights=handle.blobs.write([subject.learner.weights()]).id,
         encoding=ready.encoding,
         activation=subject.learner.activation,
@@ -368,6 +375,7 @@ def fitted_of(subject: Subject, ready: Ready, course: Course, handle: Handle) ->
         facts=dict(spec.facts),
         events=handle.blobs.write([curves]).id,
         seconds=course.seconds,
+        pretrained=pretrained_work.facts(subject.learner, spec, handle),
     )
 
 

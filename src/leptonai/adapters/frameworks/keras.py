@@ -14,7 +14,15 @@ class KerasFramework:
     """Models of Keras: sequential, functional and subclassed; built or not, compiled here or by Keras."""
 
     name = "keras"
-    learns = ALL - {"adversarial", "device", "precision"}  # the last two as its back end has them
+    learns = ALL - {
+        "adversarial",
+        "device",
+        "precision",
+        "layer_decay",
+        "lora",
+    }  # the back end has device and precision
+    starts = True  # from weights of elsewhere
+    apart = (("ema", "unfreeze_after"),)  # Keras averages only what learns from the start
 
     def owns(self, model: object) -> bool:
         """Whether it is a ``keras.Model``."""

@@ -11,10 +11,12 @@ import keras
 import numpy as np
 from keras.src.random.seed_generator import global_seed_generator
 
-from leptonai.adapters.frameworks import arrays
+from leptonai.adapters.frameworks import arrays, keras_pretrained, packing
+from leptonai.adapters.frameworks.keras_frozen import KerasFrozen
 from leptonai.adapters.frameworks.keras_parts import made, no_needless_import
 from leptonai.adapters.frameworks.keras_way import KerasWay, Smoothed, configured
 from leptonai.adapters.frameworks.shapes import a_row, check_outputs, outputs
+from leptonai.core.beginning import Beginning
 from leptonai.core.errors import FieldError, Invalid, LeptonError
 from leptonai.core.learning import Way
 
@@ -36,6 +38,9 @@ class KerasLearner:
         self._asked = Way()
         self._way: KerasWay | None = None
         self._smoothed: Smoothed | None = None
+        self._frozen: KerasFrozen | None = None
+        self.beginning: Beginning | None = None  # weights from elsewhere, told before it begins
+        self.began: dict[str, Any] | None = None  # what of them was taken over
         self.model = self._made()
 
     def _made(self) -> Any:
@@ -78,8 +83,10 @@ class KerasLearner:
         with _refused(np.shape(x)):
             output = self._call(x)
         self._outputs = tuple(output.shape)
-        if self._parts["weights"]:
+        if self._parts["weights"] and (self.began is None or not self.began["changed"]):
             _assign(self.model.weights, self._parts["weights"], "the model's own weights do not fit the data")
+        if self.beginning is not None:
+            self._take(self.beginning, x, y, task, classes)
         loss = self._compile()
         kind = _loss_kind(loss)
         several = outputs(self._outputs) > 1
@@ -89,10 +96,45 @@ class KerasLearner:
         with _refused(np.shape(x)):
             self.model.test_on_batch(*self._tensors(x, y))  # makes loss and metrics, and shows whether they fit
             self._way = KerasWay(self._asked, self.model)
-            self.model.optimizer.build(self.model.trainable_variables)
+            self._build_optimizer()
         type(self.model).reset_metrics(self.model)
         self._about = {"rows": [int(n) for n in np.shape(x)[1:]], "dtype": str(x.dtype)}
         self._seed(seed)
+
+    def _take(self, beginning: Beginning, x: Any, y: Any, task: str, classes: int) -> None:
+        need = keras_pretrained.wanted(task, classes, self._outputs, y) if beginning.fit_head else None
+        if need is not None:
+            self._parts = {
+                **self._parts,
+                "config": keras_pretrained.with_head(self._parts["config"], need),
+                "weights": [],
+            }
+            self.model = self._made()
+            self._outputs = tuple(self._call(x).shape)
+        names = _paths(self.model.weights)
+        self.began = {**keras_pretrained.take(self.model.weights, names, beginning), "changed": need is not None}
+
+    def _build_optimizer(self) -> None:
+        learning = self._asked.learning
+        later = learning.unfreeze_after is not None
+        if later:  # what is frozen learns later, so the optimiser has room for it
+            self.model.optimizer.build(self.model.trainable_variables)
+        self._frozen = KerasFrozen(self.model, learning) if learning.freeze else None
+        if self._frozen is not None:
+            self._frozen.at(0)
+        if not later:
+            self.model.optimizer.build(self.model.trainable_variables)
+
+    def thaw(self, epoch: int) -> str | None:
+        """Freeze what is frozen in this epoch; return a line that says so where that is new."""
+        if self._frozen is None:
+            return None
+        self._frozen.at(epoch)
+        return self._frozen.news()
+
+    def repacked(self) -> bytes:
+        """Return what `KerasFramework.pack` would have made of the model as it is described now."""
+        return packing.by_value(self._parts, "the model")
 
     def _compile(self) -> Any:
         """Compile as the user did, and as was asked since; return the loss as the user gave it."""

@@ -16,7 +16,8 @@ class TorchFramework:
     """Modules of PyTorch, with its optimisers and losses by name or as objects."""
 
     name = "torch"
-    learns = ALL
+    learns = ALL - {"lora"}
+    starts = True  # from weights of elsewhere
 
     def owns(self, model: object) -> bool:
         """Whether it is a ``torch.nn.Module`` (and not a Keras model, which may be one too)."""
@@ -52,6 +53,7 @@ class TorchFramework:
         parts = packing.unpack(code)
         recipe = torch_parts.OptimizerRecipe(*parts["optimizer"])
         learner = TorchLearner(parts["module"], recipe, torch_parts.loss(parts["loss"]), parts["metrics"])
+        learner.repacked = lambda: packing.by_value({**parts, "module": _on_cpu(learner.model)}, "the model")
         if weights is not None:
             learner.load_weights(weights)
         return learner

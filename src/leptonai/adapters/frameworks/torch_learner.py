@@ -1,8 +1,7 @@
 """A PyTorch module that learns inside a Run: our own loop, its state as safetensors."""
 
-import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,11 +9,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from leptonai.adapters.frameworks import arrays, torch_attack, torch_device, torch_order, torch_paths
+from leptonai.adapters.frameworks import (
+    arrays,
+    torch_attack,
+    torch_device,
+    torch_order,
+    torch_paths,
+    torch_pretrained,
+)
 from leptonai.adapters.frameworks.shapes import check_outputs, outputs
 from leptonai.adapters.frameworks.torch_compute import Compute
 from leptonai.adapters.frameworks.torch_fit import refused
 from leptonai.adapters.frameworks.torch_group import TorchGroup
+from leptonai.adapters.frameworks.torch_layers import Frozen, grouped
 from leptonai.adapters.frameworks.torch_metrics import Metric
 from leptonai.adapters.frameworks.torch_parts import (
     Loss,
@@ -24,8 +31,10 @@ from leptonai.adapters.frameworks.torch_parts import (
     takes_shares,
     targets,
 )
+from leptonai.adapters.frameworks.torch_state import dump_optimizer, generators, load_optimizer, set_generators
 from leptonai.adapters.frameworks.torch_way import TorchWay, on_cpu
 from leptonai.adapters.frameworks.torch_weighed import Weighed, check_smoothing, smoothed
+from leptonai.core.beginning import Beginning
 from leptonai.core.learning import Way
 
 Tensor = torch.Tensor
@@ -48,6 +57,10 @@ class TorchLearner:
         self._asked = Way()
         self._compute = Compute(self.model, self.device)
         self._way: TorchWay | None = None
+        self._frozen: Frozen | None = None
+        self.beginning: Beginning | None = None  # weights from elsewhere, told before it begins
+        self.began: dict[str, Any] | None = None  # what of them was taken over
+        self.repacked: Callable[[], bytes] | None = None  # what `TorchFramework.pack` would make of it now
         self._weighed: Weighed | None = None
         self._optimizer: torch.optim.Optimizer | None = None
         self._sum = torch.zeros(2, dtype=torch.float64)  # loss x rows, rows
@@ -96,6 +109,8 @@ class TorchLearner:
         """See the port. The weights stay those that the user's object had; lazy layers are filled after seeding."""
         self._seed(seed)
         output = self._try(x)
+        if self.beginning is not None:
+            output = self._take(self.beginning, x, y, task, classes, output)
         found = self._loss or default_loss(task, outputs(output.shape))
         check_outputs(tuple(output.shape), tuple(np.shape(y)), task, classes, found.kind)
         self.activation = "value"
@@ -113,13 +128,41 @@ class TorchLearner:
         if self._asked.learning.label_smoothing:
             check_smoothing(found, task)
         self._try_loss(output, y)
-        self._optimizer = self._recipe.build(self.model)
-        scaler = torch.amp.GradScaler(self.device.type) if self._compute.rounded is torch.float16 else None
-        self._way = TorchWay(self._asked, self.model, self._optimizer, scaler)
+        self._build_optimizer()
         if self._group is not None:
             self._group.begin(self.model)
-            self._way.shared = self._group.average
+            self._steps.shared = self._group.average
+        self._frozen = Frozen(self.model, self._asked.learning) if self._asked.learning.freeze else None
+        self.thaw(0, quiet=True)
         self._seed(seed if self._group is None else self._group.seed(seed))
+
+    def _build_optimizer(self) -> None:
+        if self._frozen is not None:  # of a beginning with more rows, which memory was too small for
+            self._frozen.free()
+        groups = grouped(self.model, self._asked.learning.layer_decay)
+        self._optimizer = self._recipe.build(self.model, groups and groups[0])
+        scaler = torch.amp.GradScaler(self.device.type) if self._compute.rounded is torch.float16 else None
+        self._way = TorchWay(self._asked, self.model, self._optimizer, scaler, groups and groups[1])
+
+    def _take(self, beginning: Beginning, x: Any, y: Any, task: str, classes: int, output: Tensor) -> Tensor:
+        module, self.began = torch_pretrained.begun(self.model, beginning, task, classes, output, y)
+        if module is not self.model:
+            self.model = module
+            self._compute = Compute(module, self.device, self._asked.learning.precision)
+        return self._try(x) if self.began["changed"] else output
+
+    def thaw(self, epoch: int, *, quiet: bool = False) -> str | None:
+        """Freeze what is frozen in this epoch; return a line that says so where that is new."""
+        if self._frozen is None:
+            return None
+        self._frozen.at(epoch)
+        self.model.eval()  # the next step sets it to learn, without what is frozen
+        return None if quiet else self._frozen.news()
+
+    def _learning_mode(self) -> None:
+        self.model.train()
+        if self._frozen is not None:
+            self._frozen.still()
 
     @staticmethod
     def _seed(seed: int) -> None:
@@ -168,7 +211,7 @@ class TorchLearner:
     def time_paths(self, x: Any, y: Any, paths: Sequence[str]) -> dict[str, float]:
         """Return the seconds of a batch by each way that learns the same; all is as before afterwards."""
         before, path = self.state(), self._compute.path
-        self.model.train()
+        self._learning_mode()
 
         def batch() -> None:
             self._learnt_from(self._compute.output(self._input(x)), self._target(y))[0].backward()  # type: ignore[no-untyped-call]
@@ -207,7 +250,7 @@ class TorchLearner:
             self._asked.bounds,
             lambda changed, many: self._losses(self.model(changed), target[:many])[0],
         )
-        self.model.train()
+        self._learning_mode()
         return found
 
     def rate(self, share: float) -> None:
@@ -232,7 +275,7 @@ class TorchLearner:
         """See the port."""
         steps = self._steps
         if not self.model.training:
-            self.model.train()
+            self._learning_mode()
         steps.averaged(False)
         if self._group is not None:
             self._group.next(len(x))
@@ -304,14 +347,14 @@ class TorchLearner:
         return {
             **self._steps.state(),
             "weights.safetensors": self._dumped(),
-            "optimizer.safetensors": _dump_optimizer(self._optimizer),
+            "optimizer.safetensors": dump_optimizer(self._optimizer),
             **self.own_state(),
         }
 
     def own_state(self) -> dict[str, bytes]:
         """Return what of the state differs between processes that learn together."""
-        generators = {**arrays.generators(), "torch": _generators()}
-        return {"rng.json": json.dumps(generators).encode(), "sums.safetensors": self._sums()}
+        found = {**arrays.generators(), "torch": generators()}
+        return {"rng.json": json.dumps(found).encode(), "sums.safetensors": self._sums()}
 
     def _sums(self) -> bytes:
         sums = {str(i): m.sums.numpy() for i, m in enumerate(self._metrics) if m.sums is not None}
@@ -329,15 +372,15 @@ class TorchLearner:
         assert self._optimizer is not None  # noqa: S101  (begin set it)
         self._steps.restore(state)
         load_into(self.model, state["weights.safetensors"])
-        _load_optimizer(self._optimizer, state["optimizer.safetensors"])
+        load_optimizer(self._optimizer, state["optimizer.safetensors"])
         sums, about = arrays.parse(state["sums.safetensors"])
         self._sum = torch.tensor(about["loss"], dtype=torch.float64)
         for number, metric in enumerate(self._metrics):
             found = sums.get(str(number))
             metric.sums = None if found is None else torch.from_numpy(found.copy())
-        generators = json.loads(state["rng.json"])
-        arrays.set_generators(generators)
-        _set_generators(generators["torch"])
+        kept = json.loads(state["rng.json"])
+        arrays.set_generators(kept)
+        set_generators(kept["torch"])
 
     def weights(self) -> bytes:
         """Return all parameters and buffers by name, as safetensors: their averages, where those are asked for."""
@@ -362,57 +405,6 @@ def load_into(module: nn.Module, weights: bytes) -> None:
     from safetensors.torch import load
 
     module.load_state_dict(load(weights))
-
-
-def _generators() -> list[str]:
-    states = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else ())]
-    return [base64.b64encode(state.numpy().tobytes()).decode() for state in states]
-
-
-def _set_generators(states: list[str]) -> None:
-    found = [torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8) for text in states]
-    torch.set_rng_state(found[0])
-    if torch.cuda.is_available() and len(found) == 1 + torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(found[1:])
-
-
-def _dump_optimizer(optimizer: torch.optim.Optimizer) -> bytes:
-    from safetensors.torch import save
-
-    state = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
-    plain: dict[str, dict[str, Any]] = {}
-    for number, entries in state["state"].items():
-        plain[str(number)] = {}
-        for name, value in entries.items():
-            if isinstance(value, Tensor):
-                tensors[f"{number}/{name}"] = on_cpu(value)
-            else:
-                plain[str(number)][name] = value
-    groups = [{k: v.item() if isinstance(v, Tensor) else v for k, v in g.items()} for g in state["param_groups"]]
-    return save(tensors, {"about": json.dumps({"plain": plain, "groups": groups})})
-
-
-def _load_optimizer(optimizer: torch.optim.Optimizer, data: bytes) -> None:
-    from safetensors.torch import load
-
-    about = arrays.about(data)
-    state: dict[int, dict[str, Any]] = {int(number): dict(entries) for number, entries in about["plain"].items()}
-    for key, value in load(data).items():
-        number, _, name = key.partition("/")
-        state[int(number)][name] = value
-    groups = [
-        {name: tuple(v) if isinstance(v, list) and name != "params" else v for name, v in group.items()}
-        for group in about["groups"]
-    ]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
-    for parameter, entries in optimizer.state.items():
-        for (
-            name,
-            value,
-        ) in entries.items():  # as they lay in memory: the same sums by other kernels have other last bits
-            if isinstance(value, Tensor) and value.dim() == 4 and value.shape == parameter.shape:
-                entries[name] = torch.empty_like(parameter).copy_(value).detach()
 
 
 @contextmanager

@@ -35,12 +35,12 @@ class OptimizerRecipe(NamedTuple):
     make: Any
     options: dict[str, Any]
 
-    def build(self, module: nn.Module) -> torch.optim.Optimizer:
-        """Make the optimiser for the module's parameters. Raises `Invalid`."""
+    def build(self, module: nn.Module, groups: list[dict[str, Any]] | None = None) -> torch.optim.Optimizer:
+        """Make the optimiser for the module's parameters, in groups where those are given. Raises `Invalid`."""
         parameters = [p for p in module.parameters() if p.requires_grad]
         if not parameters:
             raise Invalid("the model has no parameter to train")
-        made = self.make(parameters, **_fused(self.make, self.options, parameters))
+        made = self.make(groups or parameters, **_fused(self.make, self.options, parameters))
         if not isinstance(made, torch.optim.Optimizer):
             raise Invalid(
                 f"optimizer: {self.make!r} gave a {type(made).__name__}; it must return a torch.optim.Optimizer"

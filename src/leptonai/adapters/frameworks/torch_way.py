@@ -20,7 +20,12 @@ class TorchWay:
     """Makes steps of an optimiser from losses, as a `Way` asks for."""
 
     def __init__(
-        self, way: Way, module: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None = None
+        self,
+        way: Way,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None = None,
+        shares: list[float] | None = None,  # of the rate, for each group of the optimiser's parameters
     ):
         self._learning = way.learning
         self._optimizer = optimizer
@@ -36,6 +41,8 @@ class TorchWay:
         self.shared: Callable[[Tensor | None], None] | None = None  # averages gradients with other processes
         if self._learning.learning_rate is not None:
             _set_rate(optimizer, self._learning.learning_rate)
+        for group, share in zip(optimizer.param_groups if shares else (), shares or (), strict=True):
+            _put_rate(group, float(group["lr"]) * share)
         if self._learning.weight_decay is not None:
             for group in optimizer.param_groups:
                 group["weight_decay"] = 0.0  # it would be done twice
