@@ -27,22 +27,25 @@ def test_a_report_and_a_gate(home: Path, tmp_path: Path) -> None:
     train, test = leptonai.create_dataset("people", files=tmp_path / "people.csv").split(train_size=0.5)
     good = leptonai.Model(LogisticRegression())
     good.fit(train)
-    report = good.evaluate(test, costs={"fp": 1, "fn": 5})
+    report = good.evaluate(test, costs={"fp": 1, "fn": 5}, sensitive=["plan"])
     low, high = report.intervals["accuracy"]
     assert low < report.accuracy < high
     assert report.slices[0]["where"] == {"plan": "pro"}
     assert report.threshold["threshold"] < 0.5
     assert report.curves["roc"]["yes"]["x"][-1] == 1
+    assert report.fairness["plan"]["accuracy_difference"] > 0.1
+    assert {one["group"] for one in report.groups} == {"basic", "pro"}
+    assert "Alike for all of plan?" in report.html(tmp_path / "fair.html")
     assert "Where it is worst" in report.html(tmp_path / "report.html")
     assert "### Where it is worst" in report.card()
     first = good.publish("people", aliases=["champion"])
     leptonai.set_gate(
-        "people", ["accuracy >= 0.7", "worst slice >= 0.5", "latency_p99 <= 1 s", "not worse than champion"]
+        "people", ["accuracy >= 0.7", "worst slice >= 0.5", "odds_difference <= 0.9", "latency_p99 <= 1 s", "not worse than champion"]
     )
     poor = leptonai.Model(DummyClassifier())
     poor.fit(train)
     second = poor.publish("people")
-    found = second.evaluate(test, against="champion")
+    found = second.evaluate(test, against="champion", sensitive=["plan"])
     assert found.compared["with"] == first.ref
     assert found.compared["p"] < 0.01
     with pytest.raises(Conflict, match=r"may not become champion: accuracy >= 0.7: accuracy is"):

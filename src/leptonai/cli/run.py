@@ -123,6 +123,10 @@ def create(
     positive: Annotated[
         str | None, typer.Option(metavar="CLASS", help="Which of two classes is looked for.", rich_help_panel=EVALUATE)
     ] = None,
+    sensitive: Annotated[
+        list[str] | None,
+        typer.Option(metavar="COLUMN", help="Are its groups treated alike? Repeatable.", rich_help_panel=EVALUATE),
+    ] = None,
     folds: Annotated[int | None, typer.Option(help="Of cross_validate.", rich_help_panel=EVALUATE)] = None,
     by: Annotated[
         str | None,
@@ -194,7 +198,7 @@ def create(
         "checks": flags.rules(check),
         "learning": flags.settings("--learn", learn),
         "early_stopping": None if patience is None else {"patience": patience},
-        "costs": flags.numbers("--cost", cost), "positive": positive, "against": against, "folds": folds, "by": by, "column": column,
+        "costs": flags.numbers("--cost", cost), "positive": positive, "sensitive": sensitive or None, "against": against, "folds": folds, "by": by, "column": column,
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
     }  # fmt: skip
     limits = {"memory_mb": memory_mb, "wall_seconds": wall_seconds}

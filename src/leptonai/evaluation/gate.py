@@ -1,6 +1,6 @@
 """Rules that a model version must keep before an alias may point at it, and whether a report keeps them. Pure.
 
-A rule is a line: ``f1 >= 0.9``, ``worst slice >= 0.8``, ``latency_p99 <= 5 ms``, ``not worse than champion (p < 0.05)``. A rule
+A rule is a line: ``f1 >= 0.9``, ``worst slice >= 0.8``, ``latency_p99 <= 5 ms``, ``odds_difference <= 0.1``, ``not worse than champion (p < 0.05)``. A rule
 that cannot be judged (a metric that was not measured, a comparison that was not made) fails: what is not known does not pass.
 """
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from leptonai.evaluation import curves, intervals, metrics, slices
+from leptonai.evaluation import curves, fairness, intervals, metrics, slices
 from leptonai.evaluation.spec import Details, Evaluate, Report
 from leptonai.evaluation.subgroups import Levels
 
@@ -36,9 +36,27 @@ def report(spec: Evaluate, answers: Answers, known: Sequence[str] = ()) -> tuple
     left_out = len(answers.truth) - len(kept.truth)
     more: dict[str, Any] = {"data": spec.data, "target": answers.target, "how": how, "left_out": left_out}
     worst: tuple[dict[str, Any], ...] = ()
+    groups: tuple[dict[str, Any], ...] = ()
     if spec.slices:
         more["slices"], worst = _slices(kept, found, notes)
-    return found.model_copy(update=more | {"notes": (*notes, *found.notes)}), Details(curves=shown, slices=worst)
+    if spec.sensitive:
+        more["fairness"], groups = _fairness(spec, kept, how, notes)
+    details = Details(curves=shown, slices=worst, groups=groups)
+    return found.model_copy(update=more | {"notes": (*notes, *found.notes)}), details
+
+
+def _fairness(
+    spec: Evaluate, answers: Answers, how: dict[str, Any], notes: list[str]
+) -> tuple[dict[str, dict[str, float]], tuple[dict[str, Any], ...]]:
+    if errors_of(answers) is None:
+        notes.append("fairness is not told: the model gives several values a row")
+        return {}, ()
+    if answers.task == "classification":
+        truth, said = answers.truth, answers.scores.argmax(1)
+        positive = None if how["positive"] is None else answers.classes.index(how["positive"])
+    else:
+        (truth, said), positive = metrics.side_by_side(answers.truth, answers.scores), None
+    return fairness.of_columns(spec.sensitive, answers.columns, truth, said, positive, notes)
 
 
 def _finite(answers: Answers) -> tuple[Answers, list[str]]:

@@ -19,6 +19,7 @@ class Evaluate(Frozen):
     costs: dict[Literal["fp", "fn"], Cost] | None = None  # of a false alarm and of a miss: a threshold is chosen
     positive: str | int | bool | None = None  # the class that is looked for, of two; default: the second
     slices: bool = True  # look for the subgroups of rows where it is worst
+    sensitive: tuple[str, ...] = ()  # columns whose groups are to be treated alike
     against: str | None = None  # a model reference: is that version better, on the same rows?
     against_run: str | None = None  # the export Run that made it; the server fills it in
     resamples: int = Field(default=1000, ge=0, le=10_000)  # of the bootstrap; below 2: no intervals
@@ -66,6 +67,9 @@ class Report(Frozen):
     slices: dict[str, Any] = Field(
         default_factory=dict
     )  # metric, tested, found, worst: its value in the worst subgroup
+    fairness: dict[str, dict[str, float]] = Field(
+        default_factory=dict
+    )  # sensitive column -> accuracy_difference, parity_difference, odds_difference; mae_difference
     latency: dict[str, float] = Field(default_factory=dict)  # p50, p99 of one row, milliseconds; rows
     compared: dict[str, Any] = Field(default_factory=dict)  # with: a reference; own, other, p of being worse
     folds: tuple[dict[str, Any], ...] = ()  # of a cross-validation: fold, rows, learnt_from, seconds, metrics, notes
@@ -77,4 +81,5 @@ class Details(Frozen):
     """What a page shows beside the metrics. It lies sealed, because it holds values of the dataset."""
 
     slices: tuple[dict[str, Any], ...] = ()  # where, rows, metric, value, rest, difference, p, q: the worst first
+    groups: tuple[dict[str, Any], ...] = ()  # of sensitive columns: column, group, rows, accuracy, rates
     curves: dict[str, Any] = Field(default_factory=dict)  # roc, precision_recall, calibration, thresholds; residuals

@@ -26,10 +26,11 @@ class Levels(NamedTuple):
 
 
 class Watch:
-    """Gathers the columns that subgroups are told from, batch by batch: neither the target nor a personal column."""
+    """Gathers the columns that subgroups are told from, batch by batch: neither the target nor a personal column, but those `named`."""
 
-    def __init__(self, columns: Sequence[Column], target: str):
-        self._columns = [c for c in columns if c.name != target and not c.pii and c.type in (*_NUMBERS, *_WORDS)]
+    def __init__(self, columns: Sequence[Column], target: str, named: Sequence[str] = ()):
+        told = [c for c in columns if c.name != target and c.type in (*_NUMBERS, *_WORDS)]
+        self._columns = [c for c in told if not c.pii or c.name in named]
         self._parts: dict[str, list[Array]] = {column.name: [] for column in self._columns}
         self._seen: dict[str, dict[Any, int]] = {c.name: {} for c in self._columns if c.type in _WORDS}
 

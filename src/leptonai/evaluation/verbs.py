@@ -42,7 +42,11 @@ def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
         _has_columns(one, data, exact)
         opens += [one["code"], one["weights"]]
     used = [feature["column"] for one in results for feature in one["encoding"]["features"]]
-    opens += personal.opens(data, desk, used)
+    if strange := [name for name in spec.sensitive if name not in {column.name for column in data.columns}]:
+        raise Invalid(
+            f"sensitive: {exact} has no column {strange[0]!r}", errors=[FieldError("sensitive", f"columns of {exact}")]
+        )
+    opens += personal.opens(data, desk, [*used, *spec.sensitive])
     result = results[0]
     exactly = spec.model_copy(update=found).model_dump(mode="json")
     return Plan(exactly, tuple(dict.fromkeys(opens)), str(result["flavour"]), f"evaluate-{data.name}"[:100])

@@ -47,7 +47,8 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
         raise Invalid(f"{spec.data} has no rows to measure on")
     notes: list[str] = []
     with _subject(spec, handle) as subject, _other(spec, handle, notes) as other:
-        watch = Watch(reader.columns if spec.slices else (), subject.target)
+        looked = [column for column in reader.columns if spec.slices or column.name in spec.sensitive]
+        watch = Watch(looked, subject.target, spec.sensitive)
         answered = _asked(spec, handle, reader, subject, other, watch)
     answers = Answers(
         subject.task, subject.classes, subject.target, answered.truth, answered.scores, watch.levels(notes)

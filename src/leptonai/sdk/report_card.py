@@ -42,6 +42,9 @@ def card(report: ReportRecord, details: Details, about: Mapping[str, Any]) -> st
             *_table(("Rows where", "Rows", str(report.slices["metric"]), "Elsewhere"), _worst(details)),
             "",
         ]
+    for column, differences in report.fairness.items():
+        lines += [f"### Differences between groups of {_code(column)}", ""]
+        lines += [*_table(("Figure", "Largest difference"), [(k, f"{v:.4g}") for k, v in differences.items()]), ""]
     lines += _limits(report, details)
     return "\n".join(lines)
 

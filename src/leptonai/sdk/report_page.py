@@ -67,6 +67,7 @@ def page(report: ReportRecord, details: Details, subject: str = "") -> str:
         *_folds(report),
         *_threshold(report, details),
         *_slices(report, details),
+        *_fairness(report, details),
         *_confusion(report),
         *_curves(report, details.curves),
         *_residuals(details.curves.get("residuals")),
@@ -173,6 +174,16 @@ def _slices(report: ReportRecord, details: Details) -> Iterable[str]:
     ]
     if rows:
         yield table(("rows where", "rows", asked["metric"], "elsewhere", "difference", "corrected p"), rows)
+
+
+def _fairness(report: ReportRecord, details: Details) -> Iterable[str]:
+    for column, differences in report.fairness.items():
+        groups = [one for one in details.groups if one["column"] == column]
+        names = [name for name in groups[0] if name != "column"]
+        yield f"<h2>Alike for all of {escape(column)}?</h2>"
+        told = ", ".join(f"{name.replace('_', ' ')} <b>{value:.4g}</b>" for name, value in differences.items())
+        yield f"<p>Between its groups: {told}. 0 is alike.</p>"
+        yield table([name.replace("_", " ") for name in names], [tuple(one[name] for name in names) for one in groups])
 
 
 def _confusion(report: ReportRecord) -> Iterable[str]:

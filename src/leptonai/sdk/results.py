@@ -118,6 +118,16 @@ class Report:
         return [dict(one) for one in self._details.slices]
 
     @property
+    def fairness(self) -> dict[str, dict[str, float]]:
+        """The largest differences between groups of each sensitive column: ``parity_difference``, ``odds_difference``, ``accuracy_difference``."""
+        return dict(self.record.fairness)
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The figures of each group of the sensitive columns: column, group, rows, accuracy, rates."""
+        return [dict(one) for one in self._details.groups]
+
+    @property
     def folds(self) -> list[dict[str, Any]]:
         """Of a cross-validation, each fold: rows, learnt_from, seconds, metrics, notes."""
         return [dict(one) for one in self.record.folds]
