@@ -126,6 +126,9 @@ class FileHandle:
         self.shown: list[tuple[float, float, str]] = []
         self.saves = 0
 
+    def twin(self) -> "FileHandle":
+        return self
+
     def data(self, ref: str, *, mask: bool = False) -> ArrayReader:
         return self.datasets[ref]
 

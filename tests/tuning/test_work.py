@@ -47,7 +47,7 @@ def asked(handle: FileHandle, model: Any, space: Any, compiled: Mapping[str, Any
     given = {"framework": framework.name, "flavour": packed.flavour, "code": handle.write(packed.code)}
     of_train = {"data": "train", "validation": "test", **given, **spec.pop("train", {})}
     document = {
-        "data": "train", "validation": "test", "space": space, "train": of_train, "goals": [{"metric": "val_accuracy"}], **spec
+        "data": "train", "validation": "test", "space": space, "train": of_train, "goals": [{"metric": "val_accuracy"}], "parallel": 1, **spec
     }  # fmt: skip
     return Tune.model_validate(document)
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from leptonai.agent import keyring
-from leptonai.agent.sender import Sender, deliver, event, fenced, finite
+from leptonai.agent.sender import Mute, Sender, deliver, event, fenced, finite
 from leptonai.core.errors import Fenced
 from leptonai.core.nouns import Dataset, Run
 from leptonai.core.ranks import ALONE, Rank
@@ -23,15 +23,30 @@ class RunHandle:
     Of several processes the first one speaks for all: what the others would log, say or save is left out.
     """
 
-    def __init__(self, run: Run, http: Http, store_url: str | None, folder: Path | None = None, rank: Rank = ALONE):
+    def __init__(
+        self,
+        run: Run,
+        http: Http,
+        store_url: str | None,
+        folder: Path | None = None,
+        rank: Rank = ALONE,
+        *,
+        silent: bool = False,
+    ):
         self.run = run
         self.rank = rank
-        self._http = http
+        self._http, self._store_url, self._folder = http, store_url, folder
         self.cache = None if folder is None else folder.parent.parent / "cache"  # it runs in HOME/jobs/ID
         self.blobs, self.raw, self.pii = keyring.stores(http, store_url)
         self._checkpoint = dict(run.checkpoint or {})
         # Processes on one machine print to one file, which the first of them follows.
-        self._sender = Sender(self._post_events, None if rank.number and rank.meet else folder)
+        followed = None if rank.number and rank.meet else folder
+        self._sender = Mute() if silent else Sender(self._post_events, followed)
+
+    def twin(self) -> "RunHandle":
+        """Return a handle of this attempt for a process that was forked from its own: silent, with connections of its own."""
+        http = Http(self._http.base_url, self._http.key)
+        return RunHandle(self.run, http, self._store_url, self._folder, silent=True)
 
     def data(self, ref: str, *, mask: bool = False) -> Reader:
         """Open a dataset version, or a part of one, by reference; with `mask` without values of personal columns."""

@@ -96,6 +96,16 @@ class Sender:
             print(f"{len(events)} events were not kept: {error.message}", file=sys.stderr)
 
 
+class Mute:
+    """What a process beside the Run's own has for a Sender: it says nothing; what it prints goes to the same file."""
+
+    def put(self, stream: str, body: dict[str, Any]) -> None:
+        """Say nothing."""
+
+    def close(self, seconds: float | None = None) -> None:
+        """Do nothing."""
+
+
 class Follower:
     """The lines of a file that grows, and how far they were sent."""
 

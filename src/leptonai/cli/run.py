@@ -166,6 +166,9 @@ def create(
         str | None,
         typer.Option(help="Give hopeless trials up: asha, hyperband, median or none.", rich_help_panel=TUNE),
     ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(help="Trials at once; default: one for each core.", rich_help_panel=TUNE)
+    ] = None,
     start: Annotated[
         list[str] | None,
         typer.Option(metavar="RUN", help="An earlier tune Run to begin with; repeatable.", rich_help_panel=TUNE),
@@ -219,6 +222,7 @@ def create(
         "budget": budget,
         "sampler": sampler,
         "pruner": pruner,
+        "parallel": parallel,
         "start": start,
     }
     if around["stage"] == "tune":

@@ -41,7 +41,7 @@ def start(
         found["seed"] = spec["seed"]
     varied = dict(words.setting(text) for text in asked["space"] or ()) or found.get("space", {})
     goals = asked["goal"] or found.get("goals")
-    more = {name: asked[name] for name in ("sampler", "pruner", "start") if asked[name]}
+    more = {name: asked[name] for name in ("sampler", "pruner", "parallel", "start") if asked[name]}
     budget = words.budget(asked["budget"]) if asked["budget"] else {}
     document = {
         **found,

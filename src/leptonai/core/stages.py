@@ -367,6 +367,9 @@ class Handle(Protocol):
     raw: Store  # what is in it is encrypted already
     cache: Path | None  # a folder of this machine that outlives the Run, for what was fetched; None: there is none
 
+    def twin(self) -> "Handle":
+        """Return a handle of this attempt for a process that was forked from its own: silent, with connections of its own."""
+
     def data(self, ref: str, *, mask: bool = False) -> Reader:
         """Open a dataset version, or a part of one, by reference. With `mask` no value of a personal column is there."""
 

@@ -171,6 +171,7 @@ class Model:
         sampler: str = "auto",
         pruner: str = "none",
         stop_at: float | None = None,
+        parallel: int | None = None,
         first: Sequence[Mapping[str, Any]] = (),
         start: "Sequence[str | Run | Tuning] | str | Run | Tuning" = (),
         seed: int = 0,
@@ -187,7 +188,7 @@ class Model:
         scikit-learn estimator, or, with `build`, whatever this function takes: it gets a dict of the settings and returns a
         model, or ``(model, {"optimizer": …, "loss": …, "metrics": …})``. `goal`: a metric, or several; "seconds", "parameters"
         and "latency_ms" are goals, too. Without `validation_data` a fifth of the rows is held out. `budget`: trials, a time
-        such as ``"10min"``, or both; default 20 trials; `stop_at`: a value of the first goal that is enough. `train`: what else `fit` takes, for all trials. `start`: earlier studies.
+        such as ``"10min"``, or both; default 20 trials; `stop_at`: a value of the first goal that is enough. `parallel`: trials at once; default: one for each core. `train`: what else `fit` takes, for all trials. `start`: earlier studies.
 
         Afterwards this model is the best one, to be evaluated and published. Raises `Invalid` for what does not fit.
         """
@@ -198,6 +199,7 @@ class Model:
             "sampler": sampler,
             "pruner": pruner,
             "stop_at": stop_at,
+            "parallel": parallel,
             "seed": seed,
         }
         given = {"seed": seed, "features": None if features is None else tuple(features), **_for_trials(train)}

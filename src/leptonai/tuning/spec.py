@@ -81,6 +81,7 @@ class Tune(Frozen):
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
     seconds: Annotated[Finite, Field(gt=0)] | None = None  # of all attempts; a trial that runs then is finished
     stop_at: Finite | None = None  # of the first goal: once it is met there is no other trial
+    parallel: Annotated[int, Field(ge=1, le=256)] | None = None  # trials at once; None: by cores, memory, GPU
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     first: Annotated[tuple[dict[str, Any], ...], Field(max_length=100)] = ()  # settings that are tried first
     start: Annotated[tuple[str, ...], Field(max_length=20)] = ()  # tune Runs whose trials are known from the beginning

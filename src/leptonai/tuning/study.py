@@ -26,7 +26,7 @@ class Study:
 
     def __init__(self, spec: Tune, order: Sequence[str], epochs: int, earlier: Sequence[Trial] = ()):
         self._spec, self._order = spec, list(order)
-        self._optuna = _library()
+        self._optuna = load_engine()
         self._storage = self._optuna.storages.InMemoryStorage()
         self._study = self._optuna.create_study(
             storage=self._storage,
@@ -210,7 +210,8 @@ class _quiet(warnings.catch_warnings):  # noqa: N801  reads as a word in `with`
         warnings.simplefilter("ignore")
 
 
-def _library() -> Any:
+def load_engine() -> Any:
+    """Import Optuna, and have it say no more than it must. Raises `MissingExtra`."""
     try:
         import optuna
     except ImportError as error:

@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from leptonai.core.nouns import Run
 from leptonai.core.ports import Store
@@ -18,19 +18,24 @@ class Pruned(Exception):
     """The trial is hopeless, and given up."""
 
 
-class Watch:
-    """The handle of one trial. `report`: takes (epoch, value of the goal), and says whether to give the trial up."""
+class Line(Protocol):
+    """How a trial speaks to its study, which may be in another process."""
 
-    def __init__(
-        self,
-        handle: Handle,
-        number: int,
-        metric: str,
-        report: Callable[[int, float], bool],
-        *,
-        seconds: float = CHECKPOINT_SECONDS,
-    ):
-        self._handle, self._number, self._metric, self._report = handle, number, metric, report
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Tell the goal after an epoch, counted from 1; returns whether to give the trial up."""
+
+    def save(self, number: int, files: Mapping[str, bytes]) -> None:
+        """Keep a checkpoint."""
+
+    def saved(self, number: int) -> dict[str, bytes]:
+        """Return the last checkpoint of the trial; empty where it had none."""
+
+
+class Watch:
+    """The handle of one trial. `metric`: the goal that its curve is of."""
+
+    def __init__(self, handle: Handle, line: Line, number: int, metric: str, *, seconds: float = CHECKPOINT_SECONDS):
+        self._handle, self._line, self._number, self._metric = handle, line, number, metric
         self._seconds, self._saved = seconds, time.monotonic()
         self.curve: list[float] = []
 
@@ -57,7 +62,7 @@ class Watch:
         """Take the metrics of an epoch. Raises `Pruned`."""
         if self._metric in metrics and step > len(self.curve):
             self.curve.append(float(metrics[self._metric]))
-            if self._report(step, self.curve[-1]):
+            if self._line.report(self._number, step, self.curve[-1]):
                 raise Pruned
 
     def say(self, line: str) -> None:
@@ -69,19 +74,13 @@ class Watch:
     def save(self, state: Mapping[str, bytes]) -> None:
         """Keep a checkpoint of this trial."""
         self._saved = time.monotonic()
-        files = {"curve.json": json.dumps(self.curve).encode(), **state}
-        self._handle.save({f"{self._prefix}{name}": data for name, data in files.items()})
+        self._line.save(self._number, {"curve.json": json.dumps(self.curve).encode(), **state})
 
     def restore(self) -> dict[str, bytes] | None:
         """Return the last checkpoint of this trial, and report the epochs it had. None where it had none."""
-        files = self._handle.restore() or {}
-        found = {name.removeprefix(self._prefix): data for name, data in files.items() if name.startswith(self._prefix)}
+        found = self._line.saved(self._number)
         if not found:
             return None
         for epoch, value in enumerate(json.loads(found.pop("curve.json")), 1):
             self.log(epoch, **{self._metric: value})
         return found
-
-    @property
-    def _prefix(self) -> str:
-        return f"trial-{self._number}."

@@ -1,45 +1,78 @@
 """What a tuning Run does: asks for a trial, has it learn, writes down how it ended, and keeps the best."""
 
-import math
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from leptonai.core.errors import FieldError, Invalid, LeptonError
+from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run
 from leptonai.core.stages import TRIALS, Handle, load
 from leptonai.tuning import journal, space
+from leptonai.tuning.crew import Alone, Crew, Helpers
 from leptonai.tuning.front import Front
+from leptonai.tuning.helper import help_with
 from leptonai.tuning.journal import Course
+from leptonai.tuning.nursery import Nursery
+from leptonai.tuning.saves import Saves
 from leptonai.tuning.spec import Kept, Trial, Tune, Tuned
-from leptonai.tuning.study import Study, usable
-from leptonai.tuning.watch import Pruned, Watch
+from leptonai.tuning.study import Study, load_engine, usable
 
 FAILURES = 5  # trials that may fail before one is done
-_MEASURED = ("seconds", "parameters", "latency_ms")  # goals that are no metrics of a training
+_MOST = 16  # processes, where nobody said how many
+_SPARE = 2  # how much of what the first process holds another one may come to hold
 
 
 def tune(spec: Tune, handle: Handle) -> dict[str, Any]:
     """Run the study to the end of its budget, and return a `Tuned`. Goes on from the journal of an earlier attempt."""
     order = space.check(spec.space)
-    bench = load(TRIALS)(spec.train, spec.built, handle)
-    bench.check(order)
+    cores = len(os.sched_getaffinity(0))
+    most = min(spec.parallel or min(cores, _MOST), spec.trials or _MOST)
+    saves = Saves(handle)
+    if most == 1:
+        bench = load(TRIALS)(spec.train, spec.built, handle)
+        bench.check(order)
+        epochs = max(int(bench.epochs(one)) for one in _epochs(spec))
+        return _run(spec, handle, order, epochs, Alone(bench, spec.goals, handle, saves))
+    # First of all: what is forked from a process that has computed hangs.
+    nursery = Nursery(lambda line: help_with(spec, order, _epochs(spec), handle, line))
+    crew = Helpers(nursery, spec, saves, most, cores, lambda held: _room(held, handle), handle.say)
+    try:
+        crew.start()
+        load_engine()
+        crew.ready()
+        return _run(spec, handle, order, crew.facts["epochs"], crew)
+    finally:
+        crew.close()
+
+
+def _run(spec: Tune, handle: Handle, order: list[str], epochs: int, crew: Crew) -> dict[str, Any]:
     spec, earlier = _warm(spec, handle)
-    study = Study(spec, order, _most_epochs(spec, bench), earlier)
+    study = Study(spec, order, epochs, earlier)
     course = journal.read(handle.noted())
     study.replay(course)
     if course.asked:
         handle.say(f"goes on with the study: {len(course.told)} trials are known, {len(course.open)} begin again")
-    return Tuning(spec, handle, bench, study, course, earlier).run()
+    return Tuning(spec, handle, crew, study, course, earlier).run()
 
 
-def _most_epochs(spec: Tune, bench: Any) -> int:
+def _epochs(spec: Tune) -> list[dict[str, Any]]:
+    """Return settings among which are those with the most epochs."""
     dimension = spec.space.get("epochs")
-    asked = (
-        [{}] if dimension is None else [{"epochs": v} for v in (*dimension.choices, dimension.high) if v is not None]
-    )
-    return max(int(bench.epochs(one)) for one in asked)
+    if dimension is None:
+        return [{}]
+    return [{"epochs": v} for v in (*dimension.choices, dimension.high) if v is not None]
+
+
+def _room(held: int, handle: Handle) -> int:
+    """Return how many processes there is memory for, where the first holds so many bytes."""
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text("ascii").splitlines())
+    free = int(facts["MemAvailable"].split()[0]) << 10
+    if (limit := handle.run.limits.memory_mb) is not None:
+        free = min(free, (limit << 20) - _SPARE * held)
+    return 1 + max(0, free // (_SPARE * held))
 
 
 def _warm(spec: Tune, handle: Handle) -> tuple[Tune, list[Trial]]:
@@ -68,7 +101,7 @@ class Tuning:
 
     spec: Tune
     handle: Handle
-    bench: Any  # training.trials.Trials
+    crew: Crew
     study: Study
     course: Course
     earlier: list[Trial]
@@ -78,70 +111,40 @@ class Tuning:
         self.front = Front(self.spec.goals, (told for _, told in sorted(self.course.told.items())))
 
     def run(self) -> dict[str, Any]:
-        """Do trial after trial. What one came to is written down in the one write that begins the next."""
+        """Do trial after trial. What some came to is written down in the one write that begins the next."""
         waiting = self.course.open
         entries: list[dict[str, Any]] = []
         self._progress()
         while True:
-            if not waiting and self._goes_on():
+            while len(waiting) < self.crew.free and self._goes_on():
                 entry = self.study.ask()
                 self.course.asked[entry["number"]] = entry
                 entries.append(entry)
-                waiting = [entry["number"]]
+                waiting.append(entry["number"])
+            if self._met():  # nobody waits for those that are at work; what they would have told is of no use
+                waiting, unbegun = [], [Trial(number=n, state="pruned", params=self._params(n)) for n in waiting]
+                entries += [self._told(trial, None) for trial in (*self.crew.give_up(), *unbegun)]
             if entries:
                 self.handle.note(*entries)
                 self._forget_lesser()
-            if not waiting:
+            begun, waiting = waiting[: self.crew.free], waiting[self.crew.free :]
+            for number in begun:
+                self.crew.begin(number, self._params(number))
+            if not self.crew.busy:
                 break
-            number = waiting.pop(0)
-            entries = [self._told(*self._tried(number))]
+            entries = [self._told(*one) for one in self.crew.ended(self)]
         return self._result().model_dump(mode="json")
 
-    # ------------------------------------------------------------------------------------------------ one trial
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """See `crew.Judge`."""
+        return self.study.report(number, epoch, value)
 
-    def _tried(self, number: int) -> tuple[Trial, Kept | None]:
-        """Have a trial learn. Whatever its code raises is the end of this trial only; what the platform raises is not its fault."""
-        params = dict(self.course.asked[number]["params"])
-        goals = self.spec.goals
-        watch = Watch(
-            self.handle, number, goals[0].metric, lambda epoch, value: self.study.report(number, epoch, value)
-        )
-        began = time.perf_counter()
-        about: dict[str, Any] = {"number": number, "params": params}
-        try:
-            learnt = self.bench.learn(params, watch, tuple(goal.metric for goal in goals))
-        except Pruned:
-            spent = time.perf_counter() - began
-            curve = tuple(watch.curve)
-            return Trial(
-                state="pruned", values=curve[-1:], curve=curve, epochs=len(curve), seconds=spent, **about
-            ), None
-        except (Exception, SystemExit) as error:
-            if isinstance(error, LeptonError) and not isinstance(error, Invalid):
-                raise
-            spent = time.perf_counter() - began
-            return Trial(state="failed", error=_words(error), curve=tuple(watch.curve), seconds=spent, **about), None
-        metrics = {name: value for name, value in learnt.metrics.items() if math.isfinite(value)}
-        self._check_goals(learnt.metrics)
-        values = tuple(float(learnt.metrics.get(goal.metric, math.nan)) for goal in goals)
-        about |= {"metrics": metrics, "epochs": learnt.epochs, "seconds": time.perf_counter() - began}
-        about["curve"] = tuple(watch.curve) if len(goals) == 1 else ()
-        if bad := [g.metric for g, value in zip(goals, values, strict=True) if not math.isfinite(value)]:
-            return Trial(state="failed", error=f"{bad[0]} is not a number: it learnt nothing", **about), None
-        trial = Trial(state="done", values=values, **about)
-        if not self.front.takes(trial):
-            return trial, None
-        document, fitted = learnt.keep()
-        return trial, Kept(spec=document, fitted=fitted)
+    def takes(self, trial: Trial) -> bool:
+        """See `crew.Judge`."""
+        return self.front.takes(trial)
 
-    def _check_goals(self, metrics: Mapping[str, float]) -> None:
-        for goal in self.spec.goals:
-            if goal.metric not in metrics and goal.metric not in _MEASURED:
-                known = ", ".join([*metrics, *_MEASURED])
-                raise Invalid(
-                    f"goals: a training measures no {goal.metric!r}; measured are {known}",
-                    errors=[FieldError("goals", f"one of {known}")],
-                )
+    def _params(self, number: int) -> dict[str, Any]:
+        return dict(self.course.asked[number]["params"])
 
     def _told(self, trial: Trial, kept: Kept | None) -> dict[str, Any]:
         """Take how a trial ended, and return the journal's entry."""
@@ -205,6 +208,9 @@ class Tuning:
         if trial.state == "failed":
             self.handle.say(f"trial {trial.number} failed, with {_shown(trial.params)}: {trial.error}")
             return
+        if not trial.values:
+            self.handle.say(f"trial {trial.number} was given up: the goal is met")
+            return
         self.handle.say(f"trial {trial.number} {trial.state}: {_shown(named)}, with {_shown(trial.params)}")
         if trial.state == "done":
             value = self.front.best.values[0] if self.front.best else named[goals[0].metric]
@@ -249,13 +255,3 @@ def _shown(values: Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in values.items()
     )
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, LeptonError):
-        return error.message[:500]
-    if isinstance(error, MemoryError):
-        return "there was not enough memory"
-    kind = type(error).__name__
-    short = " ".join(str(error).split())[:400]
-    return f"{kind}: {short}" if short else kind
