@@ -309,11 +309,27 @@ def get(run: RunId, as_: GetOutput = "table") -> None:
     """Show a Run: its spec, state, and what it came to."""
     from leptonai.sdk.runs import get_run
 
-    found = get_run(run).record
+    held = get_run(run)
+    found = held.record
     if as_ == "toml":
         output.emit(as_, spec_of(found.model_dump(mode="json")), lambda: "")
+    elif found.stage == "tune":
+        from leptonai.cli import run_tune
+
+        run_tune.show(held, as_, _table)
     else:
         answer(found, as_)
+
+
+@app.command("watch")
+def watch(run: RunId, as_: Output = "table") -> None:
+    """Follow a Run to its end, with what it measures, or its trials; it goes on where you stop to watch.
+
+    Example: lepton run watch run_01…
+    """
+    from leptonai.sdk.runs import get_run
+
+    answer(get_run(run).watch().record, as_)
 
 
 @app.command("logs")

@@ -1,6 +1,6 @@
 """``lepton run create tune``: a study from flags or a spec file, followed with a table of its best trials."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +76,13 @@ def start(
         made.html(html)
         show.note(f"{html} is written")
     output.emit(as_, {"run": made.run.id, "best_run": made.best_run.id, **made.to_dict()}, made.__rich__)
+
+
+def show(run: Any, as_: str, table: Callable[[Mapping[str, Any]], Any]) -> None:
+    """Print a tune Run with its trials, those at work among them; as JSON its record, which has them once it has ended."""
+    from rich.console import Group
+
+    from leptonai.sdk import tuning_live
+
+    data = run.record.model_dump(mode="json")
+    output.emit(as_, data, lambda: Group(table(data), tuning_live.once(run)))

@@ -54,8 +54,23 @@ class Run:
 
     def wait(self, *, verbose: bool | None = None) -> Self:
         """Follow it to its end, with live progress. Raises what it failed with, or `RunCancelled`; Ctrl-C cancels it."""
-        self.record = follow(self._client.http, self.id, title=self.stage, show_progress=verbose)
+        self.record = follow(self._client.http, self.id, shown=self._progress(verbose))
         return self
+
+    def watch(self, *, verbose: bool | None = None) -> Self:
+        """Follow it to its end as `wait` does, however it ends, and leave it alone: Ctrl-C stops the watching only."""
+        with self._progress(verbose) as bar:
+            self.record = _watch(self._client.http, self.id, bar)
+        return self
+
+    def _progress(self, verbose: bool | None) -> show.Progress:
+        if self.stage != "tune":
+            return show.Progress(self.stage or self.id, show=verbose)
+        from leptonai.sdk.tuning_live import LiveTable
+        from leptonai.tuning.spec import Tune
+
+        spec = Tune.model_validate(self.record.spec)
+        return LiveTable(self.stage, spec.goals, list(spec.space), show=verbose)
 
     def events(self, *streams: str, follow: bool = False) -> Iterator[Event]:
         """Yield what happened, oldest first; streams are ``metric``, ``log``, ``progress`` and ``state``, default all.

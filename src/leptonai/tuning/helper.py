@@ -9,10 +9,10 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from leptonai.core.errors import LeptonError, RunFailed
 from leptonai.core.stages import TRIALS, Handle, load
@@ -47,7 +47,9 @@ class Wire:
             return self._line.recv()
 
 
-def help_with(spec: Tune, order: list[str], epochs: list[Mapping[str, Any]], handle: Handle, line: Connection) -> None:
+def help_with(
+    spec: Tune, order: list[str], epochs: Sequence[Mapping[str, Any]], handle: Handle, line: Connection
+) -> None:
     """Do the trials of a study that come over the line, until it is closed. What `Trials` found out first is told."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the Run's process decides, and this one ends with it
     folder = Path(f"trials-{os.getpid()}")
@@ -97,4 +99,4 @@ def _has_gpu() -> bool:
 def _held() -> int:
     """Return the bytes that are this process's own."""
     lines = Path("/proc/self/smaps_rollup").read_text("ascii").splitlines()
-    return sum(cast(int, int(line.split()[1])) * 1024 for line in lines if line.startswith("Private_"))
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Private_"))

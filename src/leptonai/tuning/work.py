@@ -108,7 +108,8 @@ class Tuning:
     _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
-        self.front = Front(self.spec.goals, (told for _, told in sorted(self.course.told.items())))
+        # In the order in which they ended: of two that are equal, the model of the first was kept.
+        self.front = Front(self.spec.goals, self.course.told.values())
 
     def run(self) -> dict[str, Any]:
         """Do trial after trial. What some came to is written down in the one write that begins the next."""
