@@ -4,6 +4,7 @@
 the training stage the schedule, balanced sampling and the numbers behind class weights; the framework's Learner the rest.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -90,6 +91,22 @@ Layers = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(max_length=1
 AnyLora = Annotated[
     Lora, _in_words("rank"), BeforeValidator(lambda given: {"rank": given} if isinstance(given, int) else given)
 ]
+
+
+def _rate(given: Any) -> float | str | None:
+    """Read a learning rate. One validator for all it can be, so that what is wrong is said once."""
+    if given is None or given in ("find", "auto"):
+        return given and "find"
+    try:
+        found = float(given) if not isinstance(given, bool) else 0.0
+    except (TypeError, ValueError):
+        found = 0.0
+    if not 0 < found < math.inf:
+        raise ValueError(f"{given!r} is neither a number above 0 nor 'find'")
+    return found
+
+
+Rate = Annotated[float | Literal["find"] | None, BeforeValidator(_rate)]
 AnySchedule = Annotated[Schedule, _in_words("kind")]
 AnyAdversarial = Annotated[Adversarial, _in_words("method")]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
@@ -98,7 +115,8 @@ Weight = Annotated[float, Field(ge=0, le=1e6)]
 class Learning(Frozen):
     """Everything that can be said of how a model learns. What is not said stays as the framework has it."""
 
-    learning_rate: float | None = Field(default=None, gt=0)  # in place of the optimiser's
+    # In place of the optimiser's; "find": found by a short test of many before the training begins.
+    learning_rate: Rate = None
     schedule: AnySchedule | None = None
     clip_norm: float | None = Field(default=None, gt=0)  # of the whole gradient
     clip_value: float | None = Field(default=None, gt=0)  # of each of its numbers
@@ -132,6 +150,11 @@ class Learning(Frozen):
         if self.lora is not None and self.freeze:
             raise ValueError("lora freezes everything beside its own matrices and the head: leave freeze out")
         return self
+
+    @property
+    def rate(self) -> float | None:
+        """The learning rate, where one was given."""
+        return self.learning_rate if isinstance(self.learning_rate, float) else None
 
     @property
     def asked(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ __all__ = ["Adversarial", "HowItLearns", "Learning", "Lora", "Schedule"]
 class HowItLearns(TypedDict, total=False):
     """What `fit` takes beside data and epochs; see `leptonai.core.learning.Learning` for what each does."""
 
-    learning_rate: float | None
+    learning_rate: float | Literal["find", "auto"] | None
     schedule: Schedule | str | Mapping[str, Any] | None
     clip_norm: float | None
     clip_value: float | None

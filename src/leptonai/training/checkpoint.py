@@ -36,6 +36,7 @@ class Course:
     best_epoch: int = 0
     waited: int = 0  # epochs without getting better
     path: str = "plain"  # the way of computing that it began with
+    rate: float | None = None  # the learning rate that was found, where it was to be found
     rate_cut: float = 1.0  # what a plateau has left of the learning rate
     rate_best: float | None = None
     rate_waited: int = 0

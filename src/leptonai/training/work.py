@@ -26,6 +26,7 @@ from leptonai.training import (
     events,
     fast_path,
     pretrained_work,
+    rate_finder,
     rounds,
     sharing,
     trainee,
@@ -114,14 +115,18 @@ def rows_of(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle
 
 def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -> Course:
     """Have the model of `subject` learn, from where `saved` is on, and return what was measured."""
-    spec, learner, (reader, encoding, rows, validation) = subject.spec, subject.learner, ready
+    learner, (reader, encoding, rows, validation) = subject.learner, ready
     sharing.check_rows(rows.count, handle)
     group = sharing.joined(subject.framework, learner, handle)
+    rate = saved.course.rate if saved else _found_rate(subject, ready, handle)
+    if group is not None:
+        rate = json.loads(group.share(json.dumps(rate).encode()))
+    spec = _with_rate(subject.spec, rate)
     pretrained_work.give(learner, spec, encoding, handle)
     begin(learner, rows, encoding, spec)
     pretrained_work.began(learner, handle)
     augmenter = augmenter_of(spec, encoding, reader, learner)
-    course = saved.course if saved else Course(window=rows.window, path=_path(learner, rows, spec, handle))
+    course = saved.course if saved else Course(window=rows.window, path=_path(learner, rows, spec, handle), rate=rate)
     if group is not None:
         sharing.check_same(group, f"{course.epoch} {course.batch}")
         course.window, course.path = json.loads(group.share(json.dumps([course.window, course.path]).encode()))
@@ -142,6 +147,25 @@ def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -
         if callbacks:
             callbacks.call("on_epoch_end", 0, {name: values[-1] for name, values in course.history.items()})
     return course
+
+
+def _found_rate(subject: Subject, ready: Ready, handle: Handle) -> float | None:
+    """Find the learning rate with a copy of the model, where it is to be found."""
+    if subject.spec.learning.learning_rate != rate_finder.FIND:
+        return None
+    copy, spec = subject.fresh(), rate_finder.tested(subject.spec)
+    pretrained_work.give(copy, spec, ready.encoding, handle)
+    begin(copy, ready.rows, ready.encoding, spec)
+    found = rate_finder.find(copy, ready.rows, spec)
+    random.seed(spec.seed)  # as if nothing had been found
+    np.random.seed(spec.seed)
+    return rate_finder.told(found, handle)
+
+
+def _with_rate(spec: Train, rate: float | None) -> Train:
+    if rate is None:
+        return spec
+    return spec.model_copy(update={"learning": spec.learning.model_copy(update={"learning_rate": rate})})
 
 
 def labelled(spec: Train, reader: Reader, where: str, handle: Handle) -> Reader:
@@ -372,7 +396,7 @@ def fitted_of(subject: Subject, ready: Ready, course: Course, handle: Handle) ->
         parameters=trainee.parameters(subject.learner),
         seed=spec.seed,
         versions=_versions(subject),
-        facts=dict(spec.facts),
+        facts={**spec.facts, **({} if course.rate is None else {"learning_rate": course.rate})},
         events=handle.blobs.write([curves]).id,
         seconds=course.seconds,
         pretrained=pretrained_work.facts(subject.learner, spec, handle),

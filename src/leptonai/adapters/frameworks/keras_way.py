@@ -24,8 +24,8 @@ def configured(given: Any, learning: Learning) -> Any:
             f"{name}: the optimizer brings a schedule of its own: give it a plain learning rate",
             errors=[FieldError(f"learning.{name}", "an optimizer with a plain learning rate")],
         )
-    if learning.learning_rate is not None:
-        optimizer.learning_rate = learning.learning_rate
+    if learning.rate is not None:
+        optimizer.learning_rate = learning.rate
     if learning.clip_norm is not None or learning.clip_value is not None:
         optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue = (
             None,

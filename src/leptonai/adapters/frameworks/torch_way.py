@@ -39,8 +39,8 @@ class TorchWay:
         self._averaged = False  # whether the module holds the averages, and `_averages` what learns
         self._waiting = 0  # batches whose gradients wait for a step
         self.shared: Callable[[Tensor | None], None] | None = None  # averages gradients with other processes
-        if self._learning.learning_rate is not None:
-            _set_rate(optimizer, self._learning.learning_rate)
+        if self._learning.rate is not None:
+            _set_rate(optimizer, self._learning.rate)
         for group, share in zip(optimizer.param_groups if shares else (), shares or (), strict=True):
             _put_rate(group, float(group["lr"]) * share)
         if self._learning.weight_decay is not None:
