@@ -40,7 +40,14 @@ def test_a_report_and_a_gate(home: Path, tmp_path: Path) -> None:
     assert "### Where it is worst" in report.card()
     first = good.publish("people", aliases=["champion"])
     leptonai.set_gate(
-        "people", ["accuracy >= 0.7", "worst slice >= 0.5", "odds_difference <= 0.9", "latency_p99 <= 1 s", "not worse than champion"]
+        "people",
+        [
+            "accuracy >= 0.7",
+            "worst slice >= 0.5",
+            "odds_difference <= 0.9",
+            "latency_p99 <= 1 s",
+            "not worse than champion",
+        ],
     )
     poor = leptonai.Model(DummyClassifier())
     poor.fit(train)

@@ -92,6 +92,8 @@ AnyLora = Annotated[
     Lora, _in_words("rank"), BeforeValidator(lambda given: {"rank": given} if isinstance(given, int) else given)
 ]
 
+FIND = "find"  # a learning rate that is to be found
+
 
 def _rate(given: Any) -> float | str | None:
     """Read a learning rate. One validator for all it can be, so that what is wrong is said once."""

@@ -2,8 +2,10 @@
 
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid, Unsupported
+from leptonai.core.learning import FIND
 from leptonai.training.spec import Train
 
+_BY_BATCHES = ("torch", "keras")
 _ALWAYS = frozenset({"balanced_sampling"})  # needs nothing of the framework
 
 
@@ -16,6 +18,11 @@ def check_learning(spec: Train, framework: str, task: str) -> None:
                 f"{name}: a model of {framework} cannot do it; models of {' and '.join(can)} can",
                 errors=[FieldError(f"learning.{name}", f"for {', '.join(can)}")],
             )
+    if spec.learning.learning_rate == FIND and framework not in _BY_BATCHES:
+        raise Unsupported(
+            f"learning_rate: a model of {framework} does not learn batch by batch, so none can be found: give a number, or tune it",
+            errors=[FieldError("learning.learning_rate", "a number")],
+        )
     for name in ("class_weights", "balanced_sampling", "label_smoothing"):
         if name in spec.learning.asked and task != "classification":
             raise Invalid(

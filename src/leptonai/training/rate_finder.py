@@ -18,7 +18,6 @@ from leptonai.training import trainee
 from leptonai.training.rows import Rows
 from leptonai.training.spec import Train
 
-FIND = "find"
 _LOW, _HIGH = 1e-6, 10.0
 _MOST, _LEAST = 100, 40  # batches of the test
 _SHARE = 4  # of a short training: one batch in so many, at most

@@ -15,7 +15,7 @@ import numpy as np
 
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.learning import Way
+from leptonai.core.learning import FIND, Way
 from leptonai.core.ports import Framework, Learner
 from leptonai.core.stages import HOLD, UNPACK, Handle, Reader, load
 from leptonai.training import (
@@ -151,7 +151,7 @@ def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -
 
 def _found_rate(subject: Subject, ready: Ready, handle: Handle) -> float | None:
     """Find the learning rate with a copy of the model, where it is to be found."""
-    if subject.spec.learning.learning_rate != rate_finder.FIND:
+    if subject.spec.learning.learning_rate != FIND:
         return None
     copy, spec = subject.fresh(), rate_finder.tested(subject.spec)
     pretrained_work.give(copy, spec, ready.encoding, handle)

@@ -65,7 +65,7 @@ class LightgbmLearner:
 
     def learn_by(self, way: Way) -> None:
         """Say how to learn; before it begins."""
-        self._rate = way.learning.learning_rate
+        self._rate = way.learning.rate
         if way.class_weights is not None:
             self._weights = np.array(way.class_weights)
 
