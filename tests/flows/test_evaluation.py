@@ -27,7 +27,7 @@ def test_a_report_and_a_gate(home: Path, tmp_path: Path) -> None:
     train, test = leptonai.create_dataset("people", files=tmp_path / "people.csv").split(train_size=0.5)
     good = leptonai.Model(LogisticRegression())
     good.fit(train)
-    report = good.evaluate(test, costs={"fp": 1, "fn": 5}, sensitive=["plan"])
+    report = good.evaluate(test, costs={"fp": 1, "fn": 5}, sensitive=["plan"], importance=True, robustness=True)
     low, high = report.intervals["accuracy"]
     assert low < report.accuracy < high
     assert report.slices[0]["where"] == {"plan": "pro"}
@@ -35,6 +35,10 @@ def test_a_report_and_a_gate(home: Path, tmp_path: Path) -> None:
     assert report.curves["roc"]["yes"]["x"][-1] == 1
     assert report.fairness["plan"]["accuracy_difference"] > 0.1
     assert {one["group"] for one in report.groups} == {"basic", "pro"}
+    assert report.importance[0]["column"] == "spend"
+    assert report.robustness["worst"] < report.robustness["clean"]
+    assert "What spoilt rows cost it" in report.html()
+    assert "### Spoilt rows" in report.card()
     assert "Alike for all of plan?" in report.html(tmp_path / "fair.html")
     assert "Where it is worst" in report.html(tmp_path / "report.html")
     assert "### Where it is worst" in report.card()

@@ -127,6 +127,15 @@ def create(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Are its groups treated alike? Repeatable.", rich_help_panel=EVALUATE),
     ] = None,
+    importance: Annotated[
+        bool | None, typer.Option("--importance", help="Which columns does it need?", rich_help_panel=EVALUATE)
+    ] = None,
+    robustness: Annotated[
+        bool | None,
+        typer.Option(
+            "--robustness", help="What do noise, missing values and the like cost it?", rich_help_panel=EVALUATE
+        ),
+    ] = None,
     folds: Annotated[int | None, typer.Option(help="Of cross_validate.", rich_help_panel=EVALUATE)] = None,
     by: Annotated[
         str | None,
@@ -201,7 +210,7 @@ def create(
         "checks": flags.rules(check),
         "learning": flags.settings("--learn", learn),
         "early_stopping": None if patience is None else {"patience": patience},
-        "costs": flags.numbers("--cost", cost), "positive": positive, "sensitive": sensitive or None, "against": against, "folds": folds, "by": by, "column": column,
+        "costs": flags.numbers("--cost", cost), "positive": positive, "sensitive": sensitive or None, "importance": importance, "robustness": robustness, "against": against, "folds": folds, "by": by, "column": column,
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
     }  # fmt: skip
     limits = {"memory_mb": memory_mb, "wall_seconds": wall_seconds}

@@ -20,7 +20,7 @@ _LIMIT = re.compile(rf"([A-Za-z][A-Za-z0-9_ ]{{0,60}}?)\s*(>=|<=|≥|≤|>|<)\s*
 _PAIRED = re.compile(
     r"not worse than ([a-z0-9][a-z0-9._-]{0,99})(?:\s*\(\s*p\s*<\s*(0?\.\d{1,6})\s*\))?", re.IGNORECASE
 )
-WORST, LATENCY = "worst slice", "latency_"
+WORST, LATENCY = ("worst slice", "worst spoilt"), "latency_"
 _RIGHT = "such as 'f1 >= 0.9', 'worst slice >= 0.8', 'latency_p99 <= 5 ms' or 'not worse than champion (p < 0.05)'"
 
 
@@ -77,7 +77,7 @@ def parse(text: str) -> Rule:
         raise Invalid(f"rule {line[:100]!r}: {name} is no time, and has no unit", errors=[FieldError("rules", _RIGHT)])
     elif unit == "%":
         number /= 100
-    if " " in name and name != WORST:
+    if " " in name and name not in WORST:
         raise Invalid(
             f"rule {line[:100]!r} is not understood: write one {_RIGHT}", errors=[FieldError("rules", _RIGHT)]
         )

@@ -20,6 +20,8 @@ class Evaluate(Frozen):
     positive: str | int | bool | None = None  # the class that is looked for, of two; default: the second
     slices: bool = True  # look for the subgroups of rows where it is worst
     sensitive: tuple[str, ...] = ()  # columns whose groups are to be treated alike
+    importance: bool = False  # which columns it needs: by how much it errs more when one is shuffled
+    robustness: bool = False  # how much spoilt rows cost it: noise, missing values, blur and more, by severity
     against: str | None = None  # a model reference: is that version better, on the same rows?
     against_run: str | None = None  # the export Run that made it; the server fills it in
     resamples: int = Field(default=1000, ge=0, le=10_000)  # of the bootstrap; below 2: no intervals
@@ -70,6 +72,8 @@ class Report(Frozen):
     fairness: dict[str, dict[str, float]] = Field(
         default_factory=dict
     )  # sensitive column -> accuracy_difference, parity_difference, odds_difference; mae_difference
+    importance: tuple[dict[str, Any], ...] = ()  # column, importance, spread: the most important first
+    robustness: dict[str, Any] = Field(default_factory=dict)  # metric, rows, clean, worst, told: way, severity, value
     latency: dict[str, float] = Field(default_factory=dict)  # p50, p99 of one row, milliseconds; rows
     compared: dict[str, Any] = Field(default_factory=dict)  # with: a reference; own, other, p of being worse
     folds: tuple[dict[str, Any], ...] = ()  # of a cross-validation: fold, rows, learnt_from, seconds, metrics, notes

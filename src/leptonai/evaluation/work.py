@@ -14,6 +14,7 @@ from leptonai.core.stages import Handle, Reader
 from leptonai.evaluation import comparing
 from leptonai.evaluation.latency import of_one_row
 from leptonai.evaluation.measuring import Answers, errors_of, finite_rows, report
+from leptonai.evaluation.probing import Asked, Sample, importance, robustness
 from leptonai.evaluation.published import Published
 from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.subgroups import Watch
@@ -28,6 +29,7 @@ class Answered(NamedTuple):
     scores: Array
     others: list[Array]
     latency: dict[str, float]
+    probed: dict[str, Any]
 
 
 class Subject(NamedTuple):
@@ -49,7 +51,7 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
     with _subject(spec, handle) as subject, _other(spec, handle, notes) as other:
         looked = [column for column in reader.columns if spec.slices or column.name in spec.sensitive]
         watch = Watch(looked, subject.target, spec.sensitive)
-        answered = _asked(spec, handle, reader, subject, other, watch)
+        answered = _asked(spec, handle, reader, subject, other, watch, notes)
     answers = Answers(
         subject.task, subject.classes, subject.target, answered.truth, answered.scores, watch.levels(notes)
     )
@@ -59,7 +61,7 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
         handle.say(note)
     stored = handle.blobs.write([details.model_dump_json().encode()])
     return found.model_copy(
-        update={"details": stored.id, "latency": answered.latency, "compared": compared}
+        update={"details": stored.id, "latency": answered.latency, "compared": compared, **answered.probed}
     ).model_dump(mode="json")
 
 
@@ -121,7 +123,13 @@ def _trained(handle: Handle, run: str) -> Subject:
 
 
 def _asked(
-    spec: Evaluate, handle: Handle, reader: Reader, subject: Subject, other: Subject | None, watch: Watch
+    spec: Evaluate,
+    handle: Handle,
+    reader: Reader,
+    subject: Subject,
+    other: Subject | None,
+    watch: Watch,
+    notes: list[str],
 ) -> Answered:
     more = (*(other.columns if other is not None else ()), *watch.names)
     wanted = tuple(dict.fromkeys((*subject.columns, subject.target, *more)))
@@ -133,6 +141,7 @@ def _asked(
         )
     truth, scores, others, done = [], [], [], 0
     latency: dict[str, float] = {}
+    sample = Sample(subject.columns, spec.seed) if spec.importance or spec.robustness else None
     target = next((column for column in reader.columns if column.name == subject.target), None)
     partly = target is not None and target.nullable and subject.target == reader.target
     for batch in reader.batches(spec.batch_size, columns=wanted):
@@ -143,6 +152,8 @@ def _asked(
         truth.append(truth_of(batch[subject.target], subject, spec.data))
         scores.append(np.asarray(subject.scores(batch)))
         watch.add(batch)
+        if sample is not None:
+            sample.add(batch, truth[-1])
         if other is not None:
             others.append(np.asarray(other.scores(batch)))
         if not latency:
@@ -153,7 +164,41 @@ def _asked(
         handle.say(f"{reader.rows - done:,} of the {reader.rows:,} rows of {spec.data} have no label, and are left out")
     if not done:
         raise Invalid(f"no row of {spec.data} has a label: there is nothing to measure on")
-    return Answered(np.concatenate(truth), np.concatenate(scores), others, latency)
+    probed = {} if sample is None else _probed(spec, handle, reader, subject, sample, notes)
+    return Answered(np.concatenate(truth), np.concatenate(scores), others, latency, probed)
+
+
+def _probed(
+    spec: Evaluate, handle: Handle, reader: Reader, subject: Subject, sample: Sample, notes: list[str]
+) -> dict[str, Any]:
+    """Return what the report says of rows that were changed: importance and robustness."""
+
+    def errors(truth: Array, scores: Array) -> Array | None:
+        return errors_of(Answers(subject.task, subject.classes, subject.target, truth, scores))
+
+    asked = Asked(sample, subject.scores, errors)
+    found: dict[str, Any] = {}
+    if spec.importance:
+        handle.say(f"which columns it needs is told from {len(sample.truth):,} rows")
+        found["importance"] = importance(asked, spec.seed, notes)
+    if spec.robustness:
+        handle.say(f"what spoilt rows cost it is told from {len(sample.truth):,} rows")
+        whole, told = robustness(asked, reader.columns, spec.seed, notes)
+        classes = subject.task == "classification"
+        values = [1 - one["error"] if classes else one["error"] for one in told]
+        lines = [
+            {"way": one["way"], "severity": one["severity"], "value": value}
+            for one, value in zip(told, values, strict=True)
+        ]
+        if whole is not None and lines:
+            found["robustness"] = {
+                "metric": "accuracy" if classes else "mae",
+                "rows": len(sample.truth),
+                "clean": 1 - whole if classes else whole,
+                "worst": min(values) if classes else max(values),
+                "told": lines,
+            }
+    return found
 
 
 def _compared(

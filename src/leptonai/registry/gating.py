@@ -88,6 +88,8 @@ def _evidence(model: Model, gate: Gate, desk: Desk) -> dict[str, Any]:
     figures = dict(newest["metrics"])
     if "worst" in newest.get("slices", {}):
         figures["worst slice"] = newest["slices"]["worst"]
+    if "worst" in newest.get("robustness", {}):
+        figures["worst spoilt"] = newest["robustness"]["worst"]
     for differences in newest.get("fairness", {}).values():  # the largest of all sensitive columns
         figures |= {name: max(value, figures.get(name, 0.0)) for name, value in differences.items()}
     figures |= {f"latency_{name}": value for name, value in newest.get("latency", {}).items() if name != "rows"}

@@ -45,6 +45,11 @@ def card(report: ReportRecord, details: Details, about: Mapping[str, Any]) -> st
     for column, differences in report.fairness.items():
         lines += [f"### Differences between groups of {_code(column)}", ""]
         lines += [*_table(("Figure", "Largest difference"), [(k, f"{v:.4g}") for k, v in differences.items()]), ""]
+    if report.robustness:
+        asked = report.robustness
+        lines += ["### Spoilt rows", "", f"{asked['metric']}: {asked['clean']:.4g} as they are; at severity 5:", ""]
+        last = [(_plain(one["way"]), f"{one['value']:.4g}") for one in asked["told"] if one["severity"] == 5]
+        lines += [*_table(("Spoilt by", str(asked["metric"])), last), ""]
     lines += _limits(report, details)
     return "\n".join(lines)
 

@@ -68,6 +68,8 @@ def page(report: ReportRecord, details: Details, subject: str = "") -> str:
         *_threshold(report, details),
         *_slices(report, details),
         *_fairness(report, details),
+        *_importance(report),
+        *_robustness(report),
         *_confusion(report),
         *_curves(report, details.curves),
         *_residuals(details.curves.get("residuals")),
@@ -184,6 +186,29 @@ def _fairness(report: ReportRecord, details: Details) -> Iterable[str]:
         told = ", ".join(f"{name.replace('_', ' ')} <b>{value:.4g}</b>" for name, value in differences.items())
         yield f"<p>Between its groups: {told}. 0 is alike.</p>"
         yield table([name.replace("_", " ") for name in names], [tuple(one[name] for name in names) for one in groups])
+
+
+def _importance(report: ReportRecord) -> Iterable[str]:
+    if not report.importance:
+        return
+    what = "accuracy that is lost" if report.classes else "mean absolute error that is added"
+    yield f"<h2>Which columns it needs</h2><p class=dim>{what} when the values of a column are shuffled among the rows.</p>"
+    names = ("column", "importance", "spread")
+    yield table(
+        (*names[:2], "spread of five shuffles"), [[one[name] for name in names] for one in report.importance[:50]]
+    )
+
+
+def _robustness(report: ReportRecord) -> Iterable[str]:
+    asked = report.robustness
+    if not asked:
+        return
+    yield "<h2>What spoilt rows cost it</h2>"
+    yield f"<p class=dim>{asked['metric']} of {asked['rows']:,} rows; as they are: <b>{asked['clean']:.4g}</b>.</p>"
+    ways: dict[str, list[float]] = {}
+    for one in asked["told"]:
+        ways.setdefault(one["way"], []).append(one["value"])
+    yield table(("", *(f"severity {n}" for n in range(1, 6))), [(way, *values) for way, values in ways.items()])
 
 
 def _confusion(report: ReportRecord) -> Iterable[str]:

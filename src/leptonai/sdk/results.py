@@ -128,6 +128,16 @@ class Report:
         return [dict(one) for one in self._details.groups]
 
     @property
+    def importance(self) -> list[dict[str, Any]]:
+        """By how much it errs more when a column is shuffled among the rows: column, importance, spread; the most important first."""
+        return [dict(one) for one in self.record.importance]
+
+    @property
+    def robustness(self) -> dict[str, Any]:
+        """What spoilt rows cost it: metric, clean, worst, and of each way and severity its value (``told``)."""
+        return dict(self.record.robustness)
+
+    @property
     def folds(self) -> list[dict[str, Any]]:
         """Of a cross-validation, each fold: rows, learnt_from, seconds, metrics, notes."""
         return [dict(one) for one in self.record.folds]
