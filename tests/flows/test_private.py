@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import polars  # noqa: F401  # it sets a variable when it is first imported
 import pytest
 
 import leptonai
@@ -97,12 +98,15 @@ def test_a_dataset_is_shredded(home: Path, tmp_path: Path) -> None:
     path = tmp_path / "people.csv"
     path.write_text(ROWS)
     made = leptonai.create_dataset("people", files=path, target="label", pii=["name", "email", "salary"])
+    labelled = made.relabel({0: "yes"})
+    assert labelled.polars(["email", "label"]).row(0) == ("p0@example.org", "yes"), "personal columns come along"
+    assert [column.name for column in labelled.columns if column.pii] == ["name", "email", "salary"]
     blobs = home / "blobs"
     held = {one.name for one in blobs.rglob("*") if one.is_file()}
     receipt = made.shred()
     assert receipt["readable"] == 0
     assert receipt["tried"] == len(receipt["destroyed"])
-    assert receipt["tried"] >= len(made.record.shards) + 2
+    assert receipt["tried"] >= len(made.record.shards) + len(labelled.record.shards) + 2
     left = {one.name for one in blobs.rglob("*") if one.is_file()}
     assert len(held) - len(left) >= len(made.record.shards) + 2, "the file that was uploaded is gone as well"
     with pytest.raises(NotFound):

@@ -10,6 +10,7 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.refs import DatasetRef
 from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Handle
+from leptonai.data.personal import redacted
 from leptonai.data.pieces import Version
 from leptonai.data.spec_relabel import Relabel
 from leptonai.data.version import VersionWriter
@@ -17,7 +18,14 @@ from leptonai.data.version import VersionWriter
 
 def relabel(spec: Relabel, handle: Handle) -> dict[str, Any]:
     """Write the next version; return what `data.verbs.settle_import` needs. Raises `Invalid` for a label that cannot be one."""
-    version = Version(spec.data, handle)
+    version = Version(spec.data, handle, personal=True)  # all of it is written again, personal columns too
+    try:
+        return _written(spec, version, handle)
+    except Invalid as error:
+        raise redacted(error, [column.name for column in version.columns if column.pii]) from None
+
+
+def _written(spec: Relabel, version: Version, handle: Handle) -> dict[str, Any]:
     labels = _labels(spec, handle)
     target = spec.target or version.record.target or ""
     name = DatasetRef.parse(spec.data).name

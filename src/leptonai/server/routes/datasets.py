@@ -8,7 +8,8 @@ from fastapi import Request
 from starlette.responses import Response
 
 from leptonai.core.errors import Denied
-from leptonai.core.nouns import Audit, Blob, Dataset
+from leptonai.core.nouns import Audit, Blob, Dataset, Run
+from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import load, stage
 from leptonai.server import holding, opens, peppers, shredding
 from leptonai.server.routes.table import AtDesk, Cursor, Here, Limit, Routes, Who, Word
@@ -44,11 +45,17 @@ def preview(ref: str, desk: AtDesk, who: Who) -> Response:
     return Json(load("leptonai.data.verbs:preview")(found, json.loads(desk.read(found.manifest))))
 
 
+def _made_by(run: Run) -> str | None:
+    """Return the name of the dataset that a Run makes a version of: that of the rows that it reads, where its spec names no other."""
+    read = run.spec.get("data")
+    return run.spec.get("name") or (DatasetRef.parse(read).name if read is not None else None)
+
+
 @routes.route("POST", "/datasets/{name}/pepper", REPORT)
 def pepper(name: str, here: Here, who: Who) -> Response:
     """Return the key of keyed digests of a dataset's values, to a Run that makes versions of it."""
     run = who.run
-    if run is None or run.spec.get("name") != name or stage(run.stage).permission != "dataset:write":
+    if run is None or stage(run.stage).permission != "dataset:write" or _made_by(run) != name:
         raise Denied(f"{who.name} makes no version of dataset {name}", permission="*")
     return Json({"pepper": base64.b64encode(peppers.of(here, name)).decode()})
 
