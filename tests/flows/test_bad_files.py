@@ -81,5 +81,9 @@ def test_nothing_is_left_of_what_was_refused(
         sweeping.sweep(here.catalog, here.raw, "ann", lease=timedelta(0))
         assert list(here.raw.list()) == []
         assert here.catalog.find(Blob, {"owner": "admin"}, limit=10) == []
-    left = [one for one in home.rglob("*") if one.is_file() and one.stat().st_size > 1 << 20 and "db" not in one.name]
+    left = [
+        one
+        for one in home.rglob("*")
+        if one.is_file() and one.stat().st_size > 1 << 20 and not one.name.startswith("catalog.")
+    ]
     assert left == [], "nor in any other place of the home folder"

@@ -92,9 +92,10 @@ def _files(path: Path, archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
     seen: set[str] = set()
     for info in found:
         name = info.filename
-        if name in seen:
-            raise Invalid(f"{path} holds {name!r} twice: which of them is meant?", errors=[FieldError(name, "once")])
-        seen.add(name)
+        plain = _plain(name)
+        if plain in seen:
+            raise Invalid(f"{path} holds {plain!r} twice: which of them is meant?", errors=[FieldError(name, "once")])
+        seen.add(plain)
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name or ":" in parts[0]:
             raise Invalid(
@@ -130,6 +131,11 @@ def _check_apart(path: Path, infos: list[zipfile.ZipInfo]) -> None:
         end, before = info.header_offset + 30 + len(info.orig_filename) + info.compress_size, info.filename
 
 
+def _plain(name: str) -> str:
+    """Return a name without the folders in it that are none: ``./a//b`` is ``a/b``."""
+    return str(PurePosixPath(name))
+
+
 def _hidden(name: str) -> bool:
     return any(
         (part.startswith(".") and not part.startswith("..")) or part == "__MACOSX" for part in PurePosixPath(name).parts
@@ -143,7 +149,7 @@ def _inside(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Insi
         except _WRONG as error:
             raise _unreadable(path, info.filename, error) from error
 
-    return info.filename, info.file_size, open_
+    return _plain(info.filename), info.file_size, open_
 
 
 class _Member(RawIOBase):

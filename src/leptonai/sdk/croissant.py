@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ _TYPES = {
 }  # fmt: skip
 _ARRAYS = {"uint8": "cr:UInt8", "float32": "cr:Float32", "float64": "cr:Float64"}
 _ROWS = "rows"
+_PLAIN = re.compile(r"\w[\w-]*(\.[\w-]+)*")
 _FILE = "rows.parquet"
 
 
@@ -43,7 +45,9 @@ def metadata(dataset: "Dataset", columns: Sequence[str] | None = None, file: Pat
     from datetime import UTC
 
     record = dataset.record
-    fields = [_field(column, column.name == dataset.target) for column in exports.chosen(dataset, columns)]
+    chosen = exports.chosen(dataset, columns)
+    ids = _ids([column.name for column in chosen])
+    fields = [_field(column, id, column.name == dataset.target) for column, id in zip(chosen, ids, strict=True)]
     found: dict[str, Any] = {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -72,12 +76,21 @@ def _file(dataset: "Dataset", file: Path | None) -> dict[str, Any]:
     return {**about, "contentUrl": file.name, "contentSize": f"{file.stat().st_size} B", "sha256": digest}
 
 
-def _field(column: Column, is_target: bool) -> dict[str, Any]:
+def _ids(names: Sequence[str]) -> list[str]:
+    """Return what fields are called in the metadata: the column's name where it can be part of an address, else what is left of it."""
+    found: list[str] = []
+    for number, name in enumerate(names):
+        plain = name if _PLAIN.fullmatch(name) else f"{re.sub(r'[^A-Za-z0-9]+', '_', name)[:60].strip('_')}_{number}"
+        found.append(plain if plain not in found and plain not in names[number + 1 :] else f"{plain}__{number}")
+    return found
+
+
+def _field(column: Column, id: str, is_target: bool) -> dict[str, Any]:
     kinds = [_ARRAYS.get(column.dtype, "sc:Float")] if column.shape else [_TYPES.get(column.type) or _class(column)]
     if is_target and column.type in (FeatureType.CATEGORY, FeatureType.BOOLEAN):
         kinds.append("https://www.wikidata.org/wiki/Q107196205")  # what Croissant calls a label
     found: dict[str, Any] = {
-        "@type": "cr:Field", "@id": f"{_ROWS}/{column.name}", "name": column.name,
+        "@type": "cr:Field", "@id": f"{_ROWS}/{id}", "name": column.name,
         "description": f"{column.type.value}{', the target' if is_target else ''}",
         "dataType": kinds if len(kinds) > 1 else kinds[0],
     }  # fmt: skip
