@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ import pytest
 
 from leptonai.adapters.executors.local import LocalExecutor
 from leptonai.core import plugins
-from leptonai.core.errors import Unavailable
+from leptonai.core.errors import Invalid, Unavailable
 from leptonai.core.ports import Executor, Exit, Job
 from leptonai.testing import jobs
 from leptonai.testing.executor import ExecutorContract, alive, wait_for
@@ -51,6 +52,52 @@ class TestLocalExecutor(ExecutorContract):
         job = start(jobs.note)
         assert self.end(executor, job) == Exit(0)
         assert self.noted(job)["nice"] == os.getpriority(os.PRIO_PROCESS, 0)
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
+    executor = plugins.executor("ray:local")
+    executor.start(Job("first", "leptonai.testing.jobs:note", {}, tmp_path_factory.mktemp("first")))
+    wait_for(lambda: executor.poll("first"), 120)
+    yield executor
+    executor.close()
+
+
+@pytest.mark.slow
+class TestRayExecutor(ExecutorContract):
+    @pytest.fixture
+    def executor(self, ray: Executor) -> Executor:
+        return ray
+
+
+@pytest.mark.parametrize("url", ["ray:", "ray:head", "ray:head:x", "ray:http://head:1", "ray://head:10001"])
+def test_an_address_that_ray_has_no_use_for(url: str) -> None:
+    with pytest.raises(Invalid, match="use ray:auto, ray:local or ray:HOST:PORT"):
+        plugins.executor(url)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("token", "the head of the Ray cluster 127.0.0.1:9 cannot be reached"),
+        ("", "takes work from anybody who can reach it"),
+    ],
+)
+def test_a_cluster_that_cannot_be_used_is_told_in_a_sentence(
+    mode: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    executor = plugins.executor("ray:127.0.0.1:9")
+    try:
+        executor.start(Job("a", "leptonai.testing.jobs:note", {}, tmp_path, workers=2))
+        ended = end(executor, "a", 240)
+    finally:
+        executor.close()
+    assert ended.code
+    assert words in str(ended.limit)
 
 
 class own_executor:  # noqa: N801  # used like a function

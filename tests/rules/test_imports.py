@@ -33,6 +33,7 @@ PLACES = {
     "cloudpickle": ("adapters/frameworks/",),
     "onnxruntime": ("adapters/runtimes/", "adapters/frameworks/"),
     "typer": ("cli/",),
+    "ray": ("adapters/executors/",),
     "pickle": (),
     "marshal": (),
     "shelve": (),

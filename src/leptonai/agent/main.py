@@ -61,6 +61,7 @@ class Agent:
         workers: int = 2,
         lease_seconds: float = 30.0,
         warm: str = "auto",
+        executor: str = "local",
     ):
         self.name = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         self._http = http
@@ -71,7 +72,7 @@ class Agent:
         self._stopping = threading.Event()
         self._asked: SimpleQueue[None] = SimpleQueue()  # to stop
         self._holdings = Holdings()
-        self._executor: Executor = plugins.executor("local")
+        self._executor: Executor = plugins.executor(executor)
         self._store_url = settings.get("store_url")
         self._sealed: Store | None = None
         self._services = Services(site, http, self._blobs, self._executor, home, self._stopping)
@@ -294,6 +295,7 @@ def _made(given: argparse.Namespace) -> Agent:
         workers=max(1, int(settings.number("workers"))),
         lease_seconds=settings.number("lease_seconds"),
         warm=settings.get("warm") or "auto",
+        executor=settings.get("executor") or "local",
     )
 
 

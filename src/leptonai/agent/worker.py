@@ -117,7 +117,9 @@ class Worker:
         }
         try:
             held.folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-            job = Job(held.job, "leptonai.agent.once:main", payload, held.folder, run.flavour, run.limits)
+            job = Job(
+                held.job, "leptonai.agent.once:main", payload, held.folder, run.flavour, run.limits, workers=run.workers
+            )
             self.executor.start(job)
         except (LeptonError, OSError) as error:
             words = error.message if isinstance(error, LeptonError) else f"its process could not be started: {error}"

@@ -76,9 +76,11 @@ def lock(given: str) -> KeyLock:
     return cast("KeyLock", _load("locks", name)(rest))
 
 
-def executor(name: str = "local") -> Executor:
-    """Make an executor."""
-    return cast("Executor", _load("executors", name)())
+def executor(url: str = "local") -> Executor:
+    """Make an executor: "local", or one of another kind by its name and what it needs, such as ``ray:auto``."""
+    name, colon, _ = url.partition(":")
+    found = _load("executors", name)
+    return cast("Executor", found(url) if colon else found())
 
 
 def framework(name: str) -> Framework:

@@ -146,6 +146,9 @@ class Job:
     flavour: str = "data"  # which libraries are loaded before it starts
     limits: Limits = Limits()
     environment: Mapping[str, str] = field(default_factory=dict)
+    workers: int = (
+        1  # processes that do it together: an executor of several machines starts each, another one but the first
+    )
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ SETTINGS: dict[str, Setting] = {
         Setting("key_lock", "LEPTONAI_KEY_LOCK", None, "what the server's key file is locked with: 'passphrase:FILE', a plug-in's name such as 'mykms:KEY', or 'none'; default: as it is"),
         Setting("passphrase", "LEPTONAI_PASSPHRASE", None, "passphrase of the key file, where no file holds it"),
         Setting("workers", "LEPTONAI_WORKERS", "2", "how many Runs an agent works on at once"),
+        Setting("executor", "LEPTONAI_EXECUTOR", "local", "where an agent has Runs of several processes work: 'local', or a Ray cluster: 'ray:auto', 'ray:HOST:PORT', 'ray:local'"),
         Setting("lease_seconds", "LEPTONAI_LEASE_SECONDS", "30", "how long a Run stays with an agent that is not heard of"),
         Setting("planes", "LEPTONAI_PLANES", str(min(8, len(os.sched_getaffinity(0)))), "how many serving processes answer on the one port of a Site; each holds all models"),
         Setting("grpc_port", "LEPTONAI_GRPC_PORT", "0", "port on which the Services of a Site answer gRPC beside HTTP; 0: none"),
@@ -109,7 +110,8 @@ def home(given: object = None) -> Path:
     return Path(get("home", given) or "~/.leptonai").expanduser().absolute()
 
 
-_SILENT = {"ORT_DISABLE_TELEMETRY": "1"}  # from 1.29 on ONNX Runtime reports to its maker as soon as it is imported
+# From 1.29 on ONNX Runtime reports to its maker as soon as it is imported, Ray when a cluster starts.
+_SILENT = {"ORT_DISABLE_TELEMETRY": "1", "RAY_USAGE_STATS_ENABLED": "0"}
 
 
 def environment(**extra: str) -> dict[str, str]:

@@ -211,6 +211,7 @@ FLAVOURS: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
                "sklearn.metrics", "torch._dynamo", "tensorboardX.record_writer"), {"KERAS_BACKEND": "torch", **_LEARNING}),
     "tensorflow": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "tensorflow", "keras", "onnxruntime",
                     "cloudpickle", "sklearn.metrics", "tensorboardX.record_writer"), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", **_LEARNING}),
+    "ray": (("numpy", "httpx", "torch", "ray", "ray.train.torch"), {"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0", **_LEARNING}),
     "jax": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "jax", "keras", "onnxruntime", "cloudpickle",
              "sklearn.metrics"), {"KERAS_BACKEND": "jax", **_LEARNING}),
 }  # fmt: skip

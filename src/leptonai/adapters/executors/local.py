@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from leptonai.adapters.executors import family
@@ -51,9 +53,11 @@ class LocalExecutor:
 
     Jobs die with this process, even if it is killed: the fork servers see its end of their sockets close. If a fork server is
     killed, the kernel kills its jobs, we kill what they started, and the next job gets a new server.
+    `environment`: what libraries are to find there already when they are loaded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._environment = dict(environment)
         self._lock = threading.RLock()
         self._servers: dict[str, _Server] = {}
         self._jobs: dict[str, _Entry] = {}
@@ -145,7 +149,7 @@ class LocalExecutor:
         if flavour not in FLAVOURS:
             raise Unavailable(f"there is no flavour {flavour!r}: use one of {', '.join(FLAVOURS)}")
         if flavour not in self._servers:
-            environment = settings.environment(**FLAVOURS[flavour][1])
+            environment = settings.environment(**FLAVOURS[flavour][1], **self._environment)
             environment.pop("LEPTONAI_API_KEY", None)  # the agent's; a Run has a token of its own
             ours, theirs = socket.socketpair()
             with theirs:
