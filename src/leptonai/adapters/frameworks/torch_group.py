@@ -35,6 +35,8 @@ class TorchGroup:
         self._parts = parts  # what has `allreduce`, `broadcast` and `allgather`
         self._device = torch.device(device)  # where the numbers that travel lie
         self._module: nn.Module
+        self._all: list[nn.Parameter] = []
+        self._frozen: tuple[bool, ...] = ()  # of each, whether it learns, as of the last step
         self._learnt: list[nn.Parameter] = []
         self._floats: list[Tensor] = []
         self._flat: dict[torch.dtype, tuple[Tensor, list[Tensor], list[Tensor]]] = {}
@@ -65,11 +67,11 @@ class TorchGroup:
 
     def gather(self, data: bytes) -> list[bytes]:
         """Return what each has given."""
-        lengths = self._all(torch.tensor([len(data)], dtype=torch.int64, device=self._device))
+        lengths = self._of_all(torch.tensor([len(data)], dtype=torch.int64, device=self._device))
         many = [int(length.item()) for length in lengths]
         padded = _empty(max(1, *many), self._device)
         padded[: len(data)] = _tensor(data, self._device)
-        return [_bytes(given, size) for given, size in zip(self._all(padded), many, strict=True)]
+        return [_bytes(given, size) for given, size in zip(self._of_all(padded), many, strict=True)]
 
     def align(self) -> None:
         """Have all take the weights of the first."""
@@ -84,8 +86,9 @@ class TorchGroup:
     def begin(self, module: nn.Module) -> None:
         """Take the module that learns; its lazy layers are filled."""
         self._module = module
-        self._learnt = [p for p in module.parameters() if p.requires_grad]
+        self._all = list(module.parameters())
         self._floats = [b for b in module.buffers() if b.is_floating_point()]
+        self._frozen = ()
         self._flat = {}
         self.align()
 
@@ -103,6 +106,10 @@ class TorchGroup:
         A process that has no rows gets the gradients of the others. Raises `Unavailable` when one is gone.
         """
         rows = float(self._rows)
+        frozen = tuple(p.requires_grad for p in self._all)
+        if frozen != self._frozen:  # layers begin to learn, or cease to, while the training goes on
+            self._frozen, self._flat = frozen, {}
+            self._learnt = [p for p in self._all if p.requires_grad]
         missing = [p for p in self._learnt if p.grad is None] if rows else []
         value = 0.0 if loss is None else float(loss.detach()) * rows
         flags = [rows, value, float(len(missing)), *map(float, self._wanted)]
@@ -182,7 +189,7 @@ class TorchGroup:
         with _all_there(self.rank):
             self._parts.broadcast(value, 0).wait()
 
-    def _all(self, value: Tensor) -> list[Tensor]:
+    def _of_all(self, value: Tensor) -> list[Tensor]:
         found = [torch.empty_like(value) for _ in range(self.rank.of)]
         with _all_there(self.rank):
             self._parts.allgather([found], [value]).wait()
