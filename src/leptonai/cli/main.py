@@ -24,6 +24,7 @@ from leptonai.cli import (
     login,
     model,
     model_gate,
+    new,
     run,
     run_show,
     service,
@@ -89,6 +90,7 @@ app = typer.Typer(
 
 START, BUILD, SERVE, MANAGE = "Start here", "From data to a model", "Serve", "Manage"
 app.command("demo", rich_help_panel=START)(up.demo)
+app.command("new", rich_help_panel=START)(new.new)
 app.command("up", rich_help_panel=START)(up.up)
 app.command("login", rich_help_panel=START)(login.login)
 app.command("doctor", rich_help_panel=START)(doctor.doctor)

@@ -62,7 +62,8 @@ def of_columns(
             found["parity_difference"] = float(between["selection_rate"])
             found["odds_difference"] = float(max(between["true_positive_rate"], between["false_positive_rate"]))
         differences[name] = found
-        for group, row in frame.by_group.iterrows():
+        table = frame.by_group
+        for group, row in table.loc[[word for word in column.words if word in table.index]].iterrows():
             groups.append({"column": name, "group": str(group), **{key: float(value) for key, value in row.items()}})
         if few := [str(group) for group, rows in frame.by_group["rows"].items() if rows < 30]:
             notes.append(
