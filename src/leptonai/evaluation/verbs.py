@@ -3,7 +3,7 @@
 from typing import Any
 
 from leptonai.core import personal
-from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.errors import FieldError, Invalid, Unsupported
 from leptonai.core.nouns import Dataset, Model, Run
 from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import Desk, Plan
@@ -39,6 +39,12 @@ def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
         results.append(_trained(str(other.lineage.get("run")), desk).result or {})
         opens += [other.files[name] for name in ("model.onnx",) if name in other.files]
     for one in results:
+        if one["encoding"]["task"] == "generation":
+            raise Unsupported(
+                "a language model is measured while it learns, on validation data: its history has loss and perplexity; predict gives the "
+                "perplexity of each text",
+                errors=[FieldError("run", "a classifier or a regressor")],
+            )
         _has_columns(one, data, exact)
         opens += [one["code"], one["weights"]]
     used = [feature["column"] for one in results for feature in one["encoding"]["features"]]

@@ -10,11 +10,12 @@ WHOLE = (FeatureType.IMAGE, FeatureType.AUDIO, FeatureType.TENSOR)  # columns wh
 
 
 def pick(
-    columns: Sequence[Column], target: str | None, features: Sequence[str] | None, where: str
+    columns: Sequence[Column], target: str | None, features: Sequence[str] | None, where: str, *, texts: bool = False
 ) -> tuple[Column, tuple[Column, ...]]:
     """Return the target's column and those of the features, in the order of the dataset or as they were named.
 
-    Raises `Invalid` that names the column that is not there, `Unsupported` for text.
+    With `texts` the model reads texts: columns of text, unless others are named; a target of text is what a language model learns.
+    Raises `Invalid` that names the column that is not there, `Unsupported` for a column of another kind than the model reads.
     """
     by_name = {column.name: column for column in columns}
     if not target:
@@ -31,6 +32,8 @@ def pick(
             )
         if twice := {name for name in features if list(features).count(name) > 1}:
             raise Invalid(f"features: {', '.join(sorted(twice))} is named twice")
+    if texts:
+        return by_name[target], _texts(by_name, by_name[target], features, where)
     chosen = tuple(by_name[name] for name in (features or [n for n in by_name if n != target and not by_name[n].pii]))
     if not chosen:
         raise Invalid(f"{where} has no column to learn from beside its target {target!r}")
@@ -49,13 +52,39 @@ def _exist(names: Iterable[str], known: Iterable[str], where: str, field: str) -
             )
 
 
+def _texts(
+    by_name: dict[str, Column], target: Column, features: Sequence[str] | None, where: str
+) -> tuple[Column, ...]:
+    if target.type == FeatureType.TEXT:
+        if features:
+            raise Unsupported(
+                f"features: a language model learns how the texts of {target.name!r} go on, and reads nothing else: leave features out",
+                errors=[FieldError("features", "none, for a target of text")],
+            )
+        return (target,)
+    found = [c for c in by_name.values() if c.type == FeatureType.TEXT and not c.pii and c is not target]
+    chosen = tuple(by_name[name] for name in features) if features else tuple(found)
+    if other := [column for column in chosen if column.type != FeatureType.TEXT]:
+        raise Unsupported(
+            f"column {other[0].name!r} is of type {other[0].type}, and the model reads texts only: name columns of text, with features=[…]",
+            errors=[FieldError("features", "columns of text")],
+        )
+    if not chosen:
+        raise Invalid(
+            f'{where} has no column of text for the model to read; import the one that is meant with types={{"COLUMN": "text"}}',
+            errors=[FieldError("features", "a column of text")],
+        )
+    return chosen
+
+
 def _no_text(chosen: Sequence[Column], target: Column) -> None:
     for column in chosen:
         if column.type == FeatureType.TEXT:
             raise Unsupported(
-                f"column {column.name!r} is text, which has no encoding yet: leave it out with features=[…], or import "
-                f'it as a category with types={{"{column.name}": "category"}}',
-                errors=[FieldError(column.name, "text has no encoding yet")],
+                f"column {column.name!r} is text, which this model does not read: begin with a model of texts (pretrained=…, a folder as "
+                f"Hugging Face writes it), leave the column out with features=[…], or import it as a category with "
+                f'types={{"{column.name}": "category"}}',
+                errors=[FieldError(column.name, "a model of texts")],
             )
         if column.type == FeatureType.BOXES:
             raise Unsupported(
@@ -71,7 +100,9 @@ def _no_text(chosen: Sequence[Column], target: Column) -> None:
 
 
 def task_of(target: Column) -> str:
-    """Return "classification" for categories and booleans, else "regression"."""
+    """Return "classification" for categories and booleans, "generation" for text, else "regression"."""
+    if target.type == FeatureType.TEXT:
+        return "generation"
     return "classification" if target.type in (FeatureType.CATEGORY, FeatureType.BOOLEAN) else "regression"
 
 
@@ -80,6 +111,8 @@ def layout_of(features: Sequence[Column], images: str) -> str:
 
     A framework whose arrays are flat takes any mixture; the others take scalars, or one image or tensor column.
     """
+    if images == "text":
+        return "text"
     whole = [column for column in features if column.type in WHOLE]
     if not whole:
         return "table"

@@ -1,8 +1,9 @@
 """A sensible model for a dataset, where the user gave none."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from leptonai.core import plugins
 from leptonai.core.nouns import Column
 from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader
@@ -11,6 +12,7 @@ from leptonai.training.columns import task_of
 from leptonai.training.spec import Train
 
 _EPOCHS = 10  # of a network, unless the user says
+TEXT_EPOCHS = 3  # of a model of texts, which begins with much
 
 
 class Picked(NamedTuple):
@@ -52,6 +54,17 @@ def pick(spec: Train, reader: Reader) -> Picked:
     unscaled = spec.model_copy(update={"scale": False})  # trees need no scale, and know what a missing number is
     model = kind(random_state=spec.seed)
     return Picked("sklearn", model, {}, unscaled, f"gradient boosted trees of scikit-learn, {kind.__name__}")
+
+
+def texts(spec: Train, reader: Reader, files: Mapping[str, bytes]) -> Picked:
+    """Make a model of texts of the files of a folder as Hugging Face writes it."""
+    target, _ = pick_columns(reader.columns, spec.target or reader.target, spec.features, spec.data, texts=True)
+    task = task_of(target)
+    classes = 2 if target.type == FeatureType.BOOLEAN else max(2, len(target.categories))
+    made: Any = plugins.framework("torch")
+    model, compiled = made.made_of(files, task, classes if task == "classification" else 1)
+    what = {"generation": "a language model", "classification": "a classifier of texts"}.get(task, "a model of texts")
+    return Picked("torch", model, compiled, spec, f"{what}, in PyTorch, {type(model).__name__}")
 
 
 def _network(spec: Train, image: Column, target: Column, task: str) -> Picked:

@@ -30,7 +30,7 @@ class Options:
 
     category_encoding: Literal["index", "onehot"] = "index"
     scale: bool = True
-    images: Literal["channels_first", "channels_last", "flat"] = "channels_last"
+    images: Literal["channels_first", "channels_last", "flat", "text"] = "channels_last"  # text: it reads texts
     dtype: Literal["float32", "int64"] = "float32"
     where: str = "the dataset"  # for messages
     values: bool = False  # the model learns values: whole numbers that could be classes are none
@@ -92,7 +92,9 @@ def _is_missing(value: object) -> bool:
 
 def fit(reader: Reader, features: Sequence[str] | None, target: str | None, options: Options) -> Encoding:
     """Look at the training part once and fix how rows are encoded. Raises `Invalid` or `Unsupported`, naming the column."""
-    goal, chosen = pick(reader.columns, target or reader.target, features, options.where)
+    goal, chosen = pick(
+        reader.columns, target or reader.target, features, options.where, texts=options.images == "text"
+    )
     if options.values and goal.type == FeatureType.CATEGORY and goal.dtype == "int64":
         # The loss, or the estimator, says that these whole numbers are amounts and no names.
         goal = goal.model_copy(update={"type": FeatureType.INTEGER})
@@ -101,7 +103,7 @@ def fit(reader: Reader, features: Sequence[str] | None, target: str | None, opti
         raise Invalid(f"{options.where} has no rows to learn from")
     seen = _look(reader, goal, chosen)
     _check_target(goal, seen[goal.name], options.where)
-    task = cast(Literal["classification", "regression"], task_of(goal))
+    task = cast(Literal["classification", "regression", "generation"], task_of(goal))
     return Encoding(
         features=tuple(_code(column, seen.get(column.name, _Seen()), options) for column in chosen),
         layout=cast(Any, layout),
@@ -113,7 +115,10 @@ def fit(reader: Reader, features: Sequence[str] | None, target: str | None, opti
 
 
 def _look(reader: Reader, goal: Column, chosen: Sequence[Column]) -> dict[str, _Seen]:
-    columns = {column.name: column for column in (*chosen, goal) if column.type not in WHOLE or column is goal}
+    used = [column for column in (*chosen, goal) if column.type not in WHOLE or column is goal]
+    columns = {column.name: column for column in used if column.type != FeatureType.TEXT}
+    if not columns:
+        return {goal.name: _Seen()}
     seen = {name: _Seen() for name in columns}
     for batch in reader.batches(_BATCH, columns=tuple(columns)):
         for name, column in columns.items():
@@ -166,6 +171,8 @@ def _code(column: Column, seen: _Seen, options: Options) -> FeatureCode:
     if column.type in WHOLE:
         op = "image" if column.type == FeatureType.IMAGE else "tensor"
         return FeatureCode(op=op, rate=column.stats.get("rate"), **about)
+    if column.type == FeatureType.TEXT:
+        return FeatureCode(op="text", **about)
     if column.type == FeatureType.BOOLEAN:
         return FeatureCode(op="flag", **about)
     if column.type == FeatureType.CATEGORY:
@@ -217,6 +224,8 @@ def encode(encoding: Encoding, batch: Mapping[str, Any]) -> Array:
             f"the model needs column {missing[0]!r}, which the data does not have",
             errors=[FieldError(name, "missing column") for name in missing],
         )
+    if encoding.layout == "text":
+        return joined([batch[feature.column] for feature in encoding.features])
     if encoding.layout in ("channels_first", "channels_last"):
         whole: Array = _whole(encoding.features[0], batch[encoding.features[0].column])
         if encoding.layout == "channels_first":
@@ -230,6 +239,15 @@ def encode(encoding: Encoding, batch: Mapping[str, Any]) -> Array:
         _ENCODE[feature.op](feature, batch[feature.column], x[:, at:to])
         at = to
     return x
+
+
+def joined(columns: Sequence[Any]) -> Array:
+    """Return one str a row, object (rows,): the texts of the columns line by line; a missing one is empty."""
+    rows = zip(*(np.asarray(column, object).tolist() for column in columns), strict=True)
+    texts = ["\n".join("" if _is_missing(text) else str(text) for text in row) for row in rows]
+    found = np.empty(len(texts), object)
+    found[:] = texts
+    return found
 
 
 def _whole(feature: FeatureCode, given: Any) -> Array:
@@ -310,6 +328,8 @@ def targets(encoding: Encoding, batch: Mapping[str, Any]) -> Array:
     if encoding.target not in batch:
         raise Invalid(f"the data has no column {encoding.target!r}, which is the model's target")
     values = batch[encoding.target]
+    if encoding.task == "generation":
+        return joined([values])
     if encoding.task == "regression":
         found = np.asarray(values, dtype=np.float32)
         if not np.isfinite(found).all():

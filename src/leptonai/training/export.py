@@ -38,7 +38,7 @@ def export(spec: Export, handle: Handle) -> dict[str, Any]:
     signature = Signature(
         inputs=onnx_inputs.specs(fitted.encoding),
         outputs=onnx_tail.outputs(fitted.encoding, sample.shape),
-        task=fitted.encoding.task,
+        task="custom" if fitted.encoding.task == "generation" else fitted.encoding.task,
         classes=fitted.encoding.classes,
     )
     lineage = export_facts.lineage(trained, fitted, reader.dataset, contents["code"], taken)

@@ -60,7 +60,8 @@ def card(
 
 
 def _header(name: str, fitted: Fitted, dataset: Dataset, report: Mapping[str, Any]) -> list[str]:
-    kind = "image" if any(feature.op == "image" for feature in fitted.encoding.features) else "tabular"
+    ops = {feature.op for feature in fitted.encoding.features}
+    kind = "image" if "image" in ops else "text" if "text" in ops else "tabular"
     lines = ["---", f"model_name: {json.dumps(name)}", f"library_name: {fitted.framework}"]
     lines += [
         f"pipeline_tag: {kind}-{fitted.encoding.task}",

@@ -16,6 +16,8 @@ def outputs(encoding: Encoding, shape: tuple[int, ...]) -> tuple[TensorSpec, ...
     """
     if encoding.task == "regression":
         return (TensorSpec(name=_free("prediction", encoding), datatype="FP32", shape=(-1, *shape)),)
+    if encoding.task == "generation":
+        return (TensorSpec(name=_free("perplexity", encoding), datatype="FP32", shape=(-1, *shape)),)
     words = isinstance(encoding.classes[0], str)
     return (
         TensorSpec(

@@ -35,9 +35,9 @@ class Trained:
         return np.asarray(self.learner.predict(x))
 
     def scores(self, batch: Mapping[str, Any]) -> Array:
-        """Return probabilities (rows, classes), float32, of a classifier; values (rows, …) of a regressor."""
+        """Return probabilities (rows, classes), float32, of a classifier; values (rows, …) of a regressor, perplexities (rows,) of a language model."""
         raw = self.raw(batch)
-        if self.fitted.encoding.task == "regression":
+        if self.fitted.encoding.task != "classification":
             return raw
         return probabilities(raw, self.fitted.activation, len(self.fitted.encoding.classes))
 

@@ -37,7 +37,8 @@ def resolve(asked: Pretrained, given: bool, desk: Desk) -> Found:
                 f"pretrained: {asked.name} holds weights, and no model to put them in: give a model, or a folder with {CONFIG} and {TOKENIZER}",
                 errors=[FieldError("pretrained", "with a model, or a folder as Hugging Face writes it")],
             )
-        return Found(asked, {}, tuple(asked.files.values()))
+        made = {} if given else {"facts": {"texts": True}}
+        return Found(asked.model_copy(update={"whole": not given}), made, tuple(asked.files.values()))
     found: Model = desk.model(asked.model)
     ref = f"models:/{found.name}/{found.version}"
     known: dict[str, Any] = {"model": ref, "digest": found.digest, "source": ref}
@@ -72,8 +73,8 @@ def _imported(asked: Pretrained, found: Model, known: dict[str, Any], given: boo
             f"pretrained: {known['model']} was imported without safetensors, which is what can be learnt from",
             errors=[FieldError("pretrained", "a version with safetensors")],
         )
-    del given  # a folder makes a model of its own, or gives its weights to one
-    return Found(asked.model_copy(update={**known, "files": files}), {}, tuple(files.values()))
+    made = {} if given else {"facts": {"texts": True}}
+    return Found(asked.model_copy(update={**known, "files": files, "whole": not given}), made, tuple(files.values()))
 
 
 def _base_of(found: Model) -> str:

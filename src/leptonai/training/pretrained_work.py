@@ -9,7 +9,7 @@ from leptonai.core.errors import Unsupported
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle
 from leptonai.training.spec import Encoding, Train
-from leptonai.training.spec_pretrained import WEIGHTS, lines_of
+from leptonai.training.spec_pretrained import WEIGHTS, Pretrained, lines_of
 
 _FITTED = "fitted.json"
 
@@ -32,6 +32,11 @@ def began(learner: Learner, handle: Handle) -> None:
     if found is not None:
         handle.say(lines_of(found))
         cast(Any, learner).beginning = None
+
+
+def folder(given: Pretrained, handle: Handle) -> dict[str, bytes]:
+    """Return the files of a folder that say how a model is made, without its weights."""
+    return {name: _read(handle, blob) for name, blob in given.files.items() if name.endswith(".json")}
 
 
 def facts(learner: Learner, spec: Train, handle: Handle) -> dict[str, Any] | None:

@@ -84,12 +84,12 @@ class FeatureCode(Frozen):
     """How one column becomes numbers. The same rules run in training (NumPy) and inside the published ONNX graph.
 
     scale: (x - mean) / std in float64, then float32; a missing value becomes 0. time: the same, on microseconds since
-    1970. raw: as it is. index: position in `categories` from 1, 0 for a value not seen or missing. onehot: one column for
+    1970. raw: as it is. text: as it is; the model has a tokeniser. index: position in `categories` from 1, 0 for a value not seen or missing. onehot: one column for
     each category, all 0 for a value not seen. flag: 0 or 1. image: uint8 to [0, 1]. tensor: float32 as it is.
     """
 
     column: str
-    op: Literal["scale", "time", "raw", "index", "onehot", "flag", "image", "tensor"]
+    op: Literal["scale", "time", "raw", "index", "onehot", "flag", "image", "tensor", "text"]
     type: str  # the column's FeatureType
     dtype: str
     shape: tuple[int, ...] = ()
@@ -103,14 +103,14 @@ class Encoding(Frozen):
     """How rows become the array that the model takes; fitted on the training part only.
 
     layout: "table": scalars side by side, (batch, width) · "channels_last": one image or tensor column as it is ·
-    "channels_first": an image turned to (batch, channels, height, width) · "flat": (batch, everything).
+    "channels_first": an image turned to (batch, channels, height, width) · "flat": (batch, everything) · "text": one str a row, the texts of several columns line by line.
     """
 
     features: tuple[FeatureCode, ...]
-    layout: Literal["table", "channels_last", "channels_first", "flat"] = "table"
+    layout: Literal["table", "channels_last", "channels_first", "flat", "text"] = "table"
     dtype: Literal["float32", "int64"] = "float32"  # int64 where the model begins with an embedding
     target: str
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression", "generation"]
     classes: tuple[str | int, ...] = ()  # position = class index
 
 

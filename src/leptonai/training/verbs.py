@@ -16,19 +16,24 @@ from leptonai.training.learning_check import check_learning, check_workers
 from leptonai.training.pretrained_verbs import check_starts, resolve
 from leptonai.training.spec import Export, Fitted, Predict, Train
 
+_OF = {"transformers": "torch"}  # the framework of a flavour that has another name
+
 
 def prepare_train(spec: Train, desk: Desk) -> Plan:
     """Resolve the data to exact versions; check columns, code and early stopping. Raises `Invalid`, `NotFound`, `Denied`."""
     data, exact = _exact(spec.data, desk)
-    target, features = columns.pick(data.columns, spec.target or data.target, spec.features, exact)
+    found, opens, own = _beginning(spec, desk)
+    found["data"] = exact
+    texts = bool(found.get("facts", spec.facts if own else {}).get("texts"))
+    target, features = columns.pick(data.columns, spec.target or data.target, spec.features, exact, texts=texts)
     _check_stopping(spec)
     steps = _declared(data, exact) if spec.augment is None else spec.augment
     check_steps(
         steps, features, classes=columns.task_of(target) == "classification", arrays=target.type in columns.WHOLE
     )
     used = (target.name, *(feature.name for feature in features))
-    opens = list(personal.opens(data, desk, used))
-    found: dict[str, Any] = {"data": exact, "target": target.name, "augment": steps}
+    opens += personal.opens(data, desk, used)
+    found |= {"target": target.name, "augment": steps}
     if spec.checks:
         found["checks"], more = load(RULES)(spec.checks, desk, data)
         opens += more
@@ -36,20 +41,16 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         validation, found["validation"] = _exact(spec.validation, desk)
         _has([target.name, *(f.name for f in features)], validation, found["validation"], "validation")
         opens += personal.opens(validation, desk, used)
-    own = spec.code is not None and not (spec.pretrained is not None and spec.pretrained.whole)
-    if spec.pretrained is not None:
-        start = resolve(spec.pretrained, own, desk)
-        found |= {"pretrained": start.pretrained, **start.model}
-        opens += start.opens
-        if spec.pretrained.model is None:
-            for blob in start.opens:
-                _uploaded(blob, desk, "pretrained")
     if own:
         opens.append(_own_code(spec, desk))
     if spec.callbacks is not None:
         opens.append(_uploaded(spec.callbacks, desk, "callbacks"))
     if own:
         found["flavour"] = spec.flavour or spec.framework
+    elif texts and "code" not in found:  # of a folder
+        found |= {"framework": None, "flavour": "transformers"}
+        if "epochs" not in spec.model_fields_set:
+            found["epochs"] = defaults.TEXT_EPOCHS
     elif "code" not in found:
         if spec.framework is not None:
             raise Invalid(
@@ -58,7 +59,7 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         found["flavour"] = defaults.flavour(features)
         if "epochs" not in spec.model_fields_set:
             found["epochs"] = defaults.epochs(features)
-    framework = found.get("framework") or spec.framework or found["flavour"]
+    framework = found.get("framework") or spec.framework or _OF.get(found["flavour"], found["flavour"])
     check_starts(spec.pretrained, framework)
     check_learning(spec, framework, columns.task_of(target))
     check_workers(spec, framework)
@@ -69,6 +70,18 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         )
     exactly = spec.model_copy(update=found).model_dump(mode="json")
     return Plan(exactly, tuple(dict.fromkeys(opens)), found["flavour"], f"train-{data.name}"[:100], spec.workers)
+
+
+def _beginning(spec: Train, desk: Desk) -> tuple[dict[str, Any], list[str], bool]:
+    """Return what the weights to begin with say of the model, the blobs they open, and whether the model is the user's own."""
+    own = spec.code is not None and not (spec.pretrained is not None and spec.pretrained.whole)
+    if spec.pretrained is None:
+        return {}, [], own
+    start = resolve(spec.pretrained, own, desk)
+    if spec.pretrained.model is None:
+        for blob in start.opens:
+            _uploaded(blob, desk, "pretrained")
+    return {"pretrained": start.pretrained, **start.model}, list(start.opens), own
 
 
 def prepare_predict(spec: Predict, desk: Desk) -> Plan:

@@ -47,6 +47,7 @@ _LIBRARIES = {
     "tensorflow": ("tensorflow", "tensorflow-cpu"),
     "jax": ("jax",),
     "sklearn": ("scikit-learn",),
+    "transformers": ("torch", "transformers", "peft"),
 }
 
 
@@ -197,7 +198,10 @@ def given(spec: Train, handle: Handle) -> Subject | None:
 
 def picked(spec: Train, reader: Reader, handle: Handle) -> Subject:
     """Make a sensible model for the columns."""
-    found = defaults.pick(spec, reader)
+    if spec.pretrained is not None and spec.pretrained.is_folder:
+        found = defaults.texts(spec, reader, pretrained_work.folder(spec.pretrained, handle))
+    else:
+        found = defaults.pick(spec, reader)
     handle.say(f"no model was given: {found.words}")
     framework = plugins.framework(found.framework)
     packed = framework.pack(found.model, found.compiled)

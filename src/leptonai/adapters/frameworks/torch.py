@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from leptonai.adapters.frameworks import packing
-from leptonai.core.errors import Invalid
+from leptonai.core.errors import Invalid, Unsupported
 from leptonai.core.learning import ALL
 from leptonai.core.ports import Learner, Packed, Recipe, Route
 from leptonai.core.ranks import Rank
@@ -42,17 +42,20 @@ class TorchFramework:
             "metrics": metrics,
         }
         kind = type(model)
-        facts = {"class": f"{kind.__module__}.{kind.__qualname__}", "parameters": _count(model)}
+        facts: dict[str, Any] = {"class": f"{kind.__module__}.{kind.__qualname__}", "parameters": _count(model)}
+        if hasattr(model, "tokenize"):
+            facts["texts"] = True
         return Packed(packing.by_value(parts, "the model"), "torch", facts)
 
     def load(self, code: bytes, weights: bytes | None = None) -> Learner:
         """See the port."""
         from leptonai.adapters.frameworks import torch_parts
-        from leptonai.adapters.frameworks.torch_learner import TorchLearner
 
         parts = packing.unpack(code)
         recipe = torch_parts.OptimizerRecipe(*parts["optimizer"])
-        learner = TorchLearner(parts["module"], recipe, torch_parts.loss(parts["loss"]), parts["metrics"])
+        learner = _learner_of(parts["module"])(
+            parts["module"], recipe, torch_parts.loss(parts["loss"]), parts["metrics"]
+        )
         learner.repacked = lambda: packing.by_value({**parts, "module": _on_cpu(learner.model)}, "the model")
         if weights is not None:
             learner.load_weights(weights)
@@ -63,6 +66,12 @@ class TorchFramework:
         from leptonai.adapters.frameworks import torch_group
 
         return torch_group.join(rank)
+
+    def made_of(self, files: Mapping[str, bytes], task: str, outputs: int) -> tuple[Any, dict[str, Any]]:
+        """Return a model of texts for the files of a folder as Hugging Face writes it, and how it learns; its weights travel apart."""
+        from leptonai.adapters.frameworks.text_model import of_folder
+
+        return of_folder(files, task, outputs)
 
     def recipe(self, code: bytes) -> Recipe:
         """See `core.ports.Recipe`."""
@@ -81,9 +90,19 @@ class TorchFramework:
 
     def export(self, learner: Learner, example: Any) -> Iterator[Route]:
         """See the port."""
+        if hasattr(learner.model, "tokenize"):
+            raise Unsupported("a model of texts has a tokeniser, which is no part of a graph")
         from leptonai.adapters.frameworks.torch_onnx import routes
 
         return routes(learner, example)
+
+
+def _learner_of(module: Any) -> Any:
+    from leptonai.adapters.frameworks import text_learner, torch_learner
+
+    if not hasattr(module, "tokenize"):
+        return torch_learner.TorchLearner
+    return text_learner.GeneratingLearner if getattr(module, "generates", False) else text_learner.TextLearner
 
 
 def _on_cpu(model: Any) -> Any:

@@ -32,7 +32,7 @@ class Trained:
         """See `Computing`."""
         found = np.asarray(self._predictor.scores(inputs), np.float32)
         signature = self._signature
-        if signature.task == "regression":
+        if signature.task in ("regression", "custom"):
             shape = [len(found) if d == -1 and axis == 0 else d for axis, d in enumerate(signature.outputs[0].shape)]
             return {signature.outputs[0].name: found.reshape(shape)}
         if found.ndim == 1:  # of two classes, the probability of the second
