@@ -98,7 +98,7 @@ def test_without_a_model_one_is_picked_by_the_columns(at: CatalogDesk) -> None:
         ({"data": "churn", "features": ("age", "age")}, Invalid, "age is named twice"),
         ({"data": "churn", "features": ("age",), "validation": "churn@v1"}, Invalid, "'churned'"),
         ({"data": "churn", "features": ("age",), "framework": "torch"}, Invalid, "code"),
-        ({"data": "churn", "features": ("age",), "framework": "mxnet", "code": "c0de"}, Invalid, "'mxnet'.*keras, sklearn, torch"),
+        ({"data": "churn", "features": ("age",), "framework": "mxnet", "code": "c0de"}, Invalid, "'mxnet'.*keras, lightgbm, sklearn, torch"),
         ({"data": "churn", "features": ("age",), "framework": "torch", "code": "gone"}, Invalid, "'gone'"),
         ({"data": "churn", "features": ("age",), "framework": "torch", "code": "theirs"}, Denied, "theirs"),
         ({"data": "churn", "features": ("age",), "framework": "torch", "code": "c0de", "flavour": "x"}, Invalid, "'x'"),
