@@ -36,6 +36,7 @@ class Bench:
     variants: dict[str, list[tuple[Variant, Seen]]] = field(default_factory=dict)
     way: tuple[int, int, int] | None = None  # how the bare runtime computes best
     bare: list[float] = field(default_factory=list)  # images a second of the bare runtime
+    protocol: list[float] = field(default_factory=list)  # requests a second of a server that only does its work
     cached: cache.Found | None = None  # 300 services with room for 100
     costs: dict[str, list[float]] = field(default_factory=lambda: {"json": [], "binary": []})  # of the load, seconds
     notes: list[str] = field(default_factory=list)
@@ -136,6 +137,7 @@ class Bench:
             seen = limit.echo(request, min(2.0, self.seconds), self.folder)
             self.costs[name].append(seen.cpu / seen.requests)
             self.figures[f"echo_{name}_c64_per_s"] = seen.per_second
+        self.protocol.append(limit.bare_protocol(self.us.model, plain, self.seconds, self.folder).per_second)
 
     # ---------------------------------------------------------------------------------------------- what it says
 
@@ -193,6 +195,10 @@ class Bench:
             self.figures |= {f"limit_{name}_per_s": statistics.median(left)}
             self.figures |= {f"limit_{name}_without_load_generator": verdict.ratio(rates, self.bare)}
             self.figures |= {f"load_generator_{name}_us": statistics.median(self.costs[name]) * 1e6}
+        self.figures["bare_protocol_json_c64_per_s"] = statistics.median(self.protocol)
+        self.figures["json_c64_vs_bare_protocol"] = verdict.ratio(
+            verdict.values(self.ours, verdict.per_second("json_c64")), self.protocol
+        )
         self.figures["bare_runtime_per_s"] = statistics.median(self.bare)
         return found
 

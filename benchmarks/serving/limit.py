@@ -1,5 +1,6 @@
 """The limits of the machine: the bare runtime on all cores, and what the load generator costs beside it."""
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -42,6 +43,19 @@ def echo(request: load.Request, seconds: float, folder: Path) -> load.Load:
         [sys.executable, str(HERE / "echo_server.py"), str(port)], folder / "echo.log", {}, folder
     ) as it:
         it.first_answer(base, request)
+        return load.run(base, request, 64, seconds)
+
+
+def bare_protocol(model: Path, request: load.Request, seconds: float, folder: Path) -> load.Load:
+    """Return what a server reaches that does nothing but its work (`bare_protocol.py`), one process for each core."""
+    port = process.free_port()
+    base = f"http://127.0.0.1:{port}"
+    command = [sys.executable, str(HERE / "bare_protocol.py"), str(port), str(model)]
+    with contextlib.ExitStack() as open:
+        for index in range(load.cores()):
+            it = open.enter_context(process.running(command, folder / f"bare-{index}.log", {}, folder))
+            it.first_answer(base, request)
+        time.sleep(1.0)  # until the last of them listens, too
         return load.run(base, request, 64, seconds)
 
 
