@@ -11,6 +11,7 @@ from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
 C, GAMMA = (1e-2, 1e3), (1e-5, 1e1)
+FAR = (1e-5, 1e3)  # of gamma: the middle of the ranges is a poor place to begin
 DEPTH, LEAF = (1, 12), (1, 100)
 TARGET = 0.988
 MOST = 120  # trials, where the target is not met
@@ -35,8 +36,8 @@ def quick(parts: list[np.ndarray], depth: int, leaf: int) -> float:
     return float(accuracy_score(vy, tree.predict(vx[:, :8])))
 
 
-def optuna_to_target(parts: list[np.ndarray], seed: int) -> float:
-    """Seconds until Optuna's default, in memory, meets the target."""
+def optuna_to_target(parts: list[np.ndarray], seed: int, jobs: int, gammas: tuple[float, float] = GAMMA) -> float:
+    """Seconds until Optuna's default, in memory, meets the target; `jobs`: trials at once."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -44,13 +45,13 @@ def optuna_to_target(parts: list[np.ndarray], seed: int) -> float:
     study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
 
     def objective(trial: optuna.Trial) -> float:
-        return score(parts, trial.suggest_float("C", *C, log=True), trial.suggest_float("gamma", *GAMMA, log=True))
+        return score(parts, trial.suggest_float("C", *C, log=True), trial.suggest_float("gamma", *gammas, log=True))
 
     def stop(study: optuna.Study, trial: optuna.trial.FrozenTrial) -> None:
         if (trial.value or 0.0) >= TARGET:
             study.stop()
 
-    study.optimize(objective, n_trials=MOST, callbacks=[stop])
+    study.optimize(objective, n_trials=MOST, n_jobs=jobs, callbacks=[stop])
     return time.perf_counter() - began
 
 

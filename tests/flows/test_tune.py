@@ -58,6 +58,14 @@ def test_the_best_model_is_measured_and_published_at_once(cancer: leptonai.Datas
     with pytest.raises(Invalid, match="measures no 'val_auc'; measured are"):
         model.tune(SPACE, data=cancer, goal="val_auc", budget=2)
 
+    with pytest.raises(Invalid, match="batch_size is varied, and it is also given as 16 for all trials"):
+        model.tune({"batch_size": [16, 32]}, data=cancer, batch_size=16)
+    with pytest.raises(
+        Invalid,
+        match=r"all \d trials failed; the last, with .*: callback tired failed in on_epoch_end: RuntimeError: no more",
+    ):
+        model.tune(SPACE, data=cancer, goal="val_accuracy", budget=20, callbacks=[tired])
+
     page = tmp_path / "study.html"
     call = [
         "run",
@@ -77,6 +85,10 @@ def test_the_best_model_is_measured_and_published_at_once(cancer: leptonai.Datas
     answer = json.loads(said.stdout)
     assert len(answer["trials"]) == 3 and answer["best_run"].startswith("run_")
     assert "<svg" in page.read_text() and "<script" not in page.read_text()
+
+
+def tired(epoch: int, logs: dict) -> None:
+    raise RuntimeError("no more")
 
 
 def test_a_function_builds_the_models(cancer: leptonai.Dataset) -> None:

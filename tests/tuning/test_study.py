@@ -1,5 +1,6 @@
 """What is asked next follows from history and seed; what is given up follows from the others; spaces that contradict are told."""
 
+import itertools
 import math
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from leptonai.core.errors import Corrupt, Invalid
 from leptonai.tuning import journal, space, words
 from leptonai.tuning.front import Front
+from leptonai.tuning.opening import opening, value_at
 from leptonai.tuning.spec import Dimension, Goal, Trial, Tune
 from leptonai.tuning.study import Study
 
@@ -192,3 +194,26 @@ def test_a_journal_with_a_hole_is_told() -> None:
     whole = go_on(spec(), [], 3)
     with pytest.raises(Corrupt, match="lacks the beginning of trial 0"):
         journal.read(whole[2:])
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_the_first_trials_are_the_middle_and_points_far_from_each_other(seed: int) -> None:
+    asked = spec(seed=seed)
+    points = opening(asked.space, space.check(asked.space), seed)
+    assert points[0] == {"x": 0.0, "n": 6, "kind": "b", "y": pytest.approx(0.55)}
+    assert all(space.placed(asked.space, point) for point in points) and len(points) >= 9
+    places = sorted(point["x"] for point in points[1:])
+    assert max(b - a for a, b in itertools.pairwise(places)) < 3.5  # of 10: no part is left out
+    assert len({str(point["kind"]) for point in points}) == 3
+    assert points == opening(asked.space, space.check(asked.space), seed)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(-50, 50), st.integers(0, 60), st.sampled_from([None, 1, 3]))
+def test_a_point_of_a_range_is_in_it(share: float, low: int, width: int, step: int | None) -> None:
+    for kind in ("int", "float"):
+        one = Dimension.model_validate({"kind": kind, "low": low, "high": low + width, "step": step})
+        value = value_at(one, share)
+        assert space.fit(one, value) == value
+        assert step is None or (value - low) % step == 0
+    one = Dimension(kind="int", low=1, high=1 + width, log=True)
+    assert space.fit(one, value_at(one, share)) == value_at(one, share)

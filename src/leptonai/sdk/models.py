@@ -194,6 +194,7 @@ class Model:
         """
         from leptonai.sdk import tuning
 
+        stopping, called = _parted(train.pop("callbacks", ()))
         own = {
             "target": target,
             "sampler": sampler,
@@ -202,7 +203,11 @@ class Model:
             "parallel": parallel,
             "seed": seed,
         }
-        given = {"seed": seed, "features": None if features is None else tuple(features), **_for_trials(train)}
+        given = {
+            "seed": seed,
+            "features": None if features is None else tuple(features),
+            **_for_trials(train, stopping),
+        }
         asked = tuning.document(
             space,
             reference(data, "data"),
@@ -215,6 +220,8 @@ class Model:
             start=tuning.ids(start),
         )
         via = client.current()
+        if called:
+            asked["train"]["callbacks"] = via.http.upload(load(PACK)(called, "what is in callbacks"))
         if build is not None:
             code, names = tuning.packed(build, self._compiled, space)
             asked |= {"built": True, "train": {**asked["train"], **names, "code": via.http.upload(code)}}
@@ -385,14 +392,13 @@ def _early_stopping(callbacks: Sequence[object], given: EarlyStopping | None) ->
     return found[0].model_dump() if found else None
 
 
-def _for_trials(given: dict[str, Any]) -> dict[str, Any]:
-    """Return what else `fit` takes, as a train spec has it."""
-    callbacks = given.pop("callbacks", ())
+def _for_trials(given: dict[str, Any], stopping: Sequence[object]) -> dict[str, Any]:
+    """Return what else `fit` takes, as a train spec has it; `stopping`: the rules for stopping early."""
     how = {name: given.pop(name) for name in list(given) if name in LEARNING}
     found = {
         **given,
         "learning": to_send(cast(HowItLearns, how)),
-        "early_stopping": _early_stopping(callbacks, given.get("early_stopping")),
+        "early_stopping": _early_stopping(stopping, given.get("early_stopping")),
     }
     found["checks"] = rules.rules_of(given.get("checks", ()), "tune") or None
     return {name: value for name, value in found.items() if value is not None}

@@ -14,6 +14,7 @@ from typing import Any
 from leptonai.core.errors import MissingExtra
 from leptonai.tuning import journal
 from leptonai.tuning.journal import Course
+from leptonai.tuning.opening import opening
 from leptonai.tuning.space import fit, grid, is_active, placed
 from leptonai.tuning.spec import Dimension, Trial, Tune
 
@@ -37,7 +38,7 @@ class Study:
         )
         self._pruner = _pruner(self._optuna, spec.pruner, epochs)
         self._spaces = {name: self._distribution(spec.space[name]) for name in order}
-        self._queue = self._planned()
+        self._queue = self._planned(earlier)
         self._known: dict[str, Any] = {}  # what the engine noted of the whole study
         self._noted: dict[int, frozenset[str]] = {}  # and of a trial, when it began: names
         for trial in earlier:
@@ -116,9 +117,13 @@ class Study:
     def _id(self, number: int) -> int:
         return int(self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number + self._offset))
 
-    def _planned(self) -> list[dict[str, Any]]:
+    def _planned(self, earlier: Sequence[Trial]) -> list[dict[str, Any]]:
         """Return the settings that are tried first, or all where it is a grid, in an order that follows from the seed."""
         first = [dict(one) for one in self._spec.first]
+        if self._spec.sampler == "auto" and not earlier:
+            return first + [
+                point for point in opening(self._spec.space, self._order, self._spec.seed) if point not in first
+            ]
         if self._spec.sampler != "grid":
             return first
         points = grid(self._spec.space)

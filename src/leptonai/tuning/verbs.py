@@ -3,15 +3,17 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from leptonai.core import learning
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run, utcnow
 from leptonai.core.refs import DatasetRef, Split
-from leptonai.core.stages import Changes, Desk, Plan, prepared
+from leptonai.core.stages import Changes, Desk, Plan, load, prepared, stage
 from leptonai.core.states import RunState
 from leptonai.tuning import space
 from leptonai.tuning.spec import Tune, Tuned
 
 _BESIDE = ("data", "validation", "target")  # of a train spec: what stands beside it
+_OWN = ("seed", "augment")  # of a train spec: given in any case
 _TRIALS = 20  # where no budget is given
 _VALIDATION = 0.2  # the share of the rows that trials are measured on, where no validation data is given
 
@@ -19,6 +21,7 @@ _VALIDATION = 0.2  # the share of the rows that trials are measured on, where no
 def prepare_tune(spec: Tune, desk: Desk) -> Plan:
     """Resolve data and model as a training does; check space, goals and budget. Raises `Invalid`, `NotFound`, `Denied`."""
     space.check(spec.space)
+    _check_given(spec)
     _check_goals(spec)
     _check_sampler(spec)
     _check_first(spec)
@@ -82,6 +85,25 @@ def _parts(spec: Tune, desk: Desk) -> tuple[str, str | None]:
     exact = given.model_copy(update={"name": version.name, "version": version.version, "on": None})
     halves = [Split(part=part, train_size=1 - _VALIDATION, seed=spec.seed) for part in ("train", "test")]
     return tuple(str(exact.model_copy(update={"splits": (*exact.splits, half)})) for half in halves)  # type: ignore[return-value]
+
+
+def _check_given(spec: Tune) -> None:
+    """Raise where what is varied is also given for all trials."""
+    train = load(stage("train").spec)
+    for name in spec.space:
+        given, plain = (
+            (spec.train.get("learning") or {}, learning.Learning.model_fields)
+            if name in learning.ALL
+            else (spec.train, train.model_fields)
+        )
+        if name in _OWN or name not in plain:
+            continue
+        value = given.get(name)
+        if value is not None and value != plain[name].get_default(call_default_factory=True):
+            raise Invalid(
+                f"space: {name} is varied, and it is also given as {value!r:.80} for all trials: leave one of them out",
+                errors=[FieldError(f"space.{name}", "given once")],
+            )
 
 
 def _check_goals(spec: Tune) -> None:
