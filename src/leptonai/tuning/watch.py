@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from leptonai.core.nouns import Run
@@ -48,6 +49,11 @@ class Watch:
     def blobs(self) -> Store:
         """Its blobs."""
         return self._handle.blobs
+
+    @property
+    def cache(self) -> Path | None:
+        """The machine's folder of what is remembered beyond a Run, such as the quickest way to compute a network."""
+        return self._handle.cache
 
     @property
     def wants_checkpoint(self) -> bool:
