@@ -97,3 +97,29 @@ def test_lightgbm_learns_is_measured_and_published(server: Client) -> None:
     assert version.evaluate(test).metrics["accuracy"] == report.metrics["accuracy"]
     with pytest.raises(Invalid, match="ema: a model of lightgbm cannot do it"):
         model.fit("points", ema=0.9)
+
+
+def test_a_model_of_ones_own_in_a_file(server: Client, tmp_path: Path) -> None:
+    from leptonai.cli import run_code
+
+    file = tmp_path / "own_net.py"
+    file.write_text(
+        "from torch import nn\nfrom torch.nn import functional\n\n\n"
+        "def model():\n    return nn.Linear(2, 2)\n\n\n"
+        "def loss(output, target):\n    return functional.cross_entropy(output, target, reduction='none') * 2\n\n\n"
+        "class Right:\n    def __call__(self, output, target):\n        return (output.argmax(1) == target).float()\n\n\n"
+        "metrics = [Right(), 'accuracy']\n"
+    )
+    spec = {"data": "points", "epochs": 2, **run_code.fields(file)}
+    run = leptonai.get_run(server.http.call("POST", "/runs", json={"stage": "train", "spec": spec})["id"]).wait()
+    history = run.record.result["history"]
+    assert history["Right"] == pytest.approx(history["accuracy"])
+    for text, words in (
+        ("x = 1", "has no `model`"),
+        ("1 / 0", "cannot be run: ZeroDivisionError"),
+        (None, "there is no file"),
+    ):
+        wrong = tmp_path / "wrong.py"
+        wrong.write_text(text) if text else wrong.unlink()
+        with pytest.raises(Invalid, match=words):
+            run_code.fields(wrong)

@@ -29,6 +29,7 @@ PLACES = {
     "tf2onnx": ("adapters/frameworks/",),
     "skl2onnx": ("adapters/frameworks/",),
     "lightgbm": ("adapters/frameworks/",),
+    "torchmetrics": ("adapters/frameworks/",),
     "skops": ("adapters/frameworks/",),
     "cloudpickle": ("adapters/frameworks/",),
     "onnxruntime": ("adapters/runtimes/", "adapters/frameworks/"),

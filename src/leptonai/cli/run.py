@@ -61,6 +61,14 @@ def create(
     feature: Annotated[
         list[str] | None, typer.Option(help="Use only these columns; repeatable.", rich_help_panel=TRAIN)
     ] = None,
+    code: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A Python file with a `model`, and if need be optimizer, loss and metrics, of your own.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.", rich_help_panel=TRAIN)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows at once.")] = None,
     workers: Annotated[
@@ -204,7 +212,7 @@ def create(
     Example: lepton run create evaluate --run run_01… --data churn --cost fp=1 --cost fn=5
     """
     given = {
-        "data": data, "target": target, "validation": validation, "features": feature or None,
+        "data": data, "code": code, "target": target, "validation": validation, "features": feature or None,
         "epochs": epochs, "batch_size": batch_size, "workers": workers, "seed": seed, "run": run, "model": model,
         "augment": [flags.step(text) for text in augment] if augment else None,
         "checks": flags.rules(check),
@@ -249,6 +257,10 @@ def _start(stage: str, spec: dict[str, Any], around: dict[str, Any], *, wait: bo
     from leptonai.sdk import client, runs, show
     from leptonai.sdk.specs import check, sent
 
+    if str(spec.get("code", "")).endswith(".py") and not dry_run:
+        from leptonai.cli import run_code
+
+        spec = {**spec, **run_code.fields(Path(str(spec["code"])))}
     checked = sent(check(stages.load(stages.stage(stage).spec), spec, stage))
     if dry_run:
         output.would(as_, f"start a Run: {stage}", {**around, "spec": checked})

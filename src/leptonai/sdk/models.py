@@ -134,9 +134,7 @@ class Model:
         via = client.current()
         if chosen is not None:
             document["pretrained"] = chosen.sent(via)
-        if self._framework is not None:
-            packed = self._framework.pack(self.model, self._compiled)
-            document |= self._travel(packed, via.http.upload(packed.code))
+        document |= self.code()
         if own:
             document["callbacks"] = via.http.upload(load(PACK)(own, "what is in callbacks"))
         record = runs.submit(via.http, "train", sent(check(Train, document, "fit")), name=name)
@@ -147,6 +145,13 @@ class Model:
         self._run, self._report = runs.Run(record, via), None
         params = {"epochs": fitted.epochs, "batch_size": batch_size, "seed": seed, "parameters": fitted.parameters}
         return History(self._run, fitted.history, params)
+
+    def code(self) -> dict[str, Any]:
+        """Upload the model, and what `compile` was given; return the fields of a train spec that name them. None of these without a model."""
+        if self._framework is None:
+            return {}
+        packed = self._framework.pack(self.model, self._compiled)
+        return self._travel(packed, client.current().http.upload(packed.code))
 
     def _travel(self, packed: "Packed", code: str) -> dict[str, Any]:
         # Only names go into the spec, for people to read; objects travel inside the code, and are not read on the way.

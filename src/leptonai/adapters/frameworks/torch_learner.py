@@ -22,7 +22,8 @@ from leptonai.adapters.frameworks.torch_compute import Compute
 from leptonai.adapters.frameworks.torch_fit import refused
 from leptonai.adapters.frameworks.torch_group import TorchGroup
 from leptonai.adapters.frameworks.torch_layers import Frozen, grouped
-from leptonai.adapters.frameworks.torch_metrics import Metric
+from leptonai.adapters.frameworks.torch_library_metrics import LibraryMetric
+from leptonai.adapters.frameworks.torch_metrics import Metric, made
 from leptonai.adapters.frameworks.torch_parts import (
     Loss,
     OptimizerRecipe,
@@ -52,7 +53,7 @@ class TorchLearner:
         self.activation = "none"
         self.last_loss = float("nan")
         self._recipe, self._loss, self._given_metrics = recipe, loss, metrics
-        self._metrics: list[Metric] = []
+        self._metrics: list[Metric | LibraryMetric] = []
         self._task, self._classes = "", 0
         self._asked = Way()
         self._compute = Compute(self.model, self.device)
@@ -119,7 +120,7 @@ class TorchLearner:
         self._loss, self._task, self._classes = found, task, classes
         self._compute.images = np.ndim(x) == 4
         torch_order.pool_first(self.model)
-        self._metrics = [Metric(given, task, classes, self.activation) for given in self._given_metrics]
+        self._metrics = [made(given, task, classes, self.activation) for given in self._given_metrics]
         self._weighed = None
         if self._asked.class_weights is not None:
             self._weighed = Weighed(found, self._asked.class_weights, self.device)
@@ -357,15 +358,14 @@ class TorchLearner:
         return {"rng.json": json.dumps(found).encode(), "sums.safetensors": self._sums()}
 
     def _sums(self) -> bytes:
-        sums = {str(i): m.sums.numpy() for i, m in enumerate(self._metrics) if m.sums is not None}
+        sums = {f"{i}{key}": value.numpy() for i, m in enumerate(self._metrics) for key, value in m.kept().items()}
         return arrays.dump(sums, {"loss": self._sum.tolist()})
 
     def _add_up(self, given: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
         """Take the sums of all processes together."""
         self._sum = torch.tensor([about["loss"] for _, about in given], dtype=torch.float64).sum(0)
         for number, metric in enumerate(self._metrics):
-            found = [torch.from_numpy(sums[str(number)].copy()) for sums, _ in given if str(number) in sums]
-            metric.sums = torch.stack(found).sum(0) if found else None
+            metric.take([_of_metric(sums, number) for sums, _ in given])
 
     def restore(self, state: Mapping[str, bytes]) -> None:
         """See the port."""
@@ -373,11 +373,7 @@ class TorchLearner:
         self._steps.restore(state)
         load_into(self.model, state["weights.safetensors"])
         load_optimizer(self._optimizer, state["optimizer.safetensors"])
-        sums, about = arrays.parse(state["sums.safetensors"])
-        self._sum = torch.tensor(about["loss"], dtype=torch.float64)
-        for number, metric in enumerate(self._metrics):
-            found = sums.get(str(number))
-            metric.sums = None if found is None else torch.from_numpy(found.copy())
+        self._add_up([arrays.parse(state["sums.safetensors"])])
         kept = json.loads(state["rng.json"])
         arrays.set_generators(kept)
         set_generators(kept["torch"])
@@ -398,6 +394,12 @@ class TorchLearner:
         load_into(self.model, weights)
         if self._way is not None:
             self._way.taken()
+
+
+def _of_metric(sums: Mapping[str, Any], number: int) -> dict[str, Tensor]:
+    """Return what one metric keeps, of what all keep: under its number, with the names of its parts."""
+    found = ((name[len(str(number)) :], value) for name, value in sums.items() if name.partition(".")[0] == str(number))
+    return {part: torch.from_numpy(value.copy()) for part, value in found}
 
 
 def load_into(module: nn.Module, weights: bytes) -> None:

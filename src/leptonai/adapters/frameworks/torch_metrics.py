@@ -1,11 +1,13 @@
 """Metrics that are added up batch by batch, in float64, on the device of the model."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
+from leptonai.adapters.frameworks import torch_library_metrics
 from leptonai.adapters.frameworks.packing import unknown
+from leptonai.adapters.frameworks.torch_library_metrics import LibraryMetric
 from leptonai.core.errors import FieldError, Invalid
 
 Tensor = torch.Tensor
@@ -76,13 +78,20 @@ def check(given: Sequence[object]) -> None:
     """Raise `Invalid` for a metric that is neither known by name nor callable."""
     for metric in given:
         if isinstance(metric, str):
-            if _SHORT.get(metric.lower(), metric.lower()) not in {*_CLASSES, *_VALUES}:
-                raise unknown("metric", metric, [*_CLASSES, *_VALUES, *_SHORT])
+            if _SHORT.get(metric.lower(), metric.lower()) not in {*_CLASSES, *_VALUES, *torch_library_metrics.NAMES}:
+                raise unknown("metric", metric, [*_CLASSES, *_VALUES, *torch_library_metrics.NAMES, *_SHORT])
         elif not callable(metric):
             raise Invalid(
                 f"metrics: {metric!r} is neither a name nor a function of (output, target)",
                 errors=[FieldError("metrics", "names, or callables")],
             )
+
+
+def made(given: Any, task: str, classes: int, activation: str) -> "Metric | LibraryMetric":
+    """Return what measures: sums of ours, which are quick, or a metric of torchmetrics."""
+    if torch_library_metrics.owns(given) or (isinstance(given, str) and given.lower() in torch_library_metrics.NAMES):
+        return LibraryMetric(given, task, classes)
+    return Metric(given, task, classes, activation)
 
 
 class Metric:
@@ -126,3 +135,12 @@ class Metric:
     def reset(self) -> None:
         """Forget the batches."""
         self.sums = None
+
+    def kept(self) -> dict[str, Tensor]:
+        """Return what it holds."""
+        return {} if self.sums is None else {"": self.sums}
+
+    def take(self, parts: Sequence[Mapping[str, Tensor]]) -> None:
+        """Hold what these held, together."""
+        found = [part[""] for part in parts if part]
+        self.sums = torch.stack(found).sum(0) if found else None
