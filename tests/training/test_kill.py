@@ -168,6 +168,12 @@ def test_a_killed_keras_training_on_tensorflow_ends_with_the_same_bits(tmp_path:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
+def test_a_killed_keras_training_on_jax_ends_with_the_same_bits(tmp_path: Path) -> None:
+    compare(Fresh("jax"), tmp_path, "keras", kills=1, how=signal.SIGKILL, seed=8)
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("kind", "backend"), [("torch", "torch"), ("keras", "torch"), ("keras", "tensorflow")])
 def test_killed_many_times(tmp_path: Path, kind: str, backend: str) -> None:

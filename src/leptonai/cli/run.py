@@ -71,6 +71,10 @@ def create(
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data.", rich_help_panel=TRAIN)] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows at once.")] = None,
+    smaller_batches: Annotated[
+        bool | None,
+        typer.Option("--smaller-batches", help="Take smaller ones where memory is too small.", rich_help_panel=TRAIN),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(help="Processes that learn together (PyTorch).", rich_help_panel=TRAIN)
     ] = None,
@@ -213,7 +217,7 @@ def create(
     """
     given = {
         "data": data, "code": code, "target": target, "validation": validation, "features": feature or None,
-        "epochs": epochs, "batch_size": batch_size, "workers": workers, "seed": seed, "run": run, "model": model,
+        "epochs": epochs, "batch_size": batch_size, "smaller_batches": smaller_batches, "workers": workers, "seed": seed, "run": run, "model": model,
         "augment": [flags.step(text) for text in augment] if augment else None,
         "checks": flags.rules(check),
         "learning": flags.settings("--learn", learn),

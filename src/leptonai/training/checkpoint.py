@@ -35,6 +35,7 @@ class Course:
     best: float | None = None
     best_epoch: int = 0
     waited: int = 0  # epochs without getting better
+    batch_size: int = 0  # rows of a batch, where memory was too small for what was asked; 0: as asked
     path: str = "plain"  # the way of computing that it began with
     rate: float | None = None  # the learning rate that was found, where it was to be found
     rate_cut: float = 1.0  # what a plateau has left of the learning rate

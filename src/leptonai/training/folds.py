@@ -21,10 +21,11 @@ from leptonai.core.stages import Handle, Reader, Shuffle
 from leptonai.training import pretrained_work, trainee
 from leptonai.training.encoder import column_names, encode, targets
 from leptonai.training.labelled import Chosen, Labelled, may_lack
+from leptonai.training.one_fit import copies
 from leptonai.training.predictor import probabilities
 from leptonai.training.rows import MEMORY, READY, Rows
 from leptonai.training.spec import Encoding, Train
-from leptonai.training.work import Subject, augmenter_of, begin, copies, encoding_of, even_out, given, picked
+from leptonai.training.work import Subject, augmenter_of, begin, encoding_of, even_out, given, picked
 
 Array = NDArray[Any]
 _BATCH = 1024

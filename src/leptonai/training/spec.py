@@ -45,6 +45,9 @@ class Train(Frozen):
     )  # optimizer, loss, metrics by name (objects travel in `code`)
     epochs: int = Field(default=1, ge=1, le=1_000_000)
     batch_size: int = Field(default=32, ge=1)
+    smaller_batches: bool = (
+        False  # where memory is too small for a batch: take smaller ones, and more of them to a step
+    )
     shuffle: bool = True
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     early_stopping: EarlyStopping | None = None

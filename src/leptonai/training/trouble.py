@@ -7,6 +7,7 @@ from collections.abc import Callable
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.learning import Learning
 from leptonai.training.checkpoint import Course
+from leptonai.training.spec import Train
 
 
 def not_a_number(course: Course, safe: tuple[int, int], learning: Learning) -> Invalid:
@@ -37,7 +38,15 @@ def is_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or bool(_NO_MEMORY.search(str(error)))
 
 
-def no_memory(error: BaseException, rows: int, attempt: Callable[[int], object]) -> Invalid:
+class NoMemory(Invalid):
+    """Memory is too small for a batch; `fits` rows are not too many, 0: one is."""
+
+    def __init__(self, message: str, fits: int, right: str):
+        super().__init__(message, errors=[FieldError("batch_size", right)])
+        self.fits = fits
+
+
+def no_memory(error: BaseException, rows: int, attempt: Callable[[int], object]) -> NoMemory:
     """Return the error for a batch that memory is too small for; `attempt` works on so many of its rows, to find what fits."""
     for part in (error, error.__context__):
         if part is not None:
@@ -48,15 +57,24 @@ def no_memory(error: BaseException, rows: int, attempt: Callable[[int], object])
     while fits and not _goes(attempt, fits):
         fits //= 2
     if not fits:
-        return Invalid(
+        return NoMemory(
             f"memory is too small for a batch of {rows} rows{needed}, and for one row: use a smaller model, or a machine with more memory",
-            errors=[FieldError("batch_size", "a smaller model")],
+            0,
+            "a smaller model",
         )
     steps = -(-rows // fits)
-    return Invalid(
-        f"memory is too small for a batch of {rows} rows{needed}: batch_size={fits} fits, with accumulate={steps} for steps as large",
-        errors=[FieldError("batch_size", f"at most {fits}")],
+    return NoMemory(
+        f"memory is too small for a batch of {rows} rows{needed}: batch_size={fits} fits, with accumulate={steps} for steps as large; "
+        "smaller_batches=true takes them by itself",
+        fits,
+        f"at most {fits}",
     )
+
+
+def smaller(spec: Train, rows: int) -> Train:
+    """Return the spec with batches of so many rows, as many of them to a step as make one of before."""
+    learning = spec.learning.model_copy(update={"accumulate": spec.learning.accumulate * -(-spec.batch_size // rows)})
+    return spec.model_copy(update={"batch_size": rows, "learning": learning})
 
 
 def _goes(attempt: Callable[[int], object], rows: int) -> bool:

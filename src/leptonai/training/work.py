@@ -25,6 +25,7 @@ from leptonai.training import (
     encoder,
     events,
     fast_path,
+    one_fit,
     pretrained_work,
     rate_finder,
     rounds,
@@ -58,9 +59,6 @@ _VALUE_LOSSES = frozenset(
         "meanabsolutepercentageerror", "msle", "meansquaredlogarithmicerror",
     }
 )  # fmt: skip
-
-
-_AT_ONCE = 4096  # rows that are changed together
 
 
 class Subject(NamedTuple):
@@ -115,7 +113,28 @@ def rows_of(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle
 
 
 def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -> Course:
-    """Have the model of `subject` learn, from where `saved` is on, and return what was measured."""
+    """Have the model of `subject` learn, from where `saved` is on, and return what was measured.
+
+    Where memory is too small for a batch, and smaller ones were asked for, it starts again with those that fit.
+    """
+    asked, first, size = subject.spec, dict[str, bytes](), saved.course.batch_size if saved else 0
+    while True:
+        spec = trouble.smaller(asked, size) if size else asked
+        try:
+            return _learn(subject._replace(spec=spec), ready, saved, handle, first, size)
+        except trouble.NoMemory as error:
+            if not (asked.smaller_batches and error.fits) or sharing.rank_of(handle).of > 1:
+                raise
+            saved, size = None, error.fits
+            handle.say(f"memory is too small for {spec.batch_size} rows: starts again with batches of {size}")
+            if first:
+                subject.learner.restore(first)
+
+
+def _learn(
+    subject: Subject, ready: Ready, saved: Saved | None, handle: Handle, first: dict[str, bytes], size: int
+) -> Course:
+    """Have it learn. Puts into `first` what the learner was before, where that may be needed again."""
     learner, (reader, encoding, rows, validation) = subject.learner, ready
     sharing.check_rows(rows.count, handle)
     group = sharing.joined(subject.framework, learner, handle)
@@ -126,8 +145,11 @@ def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -
     pretrained_work.give(learner, spec, encoding, handle)
     begin(learner, rows, encoding, spec)
     pretrained_work.began(learner, handle)
+    if spec.smaller_batches and not first and trainee.Traits.of(learner).incremental:
+        first.update(learner.state())
     augmenter = augmenter_of(spec, encoding, reader, learner)
-    course = saved.course if saved else Course(window=rows.window, path=_path(learner, rows, spec, handle), rate=rate)
+    path = saved.course.path if saved else _path(learner, rows, spec, handle)
+    course = saved.course if saved else Course(window=rows.window, path=path, batch_size=size, rate=rate)
     if group is not None:
         sharing.check_same(group, f"{course.epoch} {course.batch}")
         course.window, course.path = json.loads(group.share(json.dumps([course.window, course.path]).encode()))
@@ -136,7 +158,9 @@ def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -
     traits = trainee.Traits.of(learner)
     if traits.rounds is not None:
         whole = rounds.as_epochs(spec, rows, traits.rounds, handle)
-        rows = rounds.one_set(rows, *(rows.all() if augmenter is None else copies(spec, handle, rows, augmenter)))
+        rows = rounds.one_set(
+            rows, *(rows.all() if augmenter is None else one_fit.copies(spec, handle, rows, augmenter))
+        )
         _restore(learner, saved, course, handle)
         whole = whole.model_copy(update={"batch_size": rows.count})
         Loop(whole, handle, learner, encoding, rows, validation, course, None, callbacks, by_rounds=True).run()
@@ -144,7 +168,7 @@ def learn(subject: Subject, ready: Ready, saved: Saved | None, handle: Handle) -
         _restore(learner, saved, course, handle)
         Loop(spec, handle, learner, encoding, rows, validation, course, augmenter, callbacks, group).run()
     else:
-        _all_at_once(spec, handle, learner, rows, validation, course, augmenter)
+        one_fit.all_at_once(spec, handle, learner, rows, validation, course, augmenter)
         if callbacks:
             callbacks.call("on_epoch_end", 0, {name: values[-1] for name, values in course.history.items()})
     return course
@@ -264,7 +288,12 @@ def _path(learner: Learner, rows: Rows, spec: Train, handle: Handle) -> str:
         return trainee.paths(learner)[0]
     with closing(rows.batches(spec.batch_size)) as batches:
         x, y = next(batches)
-    return fast_path.choose(learner, x, y, spec.epochs * -(-rows.count // spec.batch_size), handle)
+    try:
+        return fast_path.choose(learner, x, y, spec.epochs * -(-rows.count // spec.batch_size), handle)
+    except (MemoryError, RuntimeError) as error:
+        if not trouble.is_memory(error):
+            raise
+        return trainee.paths(learner)[0]  # the first batch will say how much there is
 
 
 def _begin_with(learner: Learner, x: Any, y: Any, encoding: Encoding, spec: Train, count: int) -> None:
@@ -323,17 +352,6 @@ def augmenter_of(spec: Train, encoding: Encoding, reader: Reader, learner: Learn
     return Augmenter(steps, encoding, reader.columns, spec.seed, soft=soft)
 
 
-def copies(spec: Train, handle: Handle, rows: Rows, augmenter: Augmenter) -> tuple[Any, Any]:
-    """Return the rows as they are, and a changed copy of them for each epoch, for a model that learns in one fit."""
-    parts = [rows.all()]
-    for epoch in range(spec.epochs):
-        with closing(rows.batches(_AT_ONCE)) as batches:
-            parts += augmenter.batches(batches, epoch, 0)
-    handle.say(f"learns from the rows and from {spec.epochs} changed {'copies' if spec.epochs > 1 else 'copy'} of them")
-    x, y = zip(*parts, strict=True)
-    return np.concatenate(x), np.concatenate(y)
-
-
 def _words(encoding: Encoding) -> str:
     names = [feature.column for feature in encoding.features]
     shown = ", ".join(names[:12]) + (f", … {len(names)} in all" if len(names) > 12 else "")
@@ -347,39 +365,6 @@ def _restore(learner: Learner, saved: Saved | None, course: Course, handle: Hand
         return
     learner.restore({**saved.learner, **saved.ranks.get(sharing.rank_of(handle).number, {})})
     handle.say(f"goes on from epoch {course.epoch + 1}, batch {course.batch + 1}")
-
-
-def _all_at_once(
-    spec: Train,
-    handle: Handle,
-    learner: Learner,
-    rows: Rows,
-    validation: Rows | None,
-    course: Course,
-    augmenter: Augmenter | None,
-) -> None:
-    import time
-
-    for name, given in (
-        ("epochs", spec.epochs > 1 and augmenter is None),
-        ("early_stopping", spec.early_stopping is not None),
-    ):
-        if given:
-            handle.say(f"{name} is not used: a model of scikit-learn learns in one fit")
-    began = time.perf_counter()
-    handle.progress(0, 1, "fits")
-    learner.step(*(rows.all() if augmenter is None else copies(spec, handle, rows, augmenter)))
-    for note in trainee.notes(learner):
-        handle.say(note)
-    metrics = dict(learner.metrics())
-    if validation is not None:
-        learner.measure(*validation.all())
-        metrics |= {f"val_{name}": value for name, value in learner.metrics().items()}
-    course.seconds, course.epoch = time.perf_counter() - began, 1
-    course.history, course.times = {name: [value] for name, value in metrics.items()}, [time.time()]
-    handle.log(1, **{name: value for name, value in metrics.items() if np.isfinite(value)})
-    handle.say("fitted: " + ", ".join(f"{name} {value:.4g}" for name, value in metrics.items()))
-    handle.progress(1, 1, "fits")
 
 
 def fitted_of(subject: Subject, ready: Ready, course: Course, handle: Handle) -> Fitted:

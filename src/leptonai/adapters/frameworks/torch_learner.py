@@ -219,10 +219,12 @@ class TorchLearner:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
 
-        found = self._compute.timed(paths, batch, self._steps.forget)
-        self.take_path(path)
-        self.restore(before)
-        return found
+        try:
+            return self._compute.timed(paths, batch, self._steps.forget)
+        finally:
+            self._steps.forget()
+            self.take_path(path)
+            self.restore(before)
 
     def _losses(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         assert self._loss is not None  # noqa: S101  (begin set it)
