@@ -17,7 +17,7 @@ from leptonai.testing.framework import CLASSES, FEATURES, FrameworkContract
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
-    if settings.variable("KERAS_BACKEND") in ("tensorflow", "jax"):  # the process of its own needs Keras alone
+    if settings.variable("KERAS_BACKEND") == "tensorflow":  # the process of its own needs Keras alone
         keras_here()
     else:
         libraries()
@@ -107,15 +107,8 @@ class TestKeras(FrameworkContract):
         return np.asarray(model.predict(x, verbose=0))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
-@pytest.mark.skipif(settings.variable("KERAS_BACKEND") in ("tensorflow", "jax"), reason="this is that process")
-def test_the_contract_holds_for_keras_on_jax() -> None:
-    in_a_process_of_its_own("jax", "TestKeras and classification and (goes_on or weights_make or learns)")
-
-
 @pytest.mark.skipif(find_spec("tensorflow") is None, reason="TensorFlow is not installed")
-@pytest.mark.skipif(settings.variable("KERAS_BACKEND") in ("tensorflow", "jax"), reason="this is that process")
+@pytest.mark.skipif(settings.variable("KERAS_BACKEND") == "tensorflow", reason="this is that process")
 @pytest.mark.parametrize(
     "which",  # that TensorFlow learns, the snippet of the README tells in every run
     [
@@ -124,14 +117,10 @@ def test_the_contract_holds_for_keras_on_jax() -> None:
     ],
 )
 def test_the_contract_holds_for_keras_on_tensorflow(which: str) -> None:
-    in_a_process_of_its_own("tensorflow", which)
-
-
-def in_a_process_of_its_own(backend: str, which: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", which, __file__],
         cwd=Path(__file__).parents[2],
-        env=settings.environment(KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
+        env=settings.environment(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
         capture_output=True,
         text=True,
         timeout=280,

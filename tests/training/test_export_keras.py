@@ -6,7 +6,6 @@ Keras reads its back end once, when it is imported: each back end has a process 
 import json
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +71,6 @@ def test_on_tensorflow(tmp_path: Path) -> None:
 def test_on_tensorflow_all(tmp_path: Path) -> None:
     for found in exports("tensorflow", tmp_path, *SIMPLE, *MORE, "own layer").values():
         agrees(found, "tf2onnx")
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
-def test_on_jax(tmp_path: Path) -> None:
-    """Keras' own exporter needs jax2onnx; without it the model is rebuilt on a back end that exports by itself."""
-    for found in exports("jax", tmp_path, *QUICK).values():
-        agrees(found, "Keras' own exporter", "rebuilt on Keras with torch", "rebuilt on Keras with tensorflow")
 
 
 @pytest.mark.slow
