@@ -4,9 +4,12 @@ All train the same network on the same images, an epoch at a time, in turns; the
 """
 
 import argparse
+import json
 import sys
 import tempfile
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from _common import publish
@@ -19,23 +22,34 @@ sys.path.insert(0, str(Path(__file__).parent))
 def main() -> None:
     from data.sets import images
 
-    from training import epochs
+    from training import epochs, nodes
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--part", choices=("all", "epochs", "nodes"), default="all", help="print only a part's ratios")
     asked = parser.parse_args()
     x, y, source = images()
     order = np.random.default_rng(0).permutation(len(x))
     held, rest = order[:5000], order[5000 : 5000 + asked.rows]
     data = {"x": x[rest], "y": y[rest], "vx": x[held], "vy": y[held]}
+    ratios: dict[str, float] = {}
+    figures: dict[str, Any] = {"data": source}
     with tempfile.TemporaryDirectory() as folder:
-        client.connect(home=Path(folder) / "home")
-        try:
-            ratios, figures = epochs.measure(data, Path(folder), asked.epochs)
-        finally:
-            client.disconnect()
-    publish("training", ratios, {"data": source, **figures}, ("torch", "keras", "numpy"))
+        if asked.part != "nodes":
+            client.connect(home=Path(folder) / "home")
+            try:
+                found = epochs.measure(data, Path(folder), asked.epochs)
+            finally:
+                client.disconnect()
+            ratios, figures = {**ratios, **found[0]}, {**figures, **found[1]}
+        if asked.part != "epochs" and find_spec("ray") is not None:
+            found = nodes.measure(data, Path(folder) / "nodes", asked.epochs)
+            ratios, figures = {**ratios, **found[0]}, {**figures, **found[1]}
+    if asked.part != "all":
+        print(json.dumps({"ratios": ratios, **figures}))
+        return
+    publish("training", ratios, figures, ("torch", "keras", "numpy", "ray"))
 
 
 if __name__ == "__main__":

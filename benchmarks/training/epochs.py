@@ -141,8 +141,8 @@ class Other:
 class Ours:
     """The same by `fit`: its callback waits for its turn inside the Run."""
 
-    def __init__(self, data: dict[str, np.ndarray], folder: Path, epochs: int):
-        self.folder, self._epochs = folder / "ours", epochs
+    def __init__(self, data: dict[str, np.ndarray], folder: Path, epochs: int, **more: Any):
+        self.folder, self._epochs, self._more = folder / "ours", epochs, more
         self.folder.mkdir()
         held = folder / "held.npz"
         np.savez(held, x=data["vx"], y=data["vy"])
@@ -157,7 +157,12 @@ class Ours:
 
     def _fit(self) -> None:
         self._model.fit(
-            "images", epochs=self._epochs, batch_size=BATCH, callbacks=[Turn(turns.Turns(str(self.folder)))], verbose=0
+            "images",
+            epochs=self._epochs,
+            batch_size=BATCH,
+            callbacks=[Turn(turns.Turns(str(self.folder)))],
+            verbose=0,
+            **self._more,
         )
 
     @property

@@ -82,9 +82,16 @@ def test_what_may_be_mended_is_tried_again(site: Home, tmp_path: Path) -> None:
 def test_a_process_that_is_killed_goes_on_from_its_checkpoint(site: Home) -> None:
     run = site.ended(site.run("crash_once"))
     assert (run["state"], run["attempt"]) == ("succeeded", 2)
-    assert run["result"] == {"state": "second", "more": 300_000}
+    assert run["result"] == {"state": "third", "more": 300_000}
     blobs = [p for p in (site.folder / "blobs").rglob("*") if p.is_file() and p.stat().st_size > 300_000]
-    assert len(blobs) == 1
+    assert len(blobs) == 2, "the last one, and the one before"
+
+
+def test_a_checkpoint_that_cannot_be_read_is_followed_by_the_one_before(site: Home) -> None:
+    id = site.run("damaged_once")
+    run = site.ended(id)
+    assert (run["state"], run["attempt"], run["result"]) == ("succeeded", 2, {"state": "first"})
+    assert any("the one before is taken" in line for line in site.log(id))
 
 
 def running(site: Home, do: str, path: Path, **more: Any) -> tuple[str, int]:

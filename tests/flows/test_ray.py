@@ -41,14 +41,14 @@ class Slow(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[subprocess.Popen[str]]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
     token = secrets.token_hex(32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_MODE", "token")
         patch.setenv("RAY_AUTH_TOKEN", token)
         process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "tests.support.ray_cluster"],
-            cwd=ROOT, env=settings.environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            cwd=ROOT, env=settings.environment(LEPTONAI_HOME=str(tmp_path_factory.mktemp("node"))), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert process.stdout is not None
         patch.setenv("LEPTONAI_EXECUTOR", f"ray:{process.stdout.readline().strip()}")

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from leptonai.agent import keyring
 from leptonai.agent.sender import Mute, Sender, deliver, event, fenced, finite
-from leptonai.core.errors import Fenced
+from leptonai.core.errors import Corrupt, Fenced, NotFound
 from leptonai.core.nouns import Dataset, Run
 from leptonai.core.ranks import ALONE, Rank
 from leptonai.core.refs import DatasetRef
@@ -38,7 +38,7 @@ class RunHandle:
         self._http, self._store_url, self._folder = http, store_url, folder
         self.cache = None if folder is None else folder.parent.parent / "cache"  # it runs in HOME/jobs/ID
         self.blobs, self.raw, self.pii = keyring.stores(http, store_url)
-        self._checkpoint = dict(run.checkpoint or {})
+        self._checkpoint, self._earlier = dict(run.checkpoint or {}), dict(run.earlier or {})
         # Processes on one machine print to one file, which the first of them follows.
         followed = None if rank.number and rank.meet else folder
         self._sender = Mute() if silent else Sender(self._post_events, followed)
@@ -104,22 +104,31 @@ class RunHandle:
             after = page[-1]["seq"]
 
     def save(self, state: Mapping[str, bytes]) -> None:
-        """Keep a checkpoint: every file is on disk before the Run points at it, and the one before is kept until then."""
+        """Keep a checkpoint: every file is on disk before the Run points at it. The one before is kept, too."""
         if self.rank.number:
             return
         files = {name: self.blobs.write([data]).id for name, data in state.items()}
         body = {"epoch": self.run.epoch, "files": files}
         self._held(lambda: self._http.call("POST", f"/runs/{self.run.id}/checkpoint", json=body))
-        for blob in set(self._checkpoint.values()) - set(files.values()):
+        for blob in set(self._earlier.values()) - set(self._checkpoint.values()) - set(files.values()):
             self.raw.delete(blob)
-        self._checkpoint = files
+        self._checkpoint, self._earlier = files, self._checkpoint
 
     def restore(self) -> dict[str, bytes] | None:
-        """Return the last checkpoint, or None."""
+        """Return the last checkpoint, the one before where that cannot be read, or None. Raises `Corrupt`, `NotFound`."""
         if not self._checkpoint:
             return None
+        try:
+            return self._read(self._checkpoint)
+        except (Corrupt, NotFound) as error:
+            if not self._earlier:
+                raise
+            self.say(f"the last checkpoint cannot be read, the one before is taken: {error.message}")
+            return self._read(self._earlier)
+
+    def _read(self, files: Mapping[str, str]) -> dict[str, bytes]:
         found = {}
-        for name, blob in self._checkpoint.items():
+        for name, blob in files.items():
             with self.blobs.open(blob) as file:
                 found[name] = file.read()
         return found

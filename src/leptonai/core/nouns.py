@@ -134,6 +134,7 @@ class Run(Record):
     token: str | None = None  # digest of the token that this attempt's process holds
     lease_until: datetime | None = None
     checkpoint: dict[str, str] | None = None  # what it last saved: name -> blob
+    earlier: dict[str, str] | None = None  # what it saved before that, in case the last cannot be read
     started: datetime | None = None
     ended: datetime | None = None
     result: dict[str, Any] | None = None

@@ -165,8 +165,15 @@ class Queue:
         return self._catalog.append(id, epoch, events)
 
     def checkpoint(self, id: str, epoch: int, files: Mapping[str, str]) -> Run:
-        """Remember what the Run saved; what it saved before is forgotten only now. Raises `Fenced`."""
-        return self._change(id, lambda run: self._held(run, epoch).model_copy(update={"checkpoint": dict(files)}))
+        """Remember what the Run saved, and what it saved before; what it saved earlier is forgotten only now. Raises `Fenced`."""
+
+        def move(run: Run) -> Run:
+            saved = {"checkpoint": dict(files)}
+            if run.checkpoint != saved["checkpoint"]:  # a request that was repeated saves nothing new
+                return self._held(run, epoch).model_copy(update={**saved, "earlier": run.checkpoint})
+            return self._held(run, epoch)
+
+        return self._change(id, move)
 
     def finish(
         self,

@@ -59,7 +59,7 @@ def read_blob(who: Caller, here: Context, blob: str) -> None:
     if who.everything:
         return
     if who.run is not None:
-        saved = (who.run.checkpoint or {}).values()
+        saved = {*(who.run.checkpoint or {}).values(), *(who.run.earlier or {}).values()}
         if blob not in who.run.opens and blob not in saved and _owner(here, blob) != who.run.id:
             raise _not_named(who, f"blob {blob}")
         return

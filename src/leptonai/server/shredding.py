@@ -107,7 +107,13 @@ def _left_by(run: Run) -> list[str]:
     spec = run.spec
     parts = [part for file in spec.get("files", ()) for part in file.get("parts", ())]
     more = [spec.get("index"), (run.result or {}).get("report")]
-    return [*parts, *spec.get("parts", ()), *(run.checkpoint or {}).values(), *(one for one in more if one)]
+    return [
+        *parts,
+        *spec.get("parts", ()),
+        *(run.checkpoint or {}).values(),
+        *(run.earlier or {}).values(),
+        *(one for one in more if one),
+    ]
 
 
 def _refuse_readers(here: Context, name: str, blobs: set[str]) -> None:

@@ -78,12 +78,26 @@ def do_crash_once(spec: Probe, handle: Handle) -> dict[str, Any]:
     """Save, then die by SIGKILL on the first attempt; go on from what was saved on the second."""
     saved = handle.restore()
     if saved is None:
-        handle.save({"state": b"first", "more": b"1"})
-        handle.save({"state": b"second", "more": bytes(300_000)})
+        for state in (b"first", b"second", b"third"):
+            handle.save({"state": state, "more": bytes(300_000)})
         print("about to die")
         sys.stdout.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     return {"state": saved["state"].decode(), "more": len(saved["more"])}
+
+
+def do_damaged_once(spec: Probe, handle: Handle) -> dict[str, Any]:
+    """Save twice, lose the last, die; go on from the one before."""
+    saved = handle.restore()
+    if saved is None:
+        before: set[str] = set()
+        for state in (b"first", b"second"):
+            before = {blob.id for blob in handle.raw.list()}
+            handle.save({"state": state})
+        for blob in {blob.id for blob in handle.raw.list()} - before:
+            handle.raw.delete(blob)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"state": saved["state"].decode()}
 
 
 def do_segfault(spec: Probe, handle: Handle) -> None:

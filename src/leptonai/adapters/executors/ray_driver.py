@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -56,7 +57,9 @@ def work(config: dict[str, Any]) -> None:
     )  # Ray has everything printed, and what is printed is sent by it
     context = train.get_context()
     rank = Rank(context.get_world_rank(), context.get_world_size())
-    folder = Path(tempfile.mkdtemp(prefix="leptonai-"))
+    above = settings.home() / "ray"  # of this node; beside it is the cache of what was fetched
+    above.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=above))
     log = os.open(folder / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for target in (1, 2):  # what is printed belongs to the Run
         os.dup2(log, target)
@@ -67,6 +70,8 @@ def work(config: dict[str, Any]) -> None:
     except SystemExit as end:
         if end.code:
             raise RuntimeError(f"{rank.words} ended with code {end.code} before it was done") from None
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _connect(address: str, workers: int) -> None:
