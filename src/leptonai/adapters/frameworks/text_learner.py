@@ -69,7 +69,8 @@ class GeneratingLearner(TextLearner):
         self._metrics, self._weighed = [], None
         self._try_loss(self._try(x), y)
         self._build_optimizer()
-        self._seed(seed)
+        self._meet()
+        self._seed(seed if self._group is None else self._group.seed(seed))
 
     def _target(self, y: Any) -> Tensor:
         return self._input(y)

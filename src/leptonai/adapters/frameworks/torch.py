@@ -3,7 +3,7 @@
 import copy
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from leptonai.adapters.frameworks import packing
 from leptonai.core.errors import Invalid, Unsupported
@@ -59,7 +59,7 @@ class TorchFramework:
         learner.repacked = lambda: packing.by_value({**parts, "module": _on_cpu(learner.model)}, "the model")
         if weights is not None:
             learner.load_weights(weights)
-        return learner
+        return cast("Learner", learner)
 
     def join(self, rank: Rank) -> Any:
         """Join the processes of a Run that train one model. Raises `Unavailable` when they cannot be reached."""

@@ -130,12 +130,16 @@ class TorchLearner:
             check_smoothing(found, task)
         self._try_loss(output, y)
         self._build_optimizer()
-        if self._group is not None:
-            self._group.begin(self.model)
-            self._steps.shared = self._group.average
+        self._meet()
         self._frozen = Frozen(self.model, self._asked.learning) if self._asked.learning.freeze else None
         self.thaw(0, quiet=True)
         self._seed(seed if self._group is None else self._group.seed(seed))
+
+    def _meet(self) -> None:
+        """Have the gradients of this module averaged with those of the other processes, where there are others."""
+        if self._group is not None:
+            self._group.begin(self.model)
+            self._steps.shared = self._group.average
 
     def _build_optimizer(self) -> None:
         if self._frozen is not None:  # of a beginning with more rows, which memory was too small for
