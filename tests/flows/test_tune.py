@@ -85,6 +85,10 @@ def test_the_best_model_is_measured_and_published_at_once(cancer: leptonai.Datas
     answer = json.loads(said.stdout)
     assert len(answer["trials"]) == 3 and answer["best_run"].startswith("run_")
     assert "<svg" in page.read_text() and "<script" not in page.read_text()
+    watched = CliRunner().invoke(app, ["run", "watch", answer["run"], "-o", "json"])
+    assert watched.exit_code == 0 and json.loads(watched.stdout)["state"] == "succeeded"
+    seen = CliRunner().invoke(app, ["run", "get", answer["run"]], env={"TERMINAL_WIDTH": "160"})
+    assert seen.exit_code == 0 and "max_depth" in seen.stdout and "best" in seen.stdout
 
 
 def tired(epoch: int, logs: dict) -> None:
