@@ -99,6 +99,46 @@ def test_a_language_model_learns_how_texts_go_on(tmp_path: Path) -> None:
     assert found.shape == (20,) and (found > 1).all()
 
 
+def test_lora_keeps_only_what_it_learnt_and_names_what_it_stands_beside(tmp_path: Path) -> None:
+    for generates, more in ((True, {"target": "review"}), (False, {})):
+        handle = handle_of(tmp_path / str(generates), 80)
+        files = folder(generates=generates)
+        learning = {"learning_rate": 0.05, "lora": "4:alpha=8"}
+        spec = begins(handle, files, epochs=5, validation="test", learning=learning, **more)
+        result = train(spec, handle)
+        fitted = Fitted.model_validate(result)
+        small = len(handle.read(fitted.weights))
+        assert small < len(files["model.safetensors"]) and fitted.base == {
+            "base.safetensors": spec.pretrained.files["model.safetensors"]  # type: ignore[union-attr]
+        }
+        losses = result["history"]["val_loss"]
+        assert losses[-1] < losses[0]
+        assert any("LoRA of rank 4 beside" in line for line in handle.lines)
+        found = predictions(handle, result)
+        if generates:  # what is loaded, with the small matrices added to the large ones, is what was measured
+            assert np.exp(losses[-1]) == pytest.approx(float(np.exp(np.log(found).mean())), rel=0.05)
+        else:
+            assert found.shape == (20, 2)
+
+
+def test_lora_goes_on_to_the_same_bits_and_names_what_it_cannot_find() -> None:
+    from tests.training.test_pretrained import X, Y, begun, learner_of, taught, torch_net
+
+    learning: dict[str, Any] = {"lora": {"rank": 2, "targets": ["0", "3"]}, "learning_rate": 0.05}
+    whole = taught(begun(learner_of("torch", torch_net(), **learning)), epochs=4)
+    first = taught(begun(learner_of("torch", torch_net(), **learning)), epochs=2)
+    second = begun(learner_of("torch", torch_net(), **learning))
+    second.restore(first.state())
+    assert taught(second, epochs=4, first=2).weights() == whole.weights()
+    from leptonai.core import plugins
+
+    code = plugins.framework("torch").pack(torch_net(), {"loss": "cross_entropy"}).code
+    merged = plugins.framework("torch").load(code, whole.weights())
+    assert np.allclose(merged.predict(X), whole.predict(X), atol=1e-5) and len(Y) == 40
+    with pytest.raises(Invalid, match="the model has no linear layer for the matrices of attention: name layers"):
+        begun(learner_of("torch", torch_net(), lora=4))
+
+
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     handle = handle_of(tmp_path)
     for name, data, words in (

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from leptonai.agent.workers.slot import Slot
+from leptonai.core.beginning import BASE
 from leptonai.core.errors import Corrupt, Invalid
 from leptonai.core.nouns import Model
 from leptonai.core.ports import Executor
@@ -196,4 +197,5 @@ def bundle(model: Model) -> dict[str, str]:
     names = [next((name for name in some if name in model.files), None) for some in needed]
     if None in names:
         raise Invalid("its bundle has neither model.onnx nor the files of its framework")
+    names += [name for name in model.files if name.startswith(BASE)]
     return {name: model.files[name] for name in names if name is not None}

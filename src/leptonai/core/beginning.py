@@ -6,6 +6,8 @@ from typing import Any
 
 from leptonai.core.errors import FieldError, Invalid
 
+BASE = "base"  # how the names of a bundle's files begin whose weights those of LoRA stand beside
+
 
 @dataclass(frozen=True)
 class Beginning:

@@ -46,7 +46,7 @@ def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
                 errors=[FieldError("run", "a classifier or a regressor")],
             )
         _has_columns(one, data, exact)
-        opens += [one["code"], one["weights"]]
+        opens += [one["code"], one["weights"], *one.get("base", {}).values()]
     used = [feature["column"] for one in results for feature in one["encoding"]["features"]]
     if strange := [name for name in spec.sensitive if name not in {column.name for column in data.columns}]:
         raise Invalid(

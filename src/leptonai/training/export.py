@@ -14,6 +14,7 @@ from leptonai.core.signature import Signature
 from leptonai.core.stages import Handle
 from leptonai.training import export_check, export_facts, export_routes, onnx_inputs, onnx_tail
 from leptonai.training.export_card import card
+from leptonai.training.predictor import based, loaded
 from leptonai.training.spec import Export, Fitted
 
 _NATIVE = {"sklearn": "model.skops"}
@@ -30,7 +31,7 @@ def export(spec: Export, handle: Handle) -> dict[str, Any]:
     size = len(weights)
     contents = {"code": _digest(code), native: _digest(weights)}
     framework = plugins.framework(fitted.framework)
-    learner = framework.load(code, weights)
+    learner = loaded(framework, code, weights, based(fitted, handle))
     del code, weights
     reader = handle.data(fitted.data)
     sample = export_check.draw(reader, fitted.encoding, learner)
@@ -50,7 +51,9 @@ def export(spec: Export, handle: Handle) -> dict[str, Any]:
     if taken.graph is not None:
         new["model.onnx"] = taken.graph
     handle.progress(1, 2, "files")
-    files = {native: fitted.weights, "code": fitted.code} | ({"events": fitted.events} if fitted.events else {})
+    files = {native: fitted.weights, "code": fitted.code, **fitted.base} | (
+        {"events": fitted.events} if fitted.events else {}
+    )
     files |= {name: handle.blobs.write([data]).id for name, data in new.items()}
     contents |= {name: _digest(data) for name, data in new.items()}
     handle.progress(2, 2, "files")

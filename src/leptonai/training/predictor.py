@@ -1,16 +1,17 @@
 """A trained model, ready to predict from rows as people have them, computed by its own framework."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from leptonai.core import plugins
+from leptonai.core.beginning import Beginning
 from leptonai.core.errors import Invalid
 from leptonai.core.nouns import Run
-from leptonai.core.ports import Learner
+from leptonai.core.ports import Framework, Learner
 from leptonai.core.stages import Handle, Predictor
 from leptonai.training.encoder import encode
 from leptonai.training.rows import check_range
@@ -58,10 +59,20 @@ def probabilities(raw: Array, activation: str, classes: int) -> Array:
     return scores
 
 
-def from_files(code: bytes, weights: bytes, fitted: Mapping[str, Any]) -> Predictor:
+def loaded(framework: Framework, code: bytes, weights: bytes, base: Sequence[bytes] = ()) -> Learner:
+    """Make a Learner of what was learnt; `base`: the weights that it stands beside, where it was learnt by LoRA."""
+    if not base:
+        return framework.load(code, weights)
+    learner: Any = framework.load(code)
+    learner.stand_on(Beginning(tuple(base), "the base"))
+    learner.load_weights(weights)
+    return cast(Learner, learner)
+
+
+def from_files(code: bytes, weights: bytes, fitted: Mapping[str, Any], base: Sequence[bytes] = ()) -> Predictor:
     """Make a Predictor of a bundle's files; `fitted` is the JSON of a `Fitted`. Loads the user's code: only in a process of its own."""
     about = Fitted.model_validate(fitted)
-    learner = plugins.framework(about.framework).load(code, weights)
+    learner = loaded(plugins.framework(about.framework), code, weights, base)
     return Trained(about, learner, Traits.of(learner).entries)
 
 
@@ -71,4 +82,13 @@ def open_predictor(run: Run, handle: Handle) -> Predictor:
         raise Invalid(f"run {run.id} is of stage {run.stage} and {run.state}: name a train Run that succeeded")
     fitted = Fitted.model_validate(run.result)
     with handle.blobs.open(fitted.code) as code, handle.blobs.open(fitted.weights) as weights:
-        return from_files(code.read(), weights.read(), run.result)
+        return from_files(code.read(), weights.read(), run.result, based(fitted, handle))
+
+
+def based(fitted: Fitted, handle: Handle) -> list[bytes]:
+    """Read the weights that those learnt stand beside; none but with LoRA."""
+    found = []
+    for _, blob in sorted(fitted.base.items()):
+        with handle.blobs.open(blob) as file:
+            found.append(file.read())
+    return found

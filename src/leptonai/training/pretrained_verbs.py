@@ -4,6 +4,7 @@ import json
 from typing import Any, NamedTuple
 
 from leptonai.core import plugins
+from leptonai.core.beginning import BASE
 from leptonai.core.errors import FieldError, Invalid, Unsupported
 from leptonai.core.nouns import Model
 from leptonai.core.stages import Desk
@@ -49,7 +50,7 @@ def resolve(asked: Pretrained, given: bool, desk: Desk) -> Found:
             f"pretrained: {ref} is a model of {found.framework}, which begins anew each time: name one of Keras or PyTorch",
             errors=[FieldError("pretrained", "a version of a Keras or PyTorch model")],
         )
-    if "base.safetensors" in found.files:
+    if any(name.startswith(BASE) for name in found.files):
         raise Unsupported(
             f"pretrained: {ref} holds what LoRA learnt beside other weights: begin with those, {_base_of(found)}",
             errors=[FieldError("pretrained", "the weights it was learnt beside")],

@@ -4,7 +4,7 @@ import hashlib
 import json
 from typing import Any, cast
 
-from leptonai.core.beginning import Beginning
+from leptonai.core.beginning import BASE, Beginning
 from leptonai.core.errors import Unsupported
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle
@@ -51,6 +51,17 @@ def facts(learner: Learner, spec: Train, handle: Handle) -> dict[str, Any] | Non
         "source": given.name,
         "sha256": sums,
         **{name: found[name] for name in ("taken", "tensors", "unused", "new")},
+    }
+
+
+def base(spec: Train) -> dict[str, str]:
+    """Return the blobs, by the names they get in a bundle, of the weights that those learnt stand beside; none without LoRA."""
+    if spec.learning.lora is None or spec.pretrained is None:
+        return {}
+    blobs = [blob for name, blob in sorted(spec.pretrained.files.items()) if name.endswith(WEIGHTS)]
+    return {
+        f"{BASE}.safetensors" if len(blobs) == 1 else f"{BASE}-{place}.safetensors": blob
+        for place, blob in enumerate(blobs, 1)
     }
 
 

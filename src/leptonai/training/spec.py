@@ -136,4 +136,5 @@ class Fitted(Frozen):
     facts: dict[str, Any] = Field(default_factory=dict)
     events: str | None = None  # blob: TensorBoard event file
     seconds: float = 0.0  # spent in the epochs
+    base: dict[str, str] = Field(default_factory=dict)  # blobs of the weights that `weights` stand beside, with LoRA
     pretrained: dict[str, Any] | None = None  # where the weights came from that it began with

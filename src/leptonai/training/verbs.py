@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from leptonai.core import personal, plugins
-from leptonai.core.errors import Denied, FieldError, Invalid, NotFound
+from leptonai.core.errors import Denied, FieldError, Invalid, NotFound, Unsupported
 from leptonai.core.nouns import Blob, Dataset, Run
 from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import FLAVOURS, RULES, Desk, Plan, load
@@ -77,6 +77,11 @@ def _beginning(spec: Train, desk: Desk) -> tuple[dict[str, Any], list[str], bool
     own = spec.code is not None and not (spec.pretrained is not None and spec.pretrained.whole)
     if spec.pretrained is None:
         return {}, [], own
+    if own and spec.learning.lora is not None:
+        raise Unsupported(
+            "lora: with weights to begin with, the model has to be theirs: leave your model out, or put the weights into it before",
+            errors=[FieldError("learning.lora", "without a model, or without pretrained")],
+        )
     start = resolve(spec.pretrained, own, desk)
     if spec.pretrained.model is None:
         for blob in start.opens:
@@ -90,7 +95,7 @@ def prepare_predict(spec: Predict, desk: Desk) -> Plan:
     data, exact = _exact(spec.data, desk)
     _has((feature.column for feature in fitted.encoding.features), data, exact, "data")
     used = (feature.column for feature in fitted.encoding.features)
-    opens = (*personal.opens(data, desk, used), fitted.code, fitted.weights)
+    opens = (*personal.opens(data, desk, used), fitted.code, fitted.weights, *fitted.base.values())
     return Plan(
         spec.model_copy(update={"data": exact}).model_dump(mode="json"),
         opens,
@@ -110,6 +115,7 @@ def prepare_export(spec: Export, desk: Desk) -> Plan:
         *personal.opens(data, desk, used),
         fitted.code,
         fitted.weights,
+        *fitted.base.values(),
         *([fitted.events] if fitted.events else []),
     )
     return Plan(spec.model_dump(mode="json"), opens, fitted.flavour, f"export-{spec.name}"[:100])

@@ -388,6 +388,7 @@ def fitted_of(subject: Subject, ready: Ready, course: Course, handle: Handle) ->
         facts={**spec.facts, **({} if course.rate is None else {"learning_rate": course.rate})},
         events=handle.blobs.write([curves]).id,
         seconds=course.seconds,
+        base=pretrained_work.base(spec),
         pretrained=pretrained_work.facts(subject.learner, spec, handle),
     )
 

@@ -68,9 +68,7 @@ class GeneratingLearner(TextLearner):
         self._task, self._classes, self.activation = "generation", 0, "value"
         self._metrics, self._weighed = [], None
         self._try_loss(self._try(x), y)
-        self._build_optimizer()
-        self._meet()
-        self._seed(seed if self._group is None else self._group.seed(seed))
+        self._make_ready(seed)
 
     def _target(self, y: Any) -> Tensor:
         return self._input(y)

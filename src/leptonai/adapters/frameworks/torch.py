@@ -16,7 +16,7 @@ class TorchFramework:
     """Modules of PyTorch, with its optimisers and losses by name or as objects."""
 
     name = "torch"
-    learns = ALL - {"lora"}
+    learns = ALL
     starts = True  # from weights of elsewhere
 
     def owns(self, model: object) -> bool:

@@ -13,6 +13,7 @@ from leptonai.adapters.frameworks import (
     arrays,
     torch_attack,
     torch_device,
+    torch_lora,
     torch_order,
     torch_paths,
     torch_pretrained,
@@ -59,6 +60,7 @@ class TorchLearner:
         self._compute = Compute(self.model, self.device)
         self._way: TorchWay | None = None
         self._frozen: Frozen | None = None
+        self._adapters: torch_lora.Adapters | None = None
         self.beginning: Beginning | None = None  # weights from elsewhere, told before it begins
         self.began: dict[str, Any] | None = None  # what of them was taken over
         self.repacked: Callable[[], bytes] | None = None  # what `TorchFramework.pack` would make of it now
@@ -129,6 +131,13 @@ class TorchLearner:
         if self._asked.learning.label_smoothing:
             check_smoothing(found, task)
         self._try_loss(output, y)
+        self._make_ready(seed)
+
+    def _make_ready(self, seed: int) -> None:
+        """Make the optimiser and what is frozen, once the model is known to fit."""
+        lora = self._asked.learning.lora
+        if lora is not None and self._adapters is None:
+            self._adapters = torch_lora.Adapters(self.model, lora, head=self._task != "generation")
         self._build_optimizer()
         self._meet()
         self._frozen = Frozen(self.model, self._asked.learning) if self._asked.learning.freeze else None
@@ -158,16 +167,19 @@ class TorchLearner:
 
     def thaw(self, epoch: int, *, quiet: bool = False) -> str | None:
         """Freeze what is frozen in this epoch; return a line that says so where that is new."""
-        if self._frozen is None:
+        part = self._frozen or self._adapters
+        if part is None:
             return None
-        self._frozen.at(epoch)
+        if self._frozen is not None:
+            self._frozen.at(epoch)
         self.model.eval()  # the next step sets it to learn, without what is frozen
-        return None if quiet else self._frozen.news()
+        return None if quiet else part.news()
 
     def _learning_mode(self) -> None:
         self.model.train()
-        if self._frozen is not None:
-            self._frozen.still()
+        for part in (self._frozen, self._adapters):
+            if part is not None:
+                part.still()
 
     @staticmethod
     def _seed(seed: int) -> None:
@@ -377,7 +389,7 @@ class TorchLearner:
         """See the port."""
         assert self._optimizer is not None  # noqa: S101  (begin set it)
         self._steps.restore(state)
-        load_into(self.model, state["weights.safetensors"])
+        self._load(state["weights.safetensors"])
         load_optimizer(self._optimizer, state["optimizer.safetensors"])
         self._add_up([arrays.parse(state["sums.safetensors"])])
         kept = json.loads(state["rng.json"])
@@ -391,15 +403,27 @@ class TorchLearner:
         return self._dumped()
 
     def _dumped(self) -> bytes:
+        if self._adapters is not None:
+            return self._adapters.dumped()
         from safetensors.torch import save
 
         return save({name: on_cpu(value) for name, value in self.model.state_dict().items()})
 
     def load_weights(self, weights: bytes) -> None:
         """Take weights that `weights` gave."""
-        load_into(self.model, weights)
+        self._load(weights)
         if self._way is not None:
             self._way.taken()
+
+    def _load(self, weights: bytes) -> None:
+        if self._adapters is not None:
+            self._adapters.load(weights)
+        else:
+            load_into(self.model, weights)
+
+    def stand_on(self, beginning: Beginning) -> None:
+        """Take the weights that what `load_weights` brings stands beside."""
+        torch_pretrained.take(self.model, beginning)
 
 
 def _of_metric(sums: Mapping[str, Any], number: int) -> dict[str, Tensor]:
@@ -409,10 +433,13 @@ def _of_metric(sums: Mapping[str, Any], number: int) -> dict[str, Tensor]:
 
 
 def load_into(module: nn.Module, weights: bytes) -> None:
-    """Put safetensors into a module. Raises `RuntimeError` when they are those of another one."""
+    """Put safetensors into a module, or add what LoRA learnt to it. Raises `RuntimeError` when they are those of another one."""
     from safetensors.torch import load
 
-    module.load_state_dict(load(weights))
+    if torch_lora.about(weights) is not None:
+        torch_lora.merge(module, weights)
+    else:
+        module.load_state_dict(load(weights))
 
 
 @contextmanager
