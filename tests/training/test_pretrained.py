@@ -21,6 +21,7 @@ THREE = np.arange(40) % 3
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
     libraries()
+    keras_here()
 
 
 def torch_net(outputs: int = 2, seed: int = 0, width: int = 8) -> Any:
@@ -198,6 +199,24 @@ def test_layers_are_told_by_names() -> None:
         "encoder.embeddings.word_embeddings.weight", "encoder.encoder.layer.3.attention.self.query.weight", "head.weight",
         "blocks.2.1.conv.weight", "features.0.weight", "0.1.bias", "weight",
     )] == ["encoder.embeddings", "encoder.encoder.layer.3", "head", "blocks.2.1", "features.0", "0.1", "weight"]  # fmt: skip
+
+
+def test_what_stands_beside_a_list_of_layers_is_a_layer_of_its_own() -> None:
+    from torch import nn
+
+    from leptonai.adapters.frameworks.torch_layers import layers
+
+    class Body(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem, self.blocks, self.fc = nn.Linear(6, 8), nn.ModuleList([nn.Linear(8, 8)]), nn.Linear(8, 2)
+
+    class Wrapped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = Body()
+
+    assert list(layers(Wrapped())) == ["body.stem", "body.blocks.0", "body.fc"]
 
 
 @pytest.mark.parametrize("kind", ["torch", "keras"])

@@ -74,3 +74,15 @@ def _has(part: nn.Module, given: tuple[int, ...] | None) -> int | None:
 
 def _noun(part: nn.Module) -> str:
     return "channels" if hasattr(part, "in_channels") else "features"
+
+
+@contextmanager
+def mode(module: nn.Module, *, training: bool) -> Iterator[None]:
+    """Have a module learn, or not, for a while."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.train(training)
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode

@@ -1,6 +1,6 @@
 """The layers of a PyTorch module, from the input to the head: which of them learn, and how fast each does."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
 import torch
@@ -10,11 +10,11 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.learning import ALL_BUT_HEAD, Learning
 
 
-def layer_of(parameter: str) -> str:
+def layer_of(parameter: str, holders: Collection[str] = ()) -> str:
     """Return the layer that a parameter belongs to, by its name.
 
     A place in a list of layers ends the name (``encoder.layer.3``, ``blocks.2.1``, ``features.0``); where there is none it is the
-    part that holds the leaf (``embeddings``), or the leaf itself (``head``).
+    part that holds the leaf (``embeddings``), or the leaf itself (``head``) where that part is one of the `holders` of lists.
     """
     parts = parameter.split(".")
     for at, part in enumerate(parts[:-1]):
@@ -22,14 +22,27 @@ def layer_of(parameter: str) -> str:
             while at + 1 < len(parts) - 1 and parts[at + 1].isdigit():
                 at += 1  # a list within a list
             return ".".join(parts[: at + 1])
-    return ".".join(parts[:-2] or parts[:-1]) or parameter
+    part = ".".join(parts[:-2])
+    return (part if part not in holders else "") or ".".join(parts[:-1]) or parameter
+
+
+def _holders(names: Iterable[str]) -> set[str]:
+    """Return the parts within which there are lists of layers."""
+    found: set[str] = set()
+    for name in names:
+        parts = name.split(".")
+        first = next((at for at, part in enumerate(parts[:-1]) if part.isdigit()), 0)
+        found |= {".".join(parts[:many]) for many in range(1, first + 1)}
+    return found
 
 
 def layers(module: nn.Module) -> dict[str, list[str]]:
     """Return the names of the parameters of each layer, in the order of the module; the last one is the head."""
+    names = [name for name, _ in module.named_parameters()]
+    holders = _holders(names)
     found: dict[str, list[str]] = {}
-    for name, _ in module.named_parameters():
-        found.setdefault(layer_of(name), []).append(name)
+    for name in names:
+        found.setdefault(layer_of(name, holders), []).append(name)
     return found
 
 
@@ -57,6 +70,7 @@ class Frozen:
     def __init__(self, module: nn.Module, learning: Learning):
         self._learning = learning
         known = layers(module)
+        holders = _holders(name for name, _ in module.named_parameters())
         asked = wanted(learning.freeze or (), known)
         parameters = dict(module.named_parameters())
         self._layers = {
@@ -67,7 +81,7 @@ class Frozen:
         for path, part in module.named_modules():
             if getattr(part, "running_mean", None) is None:
                 continue
-            layer = layer_of(f"{path}.weight")
+            layer = layer_of(f"{path}.weight", holders)
             if layer in self._norms and (getattr(part, "weight", None) is None or f"{path}.weight" in kept):
                 self._norms[layer].append(part)
         self._now: tuple[str, ...] = ()

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from leptonai.adapters.frameworks import (
 )
 from leptonai.adapters.frameworks.shapes import check_outputs, outputs
 from leptonai.adapters.frameworks.torch_compute import Compute
-from leptonai.adapters.frameworks.torch_fit import refused
+from leptonai.adapters.frameworks.torch_fit import mode, refused
 from leptonai.adapters.frameworks.torch_group import TorchGroup
 from leptonai.adapters.frameworks.torch_layers import Frozen, grouped
 from leptonai.adapters.frameworks.torch_library_metrics import LibraryMetric
@@ -190,7 +189,7 @@ class TorchLearner:
         torch._C._set_deterministic_algorithms(True, warn_only=True)
 
     def _try(self, x: Any) -> Tensor:
-        with torch.no_grad(), _mode(self.model, training=False), refused(self.model, np.shape(x)):
+        with torch.no_grad(), mode(self.model, training=False), refused(self.model, np.shape(x)):
             output = self.model(self._input(x))
             if not isinstance(output, Tensor):
                 raise TypeError(f"the model gives a {type(output).__name__}, where one tensor is needed")
@@ -440,14 +439,3 @@ def load_into(module: nn.Module, weights: bytes) -> None:
         torch_lora.merge(module, weights)
     else:
         module.load_state_dict(load(weights))
-
-
-@contextmanager
-def _mode(module: nn.Module, *, training: bool) -> Any:
-    modes = [(part, part.training) for part in module.modules()]
-    module.train(training)
-    try:
-        yield
-    finally:
-        for part, mode in modes:
-            part.training = mode
