@@ -117,11 +117,14 @@ def starts_of(folder: Path, address: str) -> dict[str, list[float]]:
             place = folder / f"{name}-{turn}"
             place.mkdir()
             began = time.perf_counter()
-            alone = Other("alone", [str(HERE / "by_ddp.py"), str(folder)], place, 1, {"RAY_ADDRESS": address})
-            one: Any = Start(place) if name == "ours" else alone
+            one: Any = Start(place) if name == "ours" else _alone(folder, place, address)
             with one:
                 assert until(lambda one=one: turns.ready(one.folder, 0), one)
                 took[name].append(time.perf_counter() - began)
                 turns.go(one.folder, 0)
                 until(lambda one=one: not one.alive, one)
     return {name: times[1:] for name, times in took.items()}
+
+
+def _alone(folder: Path, place: Path, address: str) -> Other:
+    return Other("alone", [str(HERE / "by_ddp.py"), str(folder)], place, 1, {"RAY_ADDRESS": address})
