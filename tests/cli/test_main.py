@@ -58,7 +58,7 @@ def test_every_change_has_a_dry_run(path: tuple[str, ...]) -> None:
         assert "--dry-run" in flags
     if path[-1] in {"create", "update"}:
         assert "--file" in flags
-    if path[-1] not in {"logs", "up", "download", "dashboard"}:
+    if path[-1] not in {"logs", "up", "new", "download", "dashboard"}:
         assert "--output" in flags
 
 

@@ -54,6 +54,19 @@ def interrupt_soon() -> None:
     threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
 
 
+def interrupt_once_there(idle: Client, name: str) -> None:
+    """Press Ctrl-C half a second after a Run of this name is there, however long that takes."""
+
+    def look() -> None:
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not list(idle.http.pages("/runs", {"name": name})):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=look).start()
+
+
 def test_ctrl_c_cancels_the_run_and_says_so(waiting: Run) -> None:
     interrupt_soon()
     with pytest.raises(KeyboardInterrupt, match=f"run {waiting.id} is cancelled"):
@@ -66,7 +79,7 @@ def test_ctrl_c_cancels_the_run_and_says_so(waiting: Run) -> None:
 def test_ctrl_c_in_a_dataset_leaves_nothing(idle: Client, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("a,label\n1,2\n3,4\n")
-    interrupt_soon()
+    interrupt_once_there(idle, "half-done")
     with pytest.raises(KeyboardInterrupt, match="is cancelled"):
         leptonai.create_dataset("half-done", files=path)
     assert list(idle.http.pages("/datasets")) == []
