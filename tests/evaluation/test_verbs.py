@@ -14,7 +14,7 @@ from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.verbs import prepare_evaluate
 
 LEARNT: dict[str, Any] = {
-    "code": "c", "weights": "w", "flavour": "sklearn", "encoding": {"features": [{"column": "a"}], "target": "y"}
+    "code": "c", "weights": "w", "flavour": "sklearn", "encoding": {"task": "classification", "features": [{"column": "a"}], "target": "y"}
 }  # fmt: skip
 
 

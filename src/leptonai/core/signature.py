@@ -48,6 +48,11 @@ class TensorSpec:
         more = {"shape": tuple(said["shape"]), "categories": tuple(said.get("categories", ())), "type": type}
         return cls(**{**said, **more})
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        type = None if self.type is None else self.type.value
+        return {**asdict(self), "shape": list(self.shape), "type": type, "categories": list(self.categories)}
+
 
 @dataclass(frozen=True)
 class Signature:
@@ -68,4 +73,5 @@ class Signature:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON takes it."""
-        return asdict(self)
+        sides = {side: [spec.to_dict() for spec in getattr(self, side)] for side in ("inputs", "outputs")}
+        return {**sides, "task": self.task, "classes": list(self.classes)}
