@@ -41,7 +41,7 @@ def is_memory(error: BaseException) -> bool:
 class NoMemory(Invalid):
     """Memory is too small for a batch; `fits` rows are not too many, 0: one is."""
 
-    def __init__(self, message: str, fits: int, right: str):
+    def __init__(self, message: str, fits: int = 0, right: str = "a smaller one"):
         super().__init__(message, errors=[FieldError("batch_size", right)])
         self.fits = fits
 
