@@ -1,5 +1,6 @@
 """From two trainings to a champion: a report with a page and a card, the worst subgroup, and a gate that holds a poor version back."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from tests.support.lepton import Lepton
 
 import leptonai
-from leptonai.core.errors import Conflict
+from leptonai.core.errors import Conflict, Invalid
 
 
 def people(path: Path) -> None:
@@ -27,7 +28,9 @@ def test_a_report_and_a_gate(home: Path, tmp_path: Path) -> None:
     train, test = leptonai.create_dataset("people", files=tmp_path / "people.csv").split(train_size=0.5)
     good = leptonai.Model(LogisticRegression())
     good.fit(train)
-    report = good.evaluate(test, costs={"fp": 1, "fn": 5}, sensitive=["plan"], importance=True, robustness=True)
+    report = good.evaluate(
+        test, costs={"fp": 1, "fn": 5}, sensitive=["plan"], importance=True, robustness=True, explain=True
+    )
     low, high = report.intervals["accuracy"]
     assert low < report.accuracy < high
     assert report.slices[0]["where"] == {"plan": "pro"}
@@ -36,6 +39,7 @@ def test_a_report_and_a_gate(home: Path, tmp_path: Path) -> None:
     assert report.fairness["plan"]["accuracy_difference"] > 0.1
     assert {one["group"] for one in report.groups} == {"basic", "pro"}
     assert report.importance[0]["column"] == "spend"
+    assert report.explanation["columns"][0]["column"] == "spend"
     assert report.robustness["worst"] < report.robustness["clean"]
     assert "What spoilt rows cost it" in report.html()
     assert "### Spoilt rows" in report.card()
@@ -63,7 +67,15 @@ def test_a_report_and_a_gate(home: Path, tmp_path: Path) -> None:
         second.set_alias("champion")
     assert [one["passed"] for one in second.verdicts()].count(False) >= 2
     assert first.aliases == ["champion"]
+    row = {"age": 41.0, "spend": 1.2, "plan": "pro"}
+    why = first.deploy("people").explain(row)
+    assert why["of"] == "yes"
+    assert why["shares"][0]["column"] == "spend"
+    assert why["base"] + sum(one["share"] for one in why["shares"]) == pytest.approx(why["score"])
+    with pytest.raises(Invalid, match="row 1: column 'age' is missing"):
+        leptonai.get_service("people").explain({"spend": 1.0, "plan": "pro"})
     lepton = Lepton(tmp_path)  # the same home
+    assert lepton.json("service", "explain", "people", "--rows", json.dumps(row))["shares"] == why["shares"]
     assert lepton.json("run", "show", found.run.id, "--html", "two.html")["compared"]["with"] == first.ref
     assert (tmp_path / "two.html").exists()
     refused = lepton("model", "update", second.ref, "--alias", "champion", code=1)

@@ -151,6 +151,14 @@ STAGES: dict[str, Stage] = {
             "run:write",
         ),
         Stage(
+            "explain",
+            "leptonai.evaluation.spec:Explain",
+            "leptonai.evaluation.explain_verbs:prepare_explain",
+            "leptonai.evaluation.explain_work:explain",
+            None,
+            "run:write",
+        ),
+        Stage(
             "export",
             "leptonai.training.spec:Export",
             "leptonai.training.verbs:prepare_export",
@@ -183,6 +191,7 @@ FOLDS = (
 TRIALS = "leptonai.training.trials:Trials"  # (train spec, code of what builds a model, handle): trains with settings, many times
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
 CROSS = "leptonai.training.crossing:cross"  # (train spec, folds, by, column, handle) -> what folds say of each other
+COLUMNS = "leptonai.serving.plane.columns:Columns"  # (signature): makes inputs of rows as people have them
 GATE = "leptonai.evaluation.gate:verdicts"  # (rules, evidence) -> a verdict on each
 RULE = "leptonai.evaluation.gate:parse"  # (rule): raises where it is not understood
 
@@ -361,6 +370,15 @@ class Predictor(Protocol):
 
     def scores(self, batch: Mapping[str, Any]) -> Any:
         """Return probabilities (rows, classes) of a classifier, or values (rows, …) of a regressor."""
+
+    def attributed(self, batch: Mapping[str, Any], of: Any) -> Any:
+        """Return what each place of a picture, or each word of a text, adds to the output of a class (`of`: numbers, or None for a value).
+
+        Maps (rows, height, width) by method, or a list of (start, end, share) of each text; None where it cannot be told.
+        """
+
+    def attacked(self, batch: Mapping[str, Any], truth: Any, rule: Any) -> Any:
+        """Return the scores of rows that were changed to where it errs most, by a `core.learning.Adversarial`. Raises `Unsupported`."""
 
 
 class Handle(Protocol):

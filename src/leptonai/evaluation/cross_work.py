@@ -6,6 +6,7 @@ import numpy as np
 
 from leptonai.core.stages import CROSS, Handle, load
 from leptonai.evaluation import measuring, work
+from leptonai.evaluation.probes import Subject
 from leptonai.evaluation.spec import CrossValidate, Evaluate
 from leptonai.evaluation.subgroups import Watch
 
@@ -15,7 +16,7 @@ _BATCH = 4096
 def cross_validate(spec: CrossValidate, handle: Handle) -> dict[str, Any]:
     """Return a `Report` whose metrics are those of all rows, with those of each fold in `folds`."""
     crossed = load(CROSS)(spec.train, spec.folds, spec.by, spec.column, handle)
-    subject = work.Subject((), crossed.target, crossed.task, crossed.classes, _never)
+    subject = Subject((), crossed.target, crossed.task, crossed.classes, _never)
     watch = Watch(crossed.reader.columns if spec.slices else (), crossed.target)
     parts = []
     for batch in crossed.reader.batches(_BATCH, columns=tuple(dict.fromkeys((crossed.target, *watch.names)))):

@@ -22,9 +22,12 @@ class Published:
 
     def scores(self, batch: Mapping[str, Any]) -> Array:
         """Return probabilities (rows, classes), or values, for a batch as a `Reader` gives it."""
-        given = {spec.name: feed(spec, batch[spec.name]) for spec in self.signature.inputs}
+        return self.answers({spec.name: feed(spec, batch[spec.name]) for spec in self.signature.inputs})
+
+    def answers(self, given: Mapping[str, Any]) -> Array:
+        """Return the same for inputs as the graph takes them."""
         answer = self.signature.outputs[-1].name  # after the label, where there is one
-        return np.asarray(self._model.predict(given, (answer,))[answer])
+        return np.asarray(self._model.predict(dict(given), (answer,))[answer])
 
     def close(self) -> None:
         """Free it."""

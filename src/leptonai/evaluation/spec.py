@@ -22,10 +22,25 @@ class Evaluate(Frozen):
     sensitive: tuple[str, ...] = ()  # columns whose groups are to be treated alike
     importance: bool = False  # which columns it needs: by how much it errs more when one is shuffled
     robustness: bool = False  # how much spoilt rows cost it: noise, missing values, blur and more, by severity
+    explain: bool = False  # what each column adds to its answers; of pictures and texts, where it looks
     against: str | None = None  # a model reference: is that version better, on the same rows?
     against_run: str | None = None  # the export Run that made it; the server fills it in
     resamples: int = Field(default=1000, ge=0, le=10_000)  # of the bootstrap; below 2: no intervals
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
+    seed: int = Field(default=0, ge=0, lt=2**32)
+
+
+class Explain(Frozen):
+    """Tell why a published version says what it says of single rows: what each column adds, or where in a picture or text it looks."""
+
+    model: str | None = None  # a model reference
+    service: str | None = None  # or the name that it answers under
+    rows: str  # the blob of a JSON list of rows, as a service takes them: at most 100; they lie sealed
+    data: str | None = None  # whose rows stand for what is not known; default: what it learnt from
+    gradients: bool = (
+        False  # of pictures and texts: by the gradients of the trained weights (Captum), not by hiding parts
+    )
+    run: str | None = None  # the export Run that made the version; the server fills it in
     seed: int = Field(default=0, ge=0, lt=2**32)
 
 
@@ -73,6 +88,9 @@ class Report(Frozen):
         default_factory=dict
     )  # sensitive column -> accuracy_difference, parity_difference, odds_difference; mae_difference
     importance: tuple[dict[str, Any], ...] = ()  # column, importance, spread: the most important first
+    explanation: dict[str, Any] = Field(
+        default_factory=dict
+    )  # method, rows, columns: of each the mean size of its share
     robustness: dict[str, Any] = Field(default_factory=dict)  # metric, rows, clean, worst, told: way, severity, value
     latency: dict[str, float] = Field(default_factory=dict)  # p50, p99 of one row, milliseconds; rows
     compared: dict[str, Any] = Field(default_factory=dict)  # with: a reference; own, other, p of being worse
@@ -86,4 +104,5 @@ class Details(Frozen):
 
     slices: tuple[dict[str, Any], ...] = ()  # where, rows, metric, value, rest, difference, p, q: the worst first
     groups: tuple[dict[str, Any], ...] = ()  # of sensitive columns: column, group, rows, accuracy, rates
+    examples: tuple[dict[str, Any], ...] = ()  # pictures or texts, with where it looks
     curves: dict[str, Any] = Field(default_factory=dict)  # roc, precision_recall, calibration, thresholds; residuals

@@ -1,6 +1,6 @@
 """What an evaluation Run does: predict every row, compare, report."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -14,7 +14,8 @@ from leptonai.core.stages import Handle, Reader
 from leptonai.evaluation import comparing
 from leptonai.evaluation.latency import of_one_row
 from leptonai.evaluation.measuring import Answers, errors_of, finite_rows, report
-from leptonai.evaluation.probing import Asked, Sample, importance, robustness
+from leptonai.evaluation.probes import Probed, Subject, probe
+from leptonai.evaluation.probing import Sample
 from leptonai.evaluation.published import Published
 from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.subgroups import Watch
@@ -29,17 +30,7 @@ class Answered(NamedTuple):
     scores: Array
     others: list[Array]
     latency: dict[str, float]
-    probed: dict[str, Any]
-
-
-class Subject(NamedTuple):
-    """What is measured: what it is asked with, what it answers, and what it should have answered."""
-
-    columns: tuple[str, ...]
-    target: str
-    task: str
-    classes: tuple[str | int, ...]
-    scores: Callable[[Mapping[str, Any]], Any]
+    probed: Probed
 
 
 def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
@@ -59,9 +50,10 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
     found, details = report(spec, answers, notes)
     for note in found.notes:
         handle.say(note)
+    details = details.model_copy(update=answered.probed.details)
     stored = handle.blobs.write([details.model_dump_json().encode()])
     return found.model_copy(
-        update={"details": stored.id, "latency": answered.latency, "compared": compared, **answered.probed}
+        update={"details": stored.id, "latency": answered.latency, "compared": compared, **answered.probed.report}
     ).model_dump(mode="json")
 
 
@@ -119,7 +111,7 @@ def _trained(handle: Handle, run: str) -> Subject:
     predictor = handle.model(run)
     encoding = predictor.fitted.encoding
     columns = tuple(feature.column for feature in encoding.features)
-    return Subject(columns, encoding.target, encoding.task, encoding.classes, predictor.scores)
+    return Subject(columns, encoding.target, encoding.task, encoding.classes, predictor.scores, predictor)
 
 
 def _asked(
@@ -141,7 +133,7 @@ def _asked(
         )
     truth, scores, others, done = [], [], [], 0
     latency: dict[str, float] = {}
-    sample = Sample(subject.columns, spec.seed) if spec.importance or spec.robustness else None
+    sample = Sample(subject.columns, spec.seed) if spec.importance or spec.robustness or spec.explain else None
     target = next((column for column in reader.columns if column.name == subject.target), None)
     partly = target is not None and target.nullable and subject.target == reader.target
     for batch in reader.batches(spec.batch_size, columns=wanted):
@@ -164,41 +156,8 @@ def _asked(
         handle.say(f"{reader.rows - done:,} of the {reader.rows:,} rows of {spec.data} have no label, and are left out")
     if not done:
         raise Invalid(f"no row of {spec.data} has a label: there is nothing to measure on")
-    probed = {} if sample is None else _probed(spec, handle, reader, subject, sample, notes)
+    probed = Probed() if sample is None else probe(spec, handle, reader, subject, sample, notes)
     return Answered(np.concatenate(truth), np.concatenate(scores), others, latency, probed)
-
-
-def _probed(
-    spec: Evaluate, handle: Handle, reader: Reader, subject: Subject, sample: Sample, notes: list[str]
-) -> dict[str, Any]:
-    """Return what the report says of rows that were changed: importance and robustness."""
-
-    def errors(truth: Array, scores: Array) -> Array | None:
-        return errors_of(Answers(subject.task, subject.classes, subject.target, truth, scores))
-
-    asked = Asked(sample, subject.scores, errors)
-    found: dict[str, Any] = {}
-    if spec.importance:
-        handle.say(f"which columns it needs is told from {len(sample.truth):,} rows")
-        found["importance"] = importance(asked, spec.seed, notes)
-    if spec.robustness:
-        handle.say(f"what spoilt rows cost it is told from {len(sample.truth):,} rows")
-        whole, told = robustness(asked, reader.columns, spec.seed, notes)
-        classes = subject.task == "classification"
-        values = [1 - one["error"] if classes else one["error"] for one in told]
-        lines = [
-            {"way": one["way"], "severity": one["severity"], "value": value}
-            for one, value in zip(told, values, strict=True)
-        ]
-        if whole is not None and lines:
-            found["robustness"] = {
-                "metric": "accuracy" if classes else "mae",
-                "rows": len(sample.truth),
-                "clean": 1 - whole if classes else whole,
-                "worst": min(values) if classes else max(values),
-                "told": lines,
-            }
-    return found
 
 
 def _compared(

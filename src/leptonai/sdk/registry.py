@@ -144,6 +144,12 @@ class ModelVersion:
             asked["against"] = f"models:/{self.name}@{asked['against']}"
         return evaluate(self._client, {"model": self.ref, **asked}, data)
 
+    def explain(self, data: object, **asked: Any) -> Any:
+        """Say why it answers rows as it does, as `Service.explain` does."""
+        from leptonai.sdk.explanations import explain
+
+        return explain(self._client, {"model": self.ref}, self.record, data, asked)
+
     def delete(self) -> None:
         """Take it away. Raises `Conflict` while an alias or a service needs it."""
         self._client.http.call("DELETE", f"/models/{self.name}/{self.version}")

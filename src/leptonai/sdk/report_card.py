@@ -45,6 +45,17 @@ def card(report: ReportRecord, details: Details, about: Mapping[str, Any]) -> st
     for column, differences in report.fairness.items():
         lines += [f"### Differences between groups of {_code(column)}", ""]
         lines += [*_table(("Figure", "Largest difference"), [(k, f"{v:.4g}") for k, v in differences.items()]), ""]
+    if columns := report.explanation.get("columns"):
+        lines += [
+            "### What its answers come from",
+            "",
+            f"Mean size of a column's share ({report.explanation['method']}):",
+            "",
+        ]
+        lines += [
+            *_table(("Column", "Share"), [(_code(one["column"]), f"{one['share']:.4g}") for one in columns[:20]]),
+            "",
+        ]
     if report.robustness:
         asked = report.robustness
         lines += ["### Spoilt rows", "", f"{asked['metric']}: {asked['clean']:.4g} as they are; at severity 5:", ""]

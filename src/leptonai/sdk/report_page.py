@@ -14,7 +14,8 @@ from typing import Any
 from leptonai.evaluation.spec import Details
 from leptonai.evaluation.spec import Report as ReportRecord
 from leptonai.sdk import report_plots as plots
-from leptonai.sdk import show
+from leptonai.sdk import report_probed, show
+from leptonai.sdk.report_parts import card, table
 from leptonai.sdk.report_script import SCRIPT
 
 _BETWEEN = {
@@ -48,6 +49,7 @@ th{font-weight:600;color:#55606e}.n{text-align:right;font-variant-numeric:tabula
 ul.notes{padding-left:1.1rem}.controls{display:flex;flex-wrap:wrap;gap:.4rem 1.4rem;align-items:center;margin:.2rem 0 .8rem}
 .controls input[type=range]{width:min(320px,70vw);vertical-align:middle}.controls input[type=number]{width:5.5rem;font:inherit}
 .sorts th{cursor:pointer;text-decoration:underline dotted;text-underline-offset:3px}.bad{color:#a3261a}
+.seen{display:flex;flex-wrap:wrap;gap:.6rem}.seen figure{margin:0}.seen img{image-rendering:pixelated;max-width:100%}.seen figcaption{font-size:.8rem;color:#6b7683}
 @media(max-width:640px){body{margin:1rem auto}.words{display:none}td,th{padding-right:.5rem}}
 @media print{body{margin:0;max-width:none;font-size:11pt}.words{display:none}.wide{overflow:visible}.wide table{font-size:8pt}.wide td,.wide th{padding-right:.5rem}.controls{display:none}h2{break-after:avoid}.cards{grid-template-columns:repeat(2,1fr)}
 *{print-color-adjust:exact;-webkit-print-color-adjust:exact}.sorts th{text-decoration:none}}
@@ -68,23 +70,22 @@ def page(report: ReportRecord, details: Details, subject: str = "") -> str:
         *_threshold(report, details),
         *_slices(report, details),
         *_fairness(report, details),
-        *_importance(report),
-        *_robustness(report),
+        *report_probed.sections(report, details),
         *_confusion(report),
         *_curves(report, details.curves),
         *_residuals(details.curves.get("residuals")),
         *_classes(report),
     ]
-    return document(title, "".join(parts), _data(details))
+    return document(title, "".join(parts), _data(details), pictures=bool(details.examples))
 
 
-def document(title: str, body: str, data: Mapping[str, Any]) -> str:
-    """Return a whole page around a body; `data` is what the script reads."""
+def document(title: str, body: str, data: Mapping[str, Any], *, pictures: bool = False) -> str:
+    """Return a whole page around a body; `data` is what the script reads, `pictures`: whether some stand in the page."""
     digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
     text = json.dumps(data, allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'\">"
+        f"<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'{'; img-src data:' if pictures else ''}\">"
         '<meta name="viewport" content="width=device-width">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>{body}"
         f'<script type="application/json" id="data">{text}</script><script>{SCRIPT}</script></body></html>\n'
@@ -188,29 +189,6 @@ def _fairness(report: ReportRecord, details: Details) -> Iterable[str]:
         yield table([name.replace("_", " ") for name in names], [tuple(one[name] for name in names) for one in groups])
 
 
-def _importance(report: ReportRecord) -> Iterable[str]:
-    if not report.importance:
-        return
-    what = "accuracy that is lost" if report.classes else "mean absolute error that is added"
-    yield f"<h2>Which columns it needs</h2><p class=dim>{what} when the values of a column are shuffled among the rows.</p>"
-    names = ("column", "importance", "spread")
-    yield table(
-        (*names[:2], "spread of five shuffles"), [[one[name] for name in names] for one in report.importance[:50]]
-    )
-
-
-def _robustness(report: ReportRecord) -> Iterable[str]:
-    asked = report.robustness
-    if not asked:
-        return
-    yield "<h2>What spoilt rows cost it</h2>"
-    yield f"<p class=dim>{asked['metric']} of {asked['rows']:,} rows; as they are: <b>{asked['clean']:.4g}</b>.</p>"
-    ways: dict[str, list[float]] = {}
-    for one in asked["told"]:
-        ways.setdefault(one["way"], []).append(one["value"])
-    yield table(("", *(f"severity {n}" for n in range(1, 6))), [(way, *values) for way, values in ways.items()])
-
-
 def _confusion(report: ReportRecord) -> Iterable[str]:
     if report.confusion and len(report.classes) <= 30:
         yield "<h2>Which class is taken for which</h2>" + plots.confusion(report.classes, report.confusion)
@@ -221,12 +199,12 @@ def _curves(report: ReportRecord, curves: Mapping[str, Any]) -> Iterable[str]:
     if curves.get("roc"):
         drawn = plots.curves(curves["roc"], ("false alarms", "found"), "ROC", chance=True)
         cards.append(
-            _card("ROC", drawn, f"area {report.metrics.get('roc_auc', float('nan')):.4f}; dashed: a coin's throw")
+            card("ROC", drawn, f"area {report.metrics.get('roc_auc', float('nan')):.4f}; dashed: a coin's throw")
         )
     if curves.get("precision_recall"):
         drawn = plots.curves(curves["precision_recall"], ("recall", "precision"), "Precision and recall")
         cards.append(
-            _card(
+            card(
                 "Precision and recall",
                 drawn,
                 f"average precision {report.metrics.get('average_precision', float('nan')):.4f}",
@@ -239,7 +217,7 @@ def _curves(report: ReportRecord, curves: Mapping[str, Any]) -> Iterable[str]:
             else "score of the class that is said"
         )
         words = f"{of}; expected error {found['ece']:.4f}, largest {found['mce']:.4f}; bars: how many rows"
-        cards.append(_card("Calibration", plots.calibration(found), words))
+        cards.append(card("Calibration", plots.calibration(found), words))
     if cards:
         yield f"<h2>Curves</h2><div class=cards>{''.join(cards)}</div>"
 
@@ -251,17 +229,17 @@ def _residuals(found: Mapping[str, Any] | None) -> Iterable[str]:
     quantiles = ", ".join(f"{q} {show.number(v)}" for q, v in found["quantiles"].items())
     left = [true - said for true, said in zip(found["truth"], found["predicted"], strict=True)]
     cards = [
-        _card(
+        card(
             "What is left: true − predicted",
             plots.histogram(found["edges"], found["counts"], "residual"),
             quantiles + beyond,
         ),
-        _card(
+        card(
             "True and predicted",
             plots.scatter(found["predicted"], found["truth"], ("predicted", "true"), line="diagonal"),
             f"{len(left):,} random rows",
         ),
-        _card(
+        card(
             "Residual by what is predicted",
             plots.scatter(found["predicted"], left, ("predicted", "residual"), line="zero"),
             "no pattern is a good sign",
@@ -276,36 +254,3 @@ def _classes(report: ReportRecord) -> Iterable[str]:
     names = list(next(iter(report.per_class.values())))
     rows = [[name, *(values.get(column) for column in names)] for name, values in list(report.per_class.items())[:200]]
     yield "<h2>Class by class</h2>" + table(["class", *names], rows)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a table that is sorted by the column whose head is pressed."""
-    lines = [list(row) for row in rows]
-    numeric = [
-        bool(lines) and all(isinstance(line[at], (int, float)) or line[at] is None for line in lines)
-        for at in range(len(head))
-    ]
-    top = "".join(
-        f"<th{' class=n' if right else ''}>{escape(name)}</th>" for name, right in zip(head, numeric, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td class=n data-v={float(cell)}>{escape(_whole(cell))}</td>"
-            if right and isinstance(cell, (int, float))
-            else f"<td>{escape(show.number(cell))}</td>"
-            for cell, right in zip(line, numeric, strict=True)
-        )
-        + "</tr>"
-        for line in lines
-    )
-    return f"<div class=wide><table class=sorts><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def _whole(cell: float) -> str:
-    whole = isinstance(cell, int) or (cell.is_integer() and abs(cell) > 1)
-    return f"{int(cell):,}" if whole else show.number(cell)
-
-
-def _card(title: str, drawn: str, words: str) -> str:
-    return f"<div class=card><h3>{escape(title)}</h3>{drawn}<div class=dim>{escape(words)}</div></div>"

@@ -133,6 +133,16 @@ class Report:
         return [dict(one) for one in self.record.importance]
 
     @property
+    def explanation(self) -> dict[str, Any]:
+        """What its answers come from: method, rows, and of each column the mean size of its share (``columns``)."""
+        return dict(self.record.explanation)
+
+    @property
+    def examples(self) -> list[dict[str, Any]]:
+        """Of pictures and texts, a few rows with where it looks: truth, of, score, maps or words."""
+        return [dict(one) for one in self._details.examples]
+
+    @property
     def robustness(self) -> dict[str, Any]:
         """What spoilt rows cost it: metric, clean, worst, and of each way and severity its value (``told``)."""
         return dict(self.record.robustness)

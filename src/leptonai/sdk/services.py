@@ -95,7 +95,7 @@ class Service(Rolling, Keeping, Scaling):
         from leptonai.sdk.datasets import Rows
 
         if isinstance(data, Rows):
-            known = self._inputs()
+            known = {tensor.name for tensor in self._model().signature.inputs}
             data = [{name: value for name, value in row.items() if name in known} for row in data]
         found = rows.file(data)
         asked: dict[str, Any] = {"json": {"rows": rows.rows(data)}} if found is None else {}
@@ -131,9 +131,20 @@ class Service(Rolling, Keeping, Scaling):
         base, _, tail = self.url.partition("/services/")
         return self._client.plane(base).raw("POST", f"/services/{tail}", **asked)
 
-    def _inputs(self) -> set[str]:
-        model = ModelRecord.model_validate(self._client.http.call("GET", f"/models/{self.record.variants[0].model}"))
-        return {tensor.name for tensor in model.signature.inputs}
+    def explain(self, data: object, **asked: Any) -> Any:
+        """Say why its stable version answers rows as it does: `data` is as in `predict`, and so is what comes back, one for each row.
+
+        Each has ``of`` (the class that is said) and ``score``; of a table ``base`` and ``shares`` (column, value, share), which add up to
+        the score; of a picture ``where`` (a grid by method) and ``maps``, of a text ``words``. `asked`: ``data="people"``, whose rows
+        stand for what is not known (default: what the version learnt from), and ``gradients=True`` for pictures and texts. A Run does
+        it beside the service, which is not slowed down. Raises as `predict`.
+        """
+        from leptonai.sdk.explanations import explain
+
+        return explain(self._client, {"service": self.name}, self.refresh()._model(), data, asked)
+
+    def _model(self) -> ModelRecord:
+        return ModelRecord.model_validate(self._client.http.call("GET", f"/models/{self.record.variants[0].model}"))
 
     def wait_ready(self, timeout: float = 300.0) -> Self:
         """Return when the version asked for is loaded, warmed and answers, and its rollout is through.

@@ -22,6 +22,7 @@ REPORTS = (
     "pick_rows",
     "evaluate",
     "cross_validate",
+    "explain",
 )
 
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from leptonai.core import plugins
 from leptonai.core.beginning import Beginning
-from leptonai.core.errors import Invalid
+from leptonai.core.errors import Invalid, Unsupported
+from leptonai.core.learning import Adversarial
 from leptonai.core.nouns import Run
 from leptonai.core.ports import Framework, Learner
 from leptonai.core.stages import Handle, Predictor
@@ -41,6 +42,35 @@ class Trained:
         if self.fitted.encoding.task != "classification":
             return raw
         return probabilities(raw, self.fitted.activation, len(self.fitted.encoding.classes))
+
+    def attributed(self, batch: Mapping[str, Any], of: Sequence[int] | None) -> Any:
+        """Return what each place of a picture, or each word of a text, adds to the output of a class (`of`; None: to the value).
+
+        Maps (rows, height, width) by the method that made them, or for each text a list of (start, end, share). None where the
+        framework tells no such thing. Raises `MissingExtra`.
+        """
+        tells = getattr(self.learner, "attribution", None)
+        if tells is None or self.fitted.encoding.layout not in ("channels_first", "text"):
+            return None
+        return tells(encode(self.fitted.encoding, batch), of)
+
+    def attacked(self, batch: Mapping[str, Any], truth: Array, rule: Adversarial) -> Array:
+        """Return the scores of rows that were changed to where it errs most, within the rule's distance of what the model takes.
+
+        `truth`: class numbers, or values. Raises `Unsupported` where there is no gradient to go along.
+        """
+        attack = getattr(self.learner, "under_attack", None)
+        encoding = self.fitted.encoding
+        if attack is None or encoding.layout == "text":
+            why = "words cannot be changed by a little" if encoding.layout == "text" else "it has no gradients here"
+            raise Unsupported(f"attacks go along gradients: {why} ({self.fitted.framework})")
+        images = [feature.op == "image" for feature in encoding.features]
+        bounds = (0.0, 1.0) if all(images) else None
+        x = attack(encode(encoding, batch), truth, rule, bounds, self.fitted.activation)
+        raw = np.asarray(self.learner.predict(x))
+        if encoding.task != "classification":
+            return raw
+        return probabilities(raw, self.fitted.activation, len(encoding.classes))
 
 
 def probabilities(raw: Array, activation: str, classes: int) -> Array:

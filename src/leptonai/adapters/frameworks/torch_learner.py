@@ -32,6 +32,7 @@ from leptonai.adapters.frameworks.torch_parts import (
     takes_shares,
     targets,
 )
+from leptonai.adapters.frameworks.torch_probed import Probed
 from leptonai.adapters.frameworks.torch_state import dump_optimizer, generators, load_optimizer, set_generators
 from leptonai.adapters.frameworks.torch_way import TorchWay, on_cpu
 from leptonai.adapters.frameworks.torch_weighed import Weighed, check_smoothing, smoothed
@@ -41,7 +42,7 @@ from leptonai.core.learning import Way
 Tensor = torch.Tensor
 
 
-class TorchLearner:
+class TorchLearner(Probed):
     """See `core.ports.Learner`; the attributes say what the platform asks before it has a batch."""
 
     incremental = True  # learns batch by batch
