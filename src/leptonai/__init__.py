@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from leptonai.core.errors import LeptonError as LeptonError
     from leptonai.sdk import augment as augment
     from leptonai.sdk import layers as layers
+    from leptonai.sdk.auto import AutoResult as AutoResult
+    from leptonai.sdk.auto import auto as auto
+    from leptonai.sdk.auto import get_auto as get_auto
     from leptonai.sdk.client import Client as Client
     from leptonai.sdk.client import connect as connect
     from leptonai.sdk.datasets import Dataset as Dataset
@@ -48,6 +51,7 @@ api_key: str | None = None
 """API key for that server; None: what the settings say. Not needed for the server on this machine."""
 
 _HOMES = {
+    "AutoResult": "auto",
     "Client": "client",
     "Context": "predictors",
     "Dataset": "datasets",
@@ -58,9 +62,11 @@ _HOMES = {
     "Predictor": "predictors",
     "Run": "runs",
     "Service": "services",
+    "auto": "auto",
     "connect": "client",
     "create_dataset": "datasets",
     "drop_gate": "gates",
+    "get_auto": "auto",
     "get_dataset": "datasets",
     "get_gate": "gates",
     "get_label_task": "label_tasks",
@@ -80,6 +86,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AutoResult",
     "Client",
     "Context",
     "Dataset",
@@ -94,9 +101,11 @@ __all__ = [
     "__version__",
     "api_key",
     "augment",
+    "auto",
     "connect",
     "create_dataset",
     "drop_gate",
+    "get_auto",
     "get_dataset",
     "get_gate",
     "get_label_task",

@@ -13,7 +13,7 @@ from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, Wait,
 app = typer.Typer(name="run", help="Train, evaluate, and see how it went.", no_args_is_help=True)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id: run_…")]
-TRAIN, TUNE, EVALUATE, MORE = "Train", "Tune", "Evaluate, predict", "The Run itself"
+TRAIN, TUNE, AUTO, EVALUATE, MORE = "Train", "Tune", "Find a model", "Evaluate, predict", "The Run itself"
 
 # What a Run is asked with beside its spec; a key of a spec file that is not here belongs to the spec.
 AROUND = ("stage", "name", "site", "parent", "limits", "max_attempts")
@@ -47,7 +47,7 @@ def split(document: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 @app.command("create")
 def create(
     stage: Annotated[
-        str | None, typer.Argument(metavar="STAGE", help="train, tune, evaluate, predict, import or export.")
+        str | None, typer.Argument(metavar="STAGE", help="train, tune, auto, evaluate, predict, import or export.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(metavar="DATASET", help="The dataset: name, name@v2, or a part of a split.")
@@ -182,7 +182,7 @@ def create(
     ] = None,
     budget: Annotated[
         list[str] | None,
-        typer.Option(help="Trials, or a time such as 10min; both may be given.", rich_help_panel=TUNE),
+        typer.Option(help="Trials, or a time such as 10min; both may be given. A time for auto.", rich_help_panel=TUNE),
     ] = None,
     sampler: Annotated[
         str | None, typer.Option(help="auto, tpe, gp, random, grid, cmaes or nsga2.", rich_help_panel=TUNE)
@@ -201,6 +201,17 @@ def create(
     html: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a page with plots of the study.", rich_help_panel=TUNE)
     ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="DATASET", help="Measure the chosen model on this, once.", rich_help_panel=AUTO),
+    ] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="Try only these kinds of models; repeatable.", rich_help_panel=AUTO)
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="What is to be best.", rich_help_panel=AUTO)] = None,
+    publish: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Make a version of what was found.", rich_help_panel=AUTO)
+    ] = None,
     max_attempts: Annotated[
         int | None, typer.Option(help="How often a lost attempt is taken up again.", rich_help_panel=MORE)
     ] = None,
@@ -214,6 +225,8 @@ def create(
     """Start a Run, and follow it to its end. Training needs no Python: a model is picked from the columns.
 
     Example: lepton run create train --data churn --target churned --epochs 20
+
+    Example: lepton run create train --data churn --target churned --budget 5min --publish churn
 
     Example: lepton run create tune --data churn --target churned --space max_depth=2..12 --goal val_accuracy --budget 50
 
@@ -255,6 +268,15 @@ def create(
 
         run_tune.start(spec, asked, around, html, wait=wait, dry_run=dry_run, as_=as_)
         return
+    found = {"test": test, "families": family, "metric": metric, "publish": publish}
+    if around["stage"] == "auto" or (around["stage"] == "train" and budget and "code" not in spec):
+        from leptonai.cli import run_auto
+
+        unfit = [name for name, value in {**asked, "html": html}.items() if value and name != "budget"]
+        run_auto.start(spec, {**found, "budget": budget}, unfit, around, wait=wait, dry_run=dry_run, as_=as_)
+        return
+    if unfit := [name for name, value in found.items() if value]:
+        raise typer.BadParameter(f"--{unfit[0].replace('families', 'family')} is for the stage auto")
     if unfit := [name for name, value in {**asked, "html": html}.items() if value]:
         raise typer.BadParameter(f"--{unfit[0]} is for the stage tune")
     _start(around.pop("stage"), spec, around, wait=wait, dry_run=dry_run, as_=as_)
@@ -284,8 +306,13 @@ def _start(stage: str, spec: dict[str, Any], around: dict[str, Any], *, wait: bo
 
 
 def answer(record: Any, as_: str) -> None:
-    """Print a Run's record; of a training its last metrics, of an evaluation its report."""
+    """Print a Run's record; of a training its last metrics, of an evaluation its report, of a search what it found."""
     data = record.model_dump(mode="json")
+    if record.stage == "auto":
+        from leptonai.cli import run_auto
+
+        output.emit(as_, data, lambda: run_auto.shown(record, _table(data)))
+        return
     output.emit(as_, data, lambda: _table(data))
 
 

@@ -19,7 +19,7 @@ def show_(
     card: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a model card, in Markdown.")] = None,
     as_: Output = "table",
 ) -> None:
-    """Show the report of an evaluation: metrics with intervals, curves, notes.
+    """Show the report of an evaluation: metrics with intervals, curves, notes; of a search for a model its leaderboard.
 
     Example: lepton run show run_01… --html report.html --card README.md
     """
@@ -27,7 +27,13 @@ def show_(
     from leptonai.sdk.reports import report_of
     from leptonai.sdk.runs import get_run
 
-    found = report_of(get_run(run))
+    held = get_run(run)
+    if held.stage == "auto":
+        from leptonai.cli import run_auto
+
+        run_auto.show_found(held, html, card, as_)
+        return
+    found = report_of(held)
     if html is not None:
         found.html(html)
         show.note(f"{html} is written")

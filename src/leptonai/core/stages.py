@@ -127,6 +127,14 @@ STAGES: dict[str, Stage] = {
             "run:write",
         ),
         Stage(
+            "auto",
+            "leptonai.tuning.auto.spec:Auto",
+            "leptonai.tuning.auto.verbs:prepare_auto",
+            "leptonai.tuning.auto.work:auto",
+            "leptonai.tuning.auto.verbs:settle_auto",
+            "run:write",
+        ),
+        Stage(
             "predict",
             "leptonai.training.spec:Predict",
             "leptonai.training.verbs:prepare_predict",
@@ -189,6 +197,13 @@ FOLDS = (
     "leptonai.training.folds:judge"  # (train spec, folds, handle) -> what models say of rows they did not learn from
 )
 TRIALS = "leptonai.training.trials:Trials"  # (train spec, code of what builds a model, handle): trains with settings, many times
+BENCH = (
+    "leptonai.training.auto.bench:Bench"  # (train spec, auto spec, handle): cross-validates candidates, fold by fold
+)
+AUTO_KIND = (
+    "leptonai.training.auto.kinds:kind_of"  # (asked, version, target, features) -> kind of problem, train fields
+)
+SCORE = "leptonai.evaluation.scoring:scored"  # (task, classes, truth, scores, resamples, seed) -> metrics
 PREDICTOR = "leptonai.training.predictor:open_predictor"  # (run, handle) -> Predictor
 CROSS = "leptonai.training.crossing:cross"  # (train spec, folds, by, column, handle) -> what folds say of each other
 COLUMNS = "leptonai.serving.plane.columns:Columns"  # (signature): makes inputs of rows as people have them

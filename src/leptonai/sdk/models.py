@@ -50,6 +50,13 @@ class Model:
         self._run: Run | None = None
         self._report: Report | None = None
 
+    @classmethod
+    def trained_by(cls, run: "Run") -> "Model":
+        """Return the model that a train Run learnt, which the server picked: to predict with, to be evaluated and published."""
+        found = cls()
+        found._run = run
+        return found
+
     def compile(
         self,
         optimizer: object | None = None,

@@ -104,6 +104,12 @@ class Run:
                     series.setdefault(name, []).append(float("nan") if value is None else float(value))
         return series
 
+    def leaderboard(self) -> list[dict[str, Any]]:
+        """Return the candidates of an auto Run so far, the best first. Raises `Invalid` for a Run of another stage."""
+        from leptonai.sdk.auto import rows_of, so_far
+
+        return rows_of(so_far(self))
+
     def cancel(self) -> Self:
         """Ask that it stops, with its children."""
         self.record = RunRecord.model_validate(self._client.http.call("POST", f"/runs/{self.id}/cancel"))

@@ -61,7 +61,7 @@ def cross(train: Mapping[str, Any], folds: int, by: By, column: str | None, hand
             f"{spec.data} has {reader.rows} rows, too few for {folds} folds: ask for fewer",
             errors=[FieldError("folds", f"at most {max(2, reader.rows // 2)}")],
         )
-    places = _places(reader, whole, folds, by, column, spec.seed)
+    places = places_of(reader, whole, folds, by, column, spec.seed)
     done = _saved(handle)
     notes: list[str] = []
     for fold in range(folds):
@@ -70,7 +70,7 @@ def cross(train: Mapping[str, Any], folds: int, by: By, column: str | None, hand
             kept = (places >= 0) & (places < fold + 1) if by == "time" else places != fold
             asked = places == (fold + 1 if by == "time" else fold)
             try:
-                scores = _fold(subject, Chosen(reader, kept), Chosen(reader, asked), whole, handle)
+                scores = fold_of(subject, Chosen(reader, kept), Chosen(reader, asked), whole, handle)
             except Invalid as error:
                 notes.append(f"fold {fold + 1} is not judged: {error.message}")
                 continue
@@ -106,13 +106,15 @@ def _together(done: dict[int, dict[str, Array]], reader: Reader, whole: Encoding
     )
 
 
-def _fold(subject: Subject, kept: Reader, asked: Reader, whole: Encoding, handle: Handle) -> Array:
+def fold_of(subject: Subject, kept: Reader, asked: Reader, whole: Encoding, handle: Handle) -> Array:
+    """Have a model learn from the rows that are kept, and return what it says of those that are asked, float32."""
     traits = trainee.Traits.of(subject.learner)
     encoding = encoding_of(subject, kept, traits).model_copy(update={"classes": whole.classes})
-    return _asked(learnt(subject, encoding, kept, handle), encoding, asked)
+    return asked_of(learnt(subject, encoding, kept, handle), encoding, asked)
 
 
-def _asked(learner: Learner, encoding: Encoding, reader: Reader) -> Array:
+def asked_of(learner: Learner, encoding: Encoding, reader: Reader) -> Array:
+    """Return what a model says of all rows, float32: probabilities (rows, classes), or values."""
     names = column_names(encoding, target=False)
     parts = []
     for batch in reader.batches(_BATCH, columns=names):
@@ -123,7 +125,7 @@ def _asked(learner: Learner, encoding: Encoding, reader: Reader) -> Array:
     return np.concatenate(parts)
 
 
-def _places(reader: Reader, encoding: Encoding, folds: int, by: By, column: str | None, seed: int) -> Array:
+def places_of(reader: Reader, encoding: Encoding, folds: int, by: By, column: str | None, seed: int) -> Array:
     """Return the fold of each row (int64); by time, the place of its block from 0, the first of which is only learnt from."""
     if by in ("group", "time"):
         if column is None or column not in {one.name for one in reader.columns}:

@@ -9,7 +9,7 @@ from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader
 from leptonai.training.columns import pick as pick_columns
 from leptonai.training.columns import task_of
-from leptonai.training.spec import Train
+from leptonai.training.spec import Encoding, Train
 
 _EPOCHS = 10  # of a network, unless the user says
 TEXT_EPOCHS = 3  # of a model of texts, which begins with much
@@ -65,6 +65,12 @@ def texts(spec: Train, reader: Reader, files: Mapping[str, bytes]) -> Picked:
     model, compiled = made.made_of(files, task, classes if task == "classification" else 1)
     what = {"generation": "a language model", "classification": "a classifier of texts"}.get(task, "a model of texts")
     return Picked("torch", model, compiled, spec, f"{what}, in PyTorch, {type(model).__name__}")
+
+
+def network(spec: Train, columns: Sequence[Column], encoding: Encoding) -> Picked:
+    """Make a small convolutional network for the one column of images that an encoding has."""
+    by_name = {column.name: column for column in columns}
+    return _network(spec, by_name[encoding.features[0].column], by_name[encoding.target], encoding.task)
 
 
 def _network(spec: Train, image: Column, target: Column, task: str) -> Picked:

@@ -22,6 +22,12 @@ class LightgbmFramework:
             return False
         return isinstance(model, (lightgbm.LGBMClassifier, lightgbm.LGBMRegressor))
 
+    def estimator(self, task: str, settings: Mapping[str, Any]) -> Any:
+        """Make an estimator for a task, where nobody gave one."""
+        import lightgbm
+
+        return (lightgbm.LGBMClassifier if task == "classification" else lightgbm.LGBMRegressor)(**settings)
+
     def pack(self, model: Any, compiled: Mapping[str, Any]) -> Packed:
         """See the port. The estimator travels unfitted; its objective is its loss, metrics can be named."""
         from sklearn.base import clone

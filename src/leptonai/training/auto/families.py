@@ -1,0 +1,116 @@
+"""The models that are tried, in the order in which they are tried: the cheap ones first, then settings drawn from a seed."""
+
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+BASELINE = "baseline"  # the family that is tried whatever was asked for, and however little time there is
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model to be tried: what `models.made` makes it of."""
+
+    name: str
+    family: str
+    words: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+_BASE = Candidate("baseline", BASELINE, "the most frequent class, or the mean, whatever the row")
+
+_TABLE = (
+    _BASE,
+    Candidate("linear", "linear", "a linear model on scaled numbers and one column for each category"),
+    Candidate("boosting", "boosting", "gradient boosted trees of scikit-learn as they come"),
+    Candidate("lightgbm", "lightgbm", "gradient boosted trees of LightGBM", {"n_estimators": 200, "learning_rate": 0.06}),
+    Candidate("forest", "forest", "extremely randomised trees", {"n_estimators": 150, "min_samples_leaf": 2}),
+    Candidate("network", "network", "a network of two hidden layers", {"hidden_layer_sizes": [128, 64]}),
+    Candidate(
+        "boosting-slow",
+        "boosting",
+        "gradient boosted trees, small steps until a tenth of the rows is told no better",
+        {"learning_rate": 0.04, "max_iter": 600, "max_leaf_nodes": 15, "min_samples_leaf": 10, "max_features": 0.5,
+         "early_stopping": True, "n_iter_no_change": 20},
+    ),
+    Candidate(
+        "lightgbm-slow",
+        "lightgbm",
+        "gradient boosted trees of LightGBM, small steps, each tree from some of the columns",
+        {"n_estimators": 500, "learning_rate": 0.03, "num_leaves": 24, "colsample_bytree": 0.5, "min_child_samples": 15},
+    ),
+    Candidate("boosting-onehot", "boosting", "gradient boosted trees, one column for each category", {"onehot": True}),
+)  # fmt: skip
+
+_IMAGE = (
+    _BASE,
+    Candidate("linear", "linear", "a linear model on pixels"),
+    Candidate("network", "network", "a small convolutional network", {"epochs": 3}),
+    Candidate("network-long", "network", "a small convolutional network, more epochs", {"epochs": 10}),
+)
+
+
+def _boosting(draw: random.Random) -> dict[str, Any]:
+    return {
+        "learning_rate": round(10 ** draw.uniform(-1.7, -0.7), 4),
+        "max_iter": 600,
+        "max_leaf_nodes": draw.choice([7, 12, 20, 31, 63]),
+        "min_samples_leaf": draw.choice([3, 8, 20, 50]),
+        "l2_regularization": draw.choice([0.0, 0.1, 1.0, 10.0]),
+        "max_features": draw.choice([0.3, 0.5, 0.8, 1.0]),
+        "early_stopping": True,
+        "n_iter_no_change": 20,
+        "onehot": draw.random() < 0.3,
+    }
+
+
+def _lightgbm(draw: random.Random) -> dict[str, Any]:
+    return {
+        "n_estimators": draw.choice([150, 300, 600]),
+        "learning_rate": round(10 ** draw.uniform(-1.8, -0.9), 4),
+        "num_leaves": draw.choice([7, 15, 31, 63]),
+        "min_child_samples": draw.choice([5, 15, 40]),
+        "colsample_bytree": draw.choice([0.3, 0.5, 0.8, 1.0]),
+        "reg_lambda": draw.choice([0.0, 1.0, 10.0]),
+    }
+
+
+def _network(draw: random.Random) -> dict[str, Any]:
+    return {
+        "hidden_layer_sizes": draw.choice([[64], [256], [128, 128], [256, 64]]),
+        "alpha": draw.choice([1e-5, 1e-3, 1e-1]),
+        "learning_rate_init": draw.choice([3e-4, 1e-3, 3e-3]),
+    }
+
+
+_Drawn = Callable[[random.Random], dict[str, Any]]
+_DRAWN: dict[str, tuple[tuple[str, _Drawn, str], ...]] = {
+    "table": (
+        ("boosting", _boosting, "gradient boosted trees of scikit-learn, settings drawn"),
+        ("lightgbm", _lightgbm, "gradient boosted trees of LightGBM, settings drawn"),
+        ("boosting", _boosting, "gradient boosted trees of scikit-learn, settings drawn"),
+        ("network", _network, "a network, settings drawn"),
+    ),
+}
+_FIXED = {"table": _TABLE, "image": _IMAGE}
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Return the families that there are for a kind of problem, without the baseline."""
+    found = [one.family for one in _FIXED[kind]] + [family for family, _, _ in _DRAWN.get(kind, ())]
+    return tuple(dict.fromkeys(family for family in found if family != BASELINE))
+
+
+def planned(kind: str, families: tuple[str, ...], most: int, seed: int) -> Iterator[Candidate]:
+    """Yield at most so many candidates, the baseline first; only of these families, where some are named."""
+    count = 0
+    for one in _FIXED[kind]:
+        if count < most and (one.family == BASELINE or not families or one.family in families):
+            count += 1
+            yield one
+    drawn = [one for one in _DRAWN.get(kind, ()) if not families or one[0] in families]
+    for number in range(most - count if drawn else 0):
+        family, settings, words = drawn[number % len(drawn)]
+        draw = random.Random(f"{seed}/{kind}/{number}")  # noqa: S311  no secret
+        yield Candidate(f"{family}-{number + 1}", family, words, settings(draw))

@@ -1,0 +1,134 @@
+"""From a candidate to a model: an estimator, or a network, with how it is packed and what its training is asked with."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from leptonai.core import plugins
+from leptonai.core.errors import Invalid
+from leptonai.training import defaults
+from leptonai.training.spec import Encoding, Train
+
+MOST_NAMES = (
+    100  # categories that have a column each; those of a column with more are encoded by what the target is for them
+)
+
+
+class Made(NamedTuple):
+    """A model, and the train spec that it learns by."""
+
+    framework: str
+    model: Any
+    compiled: dict[str, Any]
+    spec: Train
+
+
+def made(candidate: Mapping[str, Any], kind: str, encoding: Encoding, spec: Train, columns: Any) -> Made:
+    """Make the model of a candidate. `encoding`: how the rows come to it; `columns`: those of the dataset."""
+    family, settings = str(candidate["family"]), dict(candidate["settings"])
+    if kind == "image" and family == "network":
+        found = defaults.network(spec, columns, encoding)
+        asked = spec.model_copy(update={"epochs": int(settings["epochs"]), "batch_size": 128})
+        return Made(found.framework, found.model, found.compiled, asked)
+    plain = spec.model_copy(update={"scale": False, "category_encoding": "index", "epochs": 1})
+    if family == "lightgbm":
+        framework: Any = plugins.framework("lightgbm")
+        more = {"random_state": spec.seed, "verbose": -1, **settings}
+        return Made("lightgbm", framework.estimator(encoding.task, more), {}, plain)
+    return Made("sklearn", estimator(family, settings, encoding, spec.seed), {}, plain)
+
+
+def estimator(family: str, settings: Mapping[str, Any], encoding: Encoding, seed: int) -> Any:
+    """Make an estimator of scikit-learn for rows that are encoded plainly: numbers as they are, categories as their places."""
+    classes = encoding.task == "classification"
+    return {"baseline": _baseline, "linear": _linear, "boosting": _boosting, "forest": _forest, "network": _network}[
+        family
+    ](dict(settings), encoding, classes, seed)
+
+
+def blend(members: Mapping[str, tuple[Any, float]], task: str) -> Any:
+    """Make an estimator that says the weighted mean of what its members say: name -> (estimator, weight)."""
+    from sklearn.ensemble import VotingClassifier, VotingRegressor
+
+    parts = [(name, model) for name, (model, _) in members.items()]
+    weights = [weight for _, weight in members.values()]
+    if task == "classification":
+        return VotingClassifier(parts, voting="soft", weights=weights)
+    return VotingRegressor(parts, weights=weights)
+
+
+def _baseline(*given: Any) -> Any:
+    from sklearn.dummy import DummyClassifier, DummyRegressor
+
+    return DummyClassifier(strategy="prior") if given[2] else DummyRegressor()
+
+
+def _linear(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+
+    last = LogisticRegression(max_iter=300, **settings) if classes else Ridge(**settings)
+    return make_pipeline(prepared(encoding, seed, scaled=True, onehot=True), last)
+
+
+def _boosting(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+    from sklearn.pipeline import make_pipeline
+
+    onehot = settings.pop("onehot", False)
+    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    trees = kind(random_state=seed, **settings)
+    if not onehot or not _names(encoding):
+        return trees
+    return make_pipeline(prepared(encoding, seed, scaled=False, onehot=True, dense=True), trees)
+
+
+def _forest(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:
+    from sklearn.ensemble import ExtraTreesClassifier, ExtraTreesRegressor
+    from sklearn.pipeline import make_pipeline
+
+    kind = ExtraTreesClassifier if classes else ExtraTreesRegressor
+    trees = kind(random_state=seed, n_jobs=-1, **settings)
+    return make_pipeline(prepared(encoding, seed, scaled=False, onehot=False), trees)
+
+
+def _network(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
+    from sklearn.pipeline import make_pipeline
+
+    kind = MLPClassifier if classes else MLPRegressor
+    sizes = tuple(settings.pop("hidden_layer_sizes"))
+    last = kind(
+        sizes, random_state=seed, early_stopping=True, n_iter_no_change=6, max_iter=100, batch_size=128, **settings
+    )
+    return make_pipeline(prepared(encoding, seed, scaled=True, onehot=True), last)
+
+
+def _names(encoding: Encoding) -> list[int]:
+    return [place for place, feature in enumerate(encoding.features) if feature.op == "index"]
+
+
+def prepared(encoding: Encoding, seed: int, *, scaled: bool, onehot: bool, dense: bool = False) -> Any:
+    """Make what stands before a model that knows neither what is missing nor, with `onehot`, what a category is."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+
+    if encoding.layout != "table":  # arrays side by side: pixels, say
+        return StandardScaler() if scaled else "passthrough"
+    named = _names(encoding) if onehot else []
+    many = [place for place in named if len(encoding.features[place].categories) > MOST_NAMES]
+    few = [place for place in named if place not in many]
+    numbers = [place for place in range(len(encoding.features)) if place not in named]
+    steps: list[tuple[str, Any, list[int]]] = []
+    if numbers:
+        # Trees that are given what is missing keep it; a linear model, and trees of other kinds, get the median in its place.
+        filled = "passthrough" if dense else SimpleImputer(strategy="median", keep_empty_features=True)
+        steps.append(("numbers", make_pipeline(filled, StandardScaler()) if scaled else filled, numbers))
+    if few:
+        steps.append(("few", OneHotEncoder(handle_unknown="ignore", sparse_output=not dense), few))
+    if many:
+        steps.append(("many", make_pipeline(TargetEncoder(random_state=seed), StandardScaler()), many))
+    if not steps:
+        raise Invalid("there is no column to learn from")
+    return ColumnTransformer(steps, sparse_threshold=0.0 if dense else 0.3)

@@ -1,0 +1,85 @@
+"""A model without code through Python, the command line and HTTP: found, published and asked."""
+
+import json
+from pathlib import Path
+
+import pytest
+from sklearn.datasets import load_breast_cancer
+from typer.testing import CliRunner
+
+import leptonai
+from leptonai.cli.main import app
+from leptonai.core.errors import Invalid, NotFound
+from leptonai.sdk import client
+
+
+@pytest.fixture
+def cancer(home: Path, tmp_path: Path) -> leptonai.Dataset:
+    found = load_breast_cancer()
+    lines = [",".join([*(f"c{i}" for i in range(6)), "diagnosis"])]
+    lines += [
+        ",".join([*(f"{v:g}" for v in row[:6]), str(found.target_names[y])])
+        for row, y in zip(found.data, found.target, strict=True)
+    ]
+    (tmp_path / "cancer.csv").write_text("\n".join(lines) + "\n")
+    return leptonai.create_dataset("cancer", files=tmp_path / "cancer.csv", target="diagnosis")
+
+
+def test_a_model_is_found_published_and_asked(cancer: leptonai.Dataset) -> None:
+    found = leptonai.auto(cancer, budget=60, families=("linear", "lightgbm"), candidates=3, publish="tumour")
+    board = found.leaderboard()
+    assert [row["place"] for row in board] == [1, 2, 3] and board[-1]["candidate"] == "baseline"
+    assert found.chosen.name == board[0]["candidate"] and found.tested["metrics"]["roc_auc"] > 0.9
+    assert "no candidate has seen" in repr(found) and "lightgbm" in repr(found)
+    version = leptonai.get_model("models:/tumour")
+    assert (
+        "model.onnx" in version.record.files and version.record.metrics["roc_auc"] == found.tested["metrics"]["roc_auc"]
+    )
+    assert found.predict(cancer).shape == (569, 2)
+    assert found.run.leaderboard() == board == leptonai.get_auto(found.run.id).leaderboard()
+    assert found.best_run.record.parent == found.run.id
+
+    said = CliRunner().invoke(app, ["run", "show", found.run.id], env={"COLUMNS": "200"})
+    assert said.exit_code == 0 and "lightgbm" in said.stdout and "cross-validated" in said.stdout
+    as_json = CliRunner().invoke(app, ["run", "show", found.run.id, "-o", "json"])
+    assert json.loads(as_json.stdout)["leaderboard"][0]["score"] == board[0]["score"]
+    seen = CliRunner().invoke(app, ["run", "get", found.run.id])
+    assert seen.exit_code == 0 and "baseline" in seen.stdout
+
+    by_http = client.current().http.call("GET", f"/runs/{found.run.id}")
+    assert [line["score"] for line in by_http["result"]["leaderboard"]] == [row["score"] for row in board]
+
+    with pytest.raises(Invalid, match="at least 5 s"):
+        leptonai.auto(cancer, budget="2s")
+    with pytest.raises(Invalid, match="has no column 'nothing'"):
+        leptonai.auto(cancer, target="nothing")
+    with pytest.raises(Invalid, match="needs test, rows that are held out in the same way"):
+        leptonai.auto(cancer, by="time", column="c0")
+    with pytest.raises(NotFound):
+        leptonai.auto("nowhere")
+
+
+def test_a_training_with_a_budget_finds_its_model(cancer: leptonai.Dataset) -> None:
+    line = [
+        "run",
+        "create",
+        "train",
+        "--data",
+        "cancer",
+        "--target",
+        "diagnosis",
+        "--budget",
+        "30s",
+        "--family",
+        "linear",
+    ]
+    tried = CliRunner().invoke(app, [*line, "--dry-run", "-o", "json"])
+    assert tried.exit_code == 0 and '"auto"' in tried.stdout
+    said = CliRunner().invoke(app, [*line, "--publish", "tumour", "-o", "json"])
+    assert said.exit_code == 0, said.output
+    found = json.loads(said.stdout)
+    assert [line["name"] for line in found["leaderboard"]] == ["linear", "baseline"] and found["tested"]["rows"] == 114
+    assert leptonai.get_run(found["best_run"]).stage == "train"
+    assert "model.onnx" in leptonai.get_model("models:/tumour").record.files
+    wrong = CliRunner().invoke(app, [*line, "--epochs", "3"])
+    assert wrong.exit_code == 2 and "--epochs is not for finding a model" in wrong.output

@@ -1,0 +1,136 @@
+"""A search for a model from its spec to its result, with real models on real rows."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.support.handle import FileHandle, reader_of
+from tests.support.warm import libraries
+
+from leptonai.core.errors import Invalid
+from leptonai.training.auto.bench import Bench
+from leptonai.training.spec import Fitted
+from leptonai.tuning.auto import work
+from leptonai.tuning.auto.spec import Auto, Found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
+    libraries()
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def table(rows: slice) -> dict[str, Any]:
+    """Return some rows of the tumours: five numbers, one of which is missing here and there, and a category made of a sixth."""
+    from sklearn.datasets import load_breast_cancer
+
+    found = load_breast_cancer()
+    data: dict[str, Any] = {f"c{i}": found.data[rows, i] for i in range(5)}
+    data["c1"] = np.where(np.arange(len(data["c1"])) % 11 == 0, np.nan, data["c1"])
+    data["texture"] = np.array(["smooth", "rough", "odd"], object)[np.digitize(found.data[rows, 21], [20, 28])]
+    data["diagnosis"] = np.array([str(found.target_names[i]) for i in found.target[rows]], dtype=object)
+    return data
+
+
+def handle_for(folder: Path, **data: dict[str, Any]) -> FileHandle:
+    parts = data or {"train": table(slice(0, 400)), "test": table(slice(400, 569))}
+    return FileHandle(folder, "auto", {name: reader_of(rows, "diagnosis") for name, rows in parts.items()})
+
+
+def asked(**more: Any) -> Auto:
+    train = {"data": "train", "target": "diagnosis", "flavour": "sklearn"}
+    document = {"data": "train", "test": "test", "target": "diagnosis", "kind": "table", "train": train, "budget": 60}
+    return Auto.model_validate({**document, **more})
+
+
+def searched(handle: FileHandle, **more: Any) -> Found:
+    return Found.model_validate(work.auto(asked(**more), handle))
+
+
+FEW = {"families": ("linear", "lightgbm", "blend"), "candidates": 3}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Found, list[dict[str, Any]]]:
+    """Return what a search found, and its journal."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        handle = handle_for(folder / "job")
+        return searched(handle, **FEW), handle.noted()
+
+
+def test_the_best_of_several_kinds_is_kept_and_tested_once(whole: tuple[Found, list[dict[str, Any]]]) -> None:
+    found, first = whole[0], whole[0].leaderboard[0]
+    assert found.metric == "roc_auc" and found.larger and found.folds == 5 and found.rows == 400
+    assert {line.name for line in found.leaderboard} >= {"baseline", "linear", "lightgbm"}
+    assert found.chosen == first.number and first.score == max(line.score or 0 for line in found.leaderboard) > 0.95
+    assert found.leaderboard[-1].name == "baseline" and found.leaderboard[-1].score == 0.5
+    assert all(line.state == "done" and len(line.scores) == 5 and line.seconds > 0 for line in found.leaderboard)
+    assert found.tested["rows"] == 169 and found.tested["metrics"]["roc_auc"] > 0.9
+    low, high = found.tested["intervals"]["roc_auc"]
+    assert low < found.tested["metrics"]["roc_auc"] < high
+    fitted = Fitted.model_validate(found.kept.fitted)
+    assert fitted.encoding.classes == ("benign", "malignant") and found.kept.spec["code"] == fitted.code
+
+
+def test_what_was_told_is_not_tried_again(whole: tuple[Found, list[dict[str, Any]]], tmp_path: Path) -> None:
+    told = [entry for entry in whole[1] if entry["kind"] == "told"]
+    again = handle_for(tmp_path / "again")
+    again.note(*told[:2], {"kind": "asked", "number": 2, "name": "lightgbm"})  # it was at work when the attempt ended
+    found = searched(again, **FEW)
+    numbers = [entry["candidate"]["number"] for entry in again.noted() if entry["kind"] == "told"]
+    assert numbers == [entry["candidate"]["number"] for entry in told]
+    assert [line.scores for line in found.leaderboard] == [line.scores for line in whole[0].leaderboard]
+
+
+def test_a_candidate_that_takes_more_than_its_share_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from leptonai.training.auto import models
+
+    def slow(*_: Any) -> Any:
+        import time
+
+        time.sleep(60)
+
+    monkeypatch.setattr(models, "_linear", slow)
+    found = searched(handle_for(tmp_path / "job"), families=("linear",), budget=6)
+    cut = next(line for line in found.leaderboard if line.name == "linear")
+    assert cut.state == "cut" and cut.score is None and "more than its share" in (cut.error or "")
+    assert found.leaderboard[0].name == "baseline" and found.chosen == 0
+
+
+def changed(**columns: Any) -> dict[str, Any]:
+    return {**table(slice(0, 60)), **columns}
+
+
+def labels(**counts: int) -> Any:
+    return np.array([name for name, count in counts.items() for _ in range(count)], object)
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "words"),
+    [
+        (changed(diagnosis=labels(a=60)), {}, "has one class only, 'a'"),
+        (changed(diagnosis=labels(a=59, b=1)), {}, "has 1 row of class 'b' in train, too few for 2 folds"),
+        (changed(diagnosis=labels(a=57, b=3)), {"folds": 5}, "has 3 rows of class 'b' in train, too few for 5 folds: ask for fewer"),
+        (changed(diagnosis=np.array([None, *["a", "b"] * 29, "a"], object)), {}, "'diagnosis' is empty in 1 row of train"),
+        (changed(diagnosis=np.full(60, 2.0)), {}, "has one value only, 2, in train"),
+        (changed(diagnosis=np.where(np.arange(60) == 3, np.nan, 1.0 * np.arange(60))), {}, "is empty in 1 row of train"),
+        (changed(), {"families": ("trees",)}, "there is no 'trees' for a table: use some of linear, boosting"),
+    ],
+    ids=["one class", "one row", "few rows", "no label", "constant", "no value", "family"],
+)  # fmt: skip
+def test_what_cannot_be_learnt_is_told_in_a_sentence(tmp_path: Path, rows: Any, more: Any, words: str) -> None:
+    handle, spec = handle_for(tmp_path / "job", train=rows, test=rows), asked(**more)
+    with pytest.raises(Invalid, match=words):
+        Bench(spec.train, spec.model_dump(), handle)
+
+
+def test_a_metric_that_there_is_none_of_ends_the_run(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="there is no 'auc' here: use one of accuracy"):
+        searched(handle_for(tmp_path / "job"), metric="auc")
