@@ -117,3 +117,32 @@ def test_both_stand_in_the_report(tmp_path: Path) -> None:
     report = Report.model_validate(evaluate(asked.model_copy(update={"run": run.id}), handle))
     assert report.robustness["metric"] == "mae"
     assert report.robustness["worst"] > report.robustness["clean"]
+
+
+def test_columns_that_cannot_be_spoilt_are_a_note() -> None:
+    rows = {"n": np.arange(50)}
+    notes: list[str] = []
+    column = Column(name="n", type=FeatureType.INTEGER, shape=(), dtype="int64")
+    asked = Asked(sampled(rows, np.zeros(50, int)), lambda batch: np.stack([batch["n"] >= 0, batch["n"] < 0], 1), wrong)
+    assert probing.robustness(asked, [column], 0, notes) == (0.0, ())
+    assert notes == ["robustness is not told: no column can be spoilt"]
+
+
+def test_attacks_cost_a_network_more_than_noise_and_a_tree_has_none(tmp_path: Path) -> None:
+    from sklearn.tree import DecisionTreeClassifier
+    from torch import nn
+
+    asked = Evaluate(run="", data="test", robustness=True, slices=False, resamples=0)
+    model = nn.Sequential(nn.LazyLinear(8), nn.ReLU(), nn.Linear(8, 3))
+    handle, run = learnt(tmp_path / "torch", wine(), "kind", model, epochs=30, batch_size=16)
+    report = Report.model_validate(evaluate(asked.model_copy(update={"run": run.id}), handle))
+    found = report.robustness
+    assert [(one["way"], one["severity"]) for one in found["attacks"]] == [
+        (way, severity) for way in ("FGSM", "PGD") for severity in range(1, 6)
+    ]
+    assert found["worst_attacked"] < found["worst"] <= found["clean"] + 0.1
+    assert found["attacks"][4]["value"] <= found["attacks"][0]["value"]
+    handle, run = learnt(tmp_path / "tree", wine(), "kind", DecisionTreeClassifier())
+    report = Report.model_validate(evaluate(asked.model_copy(update={"run": run.id}), handle))
+    assert "attacks" not in report.robustness
+    assert "attacks are not told: they go along gradients, and it has none here (sklearn)" in report.notes

@@ -40,6 +40,8 @@ def test_a_report_and_a_gate(home: Path, tmp_path: Path) -> None:
     assert {one["group"] for one in report.groups} == {"basic", "pro"}
     assert report.importance[0]["column"] == "spend"
     assert report.explanation["columns"][0]["column"] == "spend"
+    assert report.outliers["share"] < 0.05
+    assert len(report.farthest) == 20
     assert report.robustness["worst"] < report.robustness["clean"]
     assert "What spoilt rows cost it" in report.html()
     assert "### Spoilt rows" in report.card()

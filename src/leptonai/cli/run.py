@@ -146,6 +146,10 @@ def create(
         bool | None,
         typer.Option("--explain", help="What do its answers come from, where does it look?", rich_help_panel=EVALUATE),
     ] = None,
+    outliers: Annotated[
+        bool | None,
+        typer.Option("--outliers", help="Which rows are far from what it learnt from?", rich_help_panel=EVALUATE),
+    ] = None,
     robustness: Annotated[
         bool | None,
         typer.Option(
@@ -239,7 +243,7 @@ def create(
         "checks": flags.rules(check),
         "learning": flags.settings("--learn", learn),
         "early_stopping": None if patience is None else {"patience": patience},
-        "costs": flags.numbers("--cost", cost), "positive": positive, "sensitive": sensitive or None, "importance": importance, "explain": explain, "robustness": robustness, "against": against, "folds": folds, "by": by, "column": column,
+        "costs": flags.numbers("--cost", cost), "positive": positive, "sensitive": sensitive or None, "importance": importance, "explain": explain, "outliers": outliers, "robustness": robustness, "against": against, "folds": folds, "by": by, "column": column,
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
     }  # fmt: skip
     limits = {"memory_mb": memory_mb, "wall_seconds": wall_seconds}

@@ -3,11 +3,15 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
-from leptonai.core.stages import Handle, Predictor, Reader
+from leptonai.core.errors import LeptonError
+from leptonai.core.stages import Handle, Predictor, Reader, Shuffle
 from leptonai.evaluation import explaining
-from leptonai.evaluation.measuring import Answers, errors_of
+from leptonai.evaluation.attacks import attacks
+from leptonai.evaluation.measuring import Answers, errors_of, finite_rows
+from leptonai.evaluation.outliers import FITTED, Outliers
 from leptonai.evaluation.probing import Asked, Sample, importance, robustness
 from leptonai.evaluation.spec import Evaluate
 
@@ -31,6 +35,15 @@ class Probed(NamedTuple):
     report: Mapping[str, Any] = {}
     details: Mapping[str, Any] = {}
 
+    def with_outliers(self, far: Outliers, subject: Subject, truth: Array, scores: Array) -> "Probed":
+        """Add what is said of rows that are far from what was learnt from."""
+        classes = subject.task == "classification"
+        errors = errors_of(Answers(subject.task, subject.classes, subject.target, truth, scores))
+        if errors is not None and not (good := finite_rows(scores)).all():
+            errors = np.where(good, errors, max(1.0, float(errors[good].max(initial=0.0))))
+        found = far.found(errors, "accuracy" if classes else "mae")
+        return Probed({**self.report, "outliers": found.report}, {**self.details, "farthest": found.rows})
+
 
 def probe(spec: Evaluate, handle: Handle, reader: Reader, subject: Subject, sample: Sample, notes: list[str]) -> Probed:
     """Find out what was asked for; notes say what could not be."""
@@ -51,8 +64,26 @@ def probe(spec: Evaluate, handle: Handle, reader: Reader, subject: Subject, samp
     if spec.robustness:
         handle.say(f"what spoilt rows cost it is told from {count}")
         if found := _robust(spec, reader, subject, asked, notes):
-            report["robustness"] = found
+            report["robustness"] = {**found, **attacked(reader, subject, asked, notes)}
     return Probed(report, details)
+
+
+def outliers_of(spec: Evaluate, handle: Handle, reader: Reader, subject: Subject, notes: list[str]) -> Outliers | None:
+    """Fit what tells how far rows are, on rows that the model learnt from; a note says why there is none."""
+    if spec.learnt_from is None:
+        notes.append("outliers are not told: the data that the model learnt from is gone")
+        return None
+    kinds = {column.name: column for column in reader.columns}
+    try:
+        known = handle.data(spec.learnt_from)
+        shuffle = Shuffle(spec.seed, known.window(subject.columns))
+        batch = next(iter(known.batches(FITTED, columns=subject.columns, shuffle=shuffle)), None)
+        if batch is None:
+            raise ValueError("there are no rows")
+        return Outliers([kinds[name] for name in subject.columns], batch, spec.seed)
+    except (ValueError, LeptonError) as error:
+        notes.append(f"outliers are not told: {spec.learnt_from}, which the model learnt from, does not tell: {error}")
+        return None
 
 
 def _explained(
@@ -81,3 +112,23 @@ def _robust(spec: Evaluate, reader: Reader, subject: Subject, asked: Asked, note
             for one, value in zip(told, values, strict=True)
         ],
     }
+
+
+def attacked(reader: Reader, subject: Subject, asked: Asked, notes: list[str]) -> dict[str, Any]:
+    """Return what attacks cost it: each by severity, and the worst value."""
+    columns = [column for column in reader.columns if column.name in subject.columns]
+    told = attacks(asked, columns, subject.predictor, notes)
+    if not told:
+        return {}
+    classes = subject.task == "classification"
+    lines = [
+        {
+            "way": one["way"],
+            "severity": one["severity"],
+            "size": one["size"],
+            "value": 1 - one["error"] if classes else one["error"],
+        }
+        for one in told
+    ]
+    values = [one["value"] for one in lines]
+    return {"attacks": lines, "worst_attacked": min(values) if classes else max(values)}

@@ -87,7 +87,11 @@ class Asked(NamedTuple):
             np.asarray(self.scores({name: values[at : at + _BATCH] for name, values in rows.items()}))
             for at in range(0, count, _BATCH)
         ]
-        scores = np.concatenate(parts)
+        return self.mean(np.concatenate(parts))
+
+    def mean(self, scores: Array) -> float | None:
+        """Return the mean error of these answers to the rows of the sample; None where one row has several values."""
+        count = len(self.sample.truth)
         found = self.errors(self.sample.truth, scores)
         if found is None:
             return None
@@ -126,7 +130,8 @@ def robustness(
         return None, ()
     kinds = {column.name: column for column in columns if column.name in asked.sample.rows}
     found: list[dict[str, Any]] = []
-    for way, named, severities in ways(kinds, asked.sample.rows):
+    tried = list(ways(kinds, asked.sample.rows))
+    for way, named, severities in tried:
         for severity, spoil in enumerate(severities, 1):
             random = np.random.default_rng([seed, severity])
             spoilt = {name: spoil(asked.sample.rows[name], random) for name in named}
@@ -137,7 +142,7 @@ def robustness(
                 break
             if error is not None:
                 found.append({"way": way, "severity": severity, "error": error})
-    if not found and not kinds:
+    if not tried:
         notes.append("robustness is not told: no column can be spoilt")
     return whole, tuple(found)
 

@@ -23,6 +23,8 @@ class Evaluate(Frozen):
     importance: bool = False  # which columns it needs: by how much it errs more when one is shuffled
     robustness: bool = False  # how much spoilt rows cost it: noise, missing values, blur and more, by severity
     explain: bool = False  # what each column adds to its answers; of pictures and texts, where it looks
+    outliers: bool = False  # which rows are far from what it learnt from, and how good it is there
+    learnt_from: str | None = None  # the data that it learnt from; the server fills it in
     against: str | None = None  # a model reference: is that version better, on the same rows?
     against_run: str | None = None  # the export Run that made it; the server fills it in
     resamples: int = Field(default=1000, ge=0, le=10_000)  # of the bootstrap; below 2: no intervals
@@ -91,6 +93,9 @@ class Report(Frozen):
     explanation: dict[str, Any] = Field(
         default_factory=dict
     )  # method, rows, columns: of each the mean size of its share
+    outliers: dict[str, Any] = Field(
+        default_factory=dict
+    )  # beyond: rows; share, expected, p; fifths by distance: value
     robustness: dict[str, Any] = Field(default_factory=dict)  # metric, rows, clean, worst, told: way, severity, value
     latency: dict[str, float] = Field(default_factory=dict)  # p50, p99 of one row, milliseconds; rows
     compared: dict[str, Any] = Field(default_factory=dict)  # with: a reference; own, other, p of being worse
@@ -105,4 +110,7 @@ class Details(Frozen):
     slices: tuple[dict[str, Any], ...] = ()  # where, rows, metric, value, rest, difference, p, q: the worst first
     groups: tuple[dict[str, Any], ...] = ()  # of sensitive columns: column, group, rows, accuracy, rates
     examples: tuple[dict[str, Any], ...] = ()  # pictures or texts, with where it looks
+    farthest: tuple[
+        dict[str, Any], ...
+    ] = ()  # rows far from what was learnt from: row, distance, share, unusual columns
     curves: dict[str, Any] = Field(default_factory=dict)  # roc, precision_recall, calibration, thresholds; residuals

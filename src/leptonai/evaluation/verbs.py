@@ -3,7 +3,7 @@
 from typing import Any
 
 from leptonai.core import personal
-from leptonai.core.errors import FieldError, Invalid, Unsupported
+from leptonai.core.errors import FieldError, Invalid, NotFound, Unsupported
 from leptonai.core.nouns import Dataset, Model, Run
 from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import Desk, Plan
@@ -53,9 +53,22 @@ def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
             f"sensitive: {exact} has no column {strange[0]!r}", errors=[FieldError("sensitive", f"columns of {exact}")]
         )
     opens += personal.opens(data, desk, [*used, *spec.sensitive])
+    if spec.outliers:
+        found["learnt_from"], more = _learnt_from(trained, desk, results[0])
+        opens += more
     result = results[0]
     exactly = spec.model_copy(update=found).model_dump(mode="json")
     return Plan(exactly, tuple(dict.fromkeys(opens)), str(result["flavour"]), f"evaluate-{data.name}"[:100])
+
+
+def _learnt_from(trained: Run, desk: Desk, result: dict[str, Any]) -> tuple[str | None, tuple[str, ...]]:
+    """Return what it learnt from, and the blobs of it; nothing where that is gone."""
+    ref = str(trained.spec.get("data"))
+    try:
+        data: Dataset = desk.dataset(ref)
+    except NotFound:
+        return None, ()
+    return ref, personal.opens(data, desk, [feature["column"] for feature in result["encoding"]["features"]])
 
 
 def _trained(run_id: str, desk: Desk) -> Run:

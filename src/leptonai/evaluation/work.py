@@ -14,7 +14,7 @@ from leptonai.core.stages import Handle, Reader
 from leptonai.evaluation import comparing
 from leptonai.evaluation.latency import of_one_row
 from leptonai.evaluation.measuring import Answers, errors_of, finite_rows, report
-from leptonai.evaluation.probes import Probed, Subject, probe
+from leptonai.evaluation.probes import Probed, Subject, outliers_of, probe
 from leptonai.evaluation.probing import Sample
 from leptonai.evaluation.published import Published
 from leptonai.evaluation.spec import Evaluate
@@ -134,6 +134,7 @@ def _asked(
     truth, scores, others, done = [], [], [], 0
     latency: dict[str, float] = {}
     sample = Sample(subject.columns, spec.seed) if spec.importance or spec.robustness or spec.explain else None
+    far = outliers_of(spec, handle, reader, subject, notes) if spec.outliers else None
     target = next((column for column in reader.columns if column.name == subject.target), None)
     partly = target is not None and target.nullable and subject.target == reader.target
     for batch in reader.batches(spec.batch_size, columns=wanted):
@@ -144,6 +145,8 @@ def _asked(
         truth.append(truth_of(batch[subject.target], subject, spec.data))
         scores.append(np.asarray(subject.scores(batch)))
         watch.add(batch)
+        if far is not None:
+            far.add(batch)
         if sample is not None:
             sample.add(batch, truth[-1])
         if other is not None:
@@ -157,7 +160,8 @@ def _asked(
     if not done:
         raise Invalid(f"no row of {spec.data} has a label: there is nothing to measure on")
     probed = Probed() if sample is None else probe(spec, handle, reader, subject, sample, notes)
-    return Answered(np.concatenate(truth), np.concatenate(scores), others, latency, probed)
+    said = np.concatenate(truth), np.concatenate(scores)
+    return Answered(*said, others, latency, probed if far is None else probed.with_outliers(far, subject, *said))
 
 
 def _compared(

@@ -56,10 +56,23 @@ def card(report: ReportRecord, details: Details, about: Mapping[str, Any]) -> st
             *_table(("Column", "Share"), [(_code(one["column"]), f"{one['share']:.4g}") for one in columns[:20]]),
             "",
         ]
+    if far := report.outliers:
+        at = f"; {far['metric']} there: {far['value_beyond']:.4g}" if "value_beyond" in far else ""
+        lines += [
+            "### Rows far from what it learnt from",
+            "",
+            f"{far['beyond']:,} rows ({far['share']:.2%}) are farther than 99 of 100 of those learnt from{at}.",
+            "",
+        ]
     if report.robustness:
         asked = report.robustness
         lines += ["### Spoilt rows", "", f"{asked['metric']}: {asked['clean']:.4g} as they are; at severity 5:", ""]
         last = [(_plain(one["way"]), f"{one['value']:.4g}") for one in asked["told"] if one["severity"] == 5]
+        last += [
+            (_plain(f"{one['way']} attack"), f"{one['value']:.4g}")
+            for one in asked.get("attacks", ())
+            if one["severity"] == 5
+        ]
         lines += [*_table(("Spoilt by", str(asked["metric"])), last), ""]
     lines += _limits(report, details)
     return "\n".join(lines)

@@ -14,6 +14,7 @@ def sections(report: ReportRecord, details: Details) -> Iterable[str]:
     yield from _importance(report)
     yield from _explanation(report)
     yield from _examples(report, details)
+    yield from _outliers(report, details)
     yield from _robustness(report)
 
 
@@ -38,6 +39,18 @@ def _robustness(report: ReportRecord) -> Iterable[str]:
     for one in asked["told"]:
         ways.setdefault(one["way"], []).append(one["value"])
     yield table(("", *(f"severity {n}" for n in range(1, 6))), [(way, *values) for way, values in ways.items()])
+    if asked.get("attacks"):
+        yield (
+            "<p class=dim>The same rows changed to where it errs most, by its own gradients; severity 5 is at most "
+            f"{asked['attacks'][-1]['size']:.3g} of what the model takes.</p>"
+        )
+        aimed: dict[str, list[float]] = {}
+        for one in asked["attacks"]:
+            aimed.setdefault(one["way"], []).append(one["value"])
+        names = [f"severity {n}" for n in range(1, 1 + max(map(len, aimed.values())))]
+        yield table(
+            ("attack", *names), [(way, *values, *[None] * (len(names) - len(values))) for way, values in aimed.items()]
+        )
 
 
 def _explanation(report: ReportRecord) -> Iterable[str]:
@@ -75,6 +88,36 @@ def _examples(report: ReportRecord, details: Details) -> Iterable[str]:
         score = f", score {one['score']:.3f}" if one["of"] is not None else ""
         yield card(f"said {said}, true {truth}", _seen(one), f"{one['method']}{score}")
     yield "</div>"
+
+
+def _outliers(report: ReportRecord, details: Details) -> Iterable[str]:
+    asked = report.outliers
+    if not asked:
+        return
+    told = f"; there {asked['metric']} is <b>{asked['value_beyond']:.4g}</b>" if "value_beyond" in asked else ""
+    yield (
+        "<h2>Rows far from what it learnt from</h2>"
+        f"<p><b>{asked['beyond']:,}</b> of {report.rows + report.left_out:,} rows ({asked['share']:.2%}) are farther than 99 of 100 of those learnt from, where "
+        f"{asked['expected']:.0%} is usual (p {asked['p']:.2g}){told}.</p>"
+        f"<p class=dim>By {escape(asked['method'])}, fitted on {asked['fitted_on']:,} rows that it learnt from.</p>"
+    )
+    names = ("nearest", "near", "middle", "far", "farthest")
+    fifths = list(zip(names, asked.get("fifths", ()), strict=False))
+    if fifths:
+        rows = [(name, one["from"], one["to"], one["rows"], one["value"]) for name, one in fifths]
+        yield table(("fifth of the rows", "distance from", "to", "rows", asked["metric"]), rows)
+    if details.farthest:
+        lines = [
+            (
+                one["row"],
+                one["distance"],
+                f"{one['share']:.2%}",
+                "; ".join(f"{k}: {v}" for k, v in one["unusual"].items()),
+            )
+            for one in details.farthest
+        ]
+        yield "<p class=dim>The farthest rows, numbered from 0 as they are read.</p>"
+        yield table(("row", "distance", "learnt from as far", "what is unusual"), lines)
 
 
 def _seen(one: dict[str, Any]) -> str:

@@ -143,6 +143,16 @@ class Report:
         return [dict(one) for one in self._details.examples]
 
     @property
+    def outliers(self) -> dict[str, Any]:
+        """How many rows are far from what it learnt from, and how good it is by distance: beyond, share, expected, p, fifths."""
+        return dict(self.record.outliers)
+
+    @property
+    def farthest(self) -> list[dict[str, Any]]:
+        """The rows farthest from what it learnt from: row (from 0, as they are read), distance, and what is unusual in it."""
+        return [dict(one) for one in self._details.farthest]
+
+    @property
     def robustness(self) -> dict[str, Any]:
         """What spoilt rows cost it: metric, clean, worst, and of each way and severity its value (``told``)."""
         return dict(self.record.robustness)

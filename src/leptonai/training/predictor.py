@@ -62,8 +62,8 @@ class Trained:
         attack = getattr(self.learner, "under_attack", None)
         encoding = self.fitted.encoding
         if attack is None or encoding.layout == "text":
-            why = "words cannot be changed by a little" if encoding.layout == "text" else "it has no gradients here"
-            raise Unsupported(f"attacks go along gradients: {why} ({self.fitted.framework})")
+            why = "words cannot be changed by a little" if encoding.layout == "text" else "it has none here"
+            raise Unsupported(f"they go along gradients, and {why} ({self.fitted.framework})")
         images = [feature.op == "image" for feature in encoding.features]
         bounds = (0.0, 1.0) if all(images) else None
         x = attack(encode(encoding, batch), truth, rule, bounds, self.fitted.activation)
