@@ -75,8 +75,8 @@ def test_a_report_names_strange_rows(tmp_path: Path) -> None:
 
 
 def test_other_rows_are_told_from_rows_of_the_same_kind() -> None:
-    alike = found(people(2000, 0), people(1000, 1))
-    assert alike.report["p"] > 1e-4
+    chances = [found(people(400, seed), people(1000, seed + 50)).report["p"] for seed in range(8)]
+    assert min(chances) > 1e-3
     moved = people(1000, 1)
     moved["age"] += 40
     assert found(people(2000, 0), moved).report["p"] < 1e-10

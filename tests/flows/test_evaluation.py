@@ -29,7 +29,13 @@ def test_a_report_and_a_gate(home: Path, tmp_path: Path) -> None:
     good = leptonai.Model(LogisticRegression())
     good.fit(train)
     report = good.evaluate(
-        test, costs={"fp": 1, "fn": 5}, sensitive=["plan"], importance=True, robustness=True, explain=True
+        test,
+        costs={"fp": 1, "fn": 5},
+        sensitive=["plan"],
+        importance=True,
+        robustness=True,
+        explain=True,
+        outliers=True,
     )
     low, high = report.intervals["accuracy"]
     assert low < report.accuracy < high

@@ -67,15 +67,18 @@ class Outliers:
         from scipy import stats
 
         far = np.concatenate(self._parts)
-        limit = float(np.quantile(self._usual, _AT))
+        usual = len(self._usual)
+        last = max(1, int((1 - _AT) * (usual + 1)))  # of the usual rows, how many are at the limit or farther
+        limit = float(self._usual[-last])
         beyond = int((far > limit).sum())
         report: dict[str, Any] = {
             "method": "isolation forest",
             "fitted_on": len(self._usual) * 2,
             "beyond": beyond,
             "share": beyond / len(far),
-            "expected": 1 - _AT,
-            "p": float(stats.binom.sf(beyond - 1, len(far), 1 - _AT)),
+            "expected": last / (usual + 1),
+            # Of rows of the same kind, how many lie beyond the last-but-so-many of others: exact, however few these are.
+            "p": float(stats.betabinom.sf(beyond - 1, len(far), last, usual - last + 1)),
         }
         if errors is not None:
             order = np.argsort(far, kind="stable")
@@ -90,7 +93,6 @@ class Outliers:
             ]  # fmt: skip
             if beyond:
                 report["value_beyond"] = _value(errors[far > limit], metric)
-        usual = len(self._usual)
         rows = tuple(
             {**one, "share": float((usual - np.searchsorted(self._usual, one["distance"])) / usual)}
             for one in self._farthest
