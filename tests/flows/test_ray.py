@@ -1,9 +1,6 @@
 """A training on a Ray cluster of two nodes: one Run, which goes on when a worker or a node is lost."""
 
 import contextlib
-import secrets
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,18 +9,17 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from tests.support.ray_cluster import TwoNodes, two_nodes
 from tests.support.warm import libraries
 from torch import nn
 
 import leptonai
-from leptonai.core import settings
 from leptonai.sdk import client
 from leptonai.sdk.client import Client
 from leptonai.sdk.runs import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 pytest.importorskip("ray")
-ROOT = Path(__file__).parents[2]
 
 
 class Slow(nn.Module):
@@ -40,31 +36,24 @@ class Slow(nn.Module):
         return found
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[subprocess.Popen[str]]:
-    token = secrets.token_hex(32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_AUTH_MODE", "token")
-        patch.setenv("RAY_AUTH_TOKEN", token)
-        process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "tests.support.ray_cluster"],
-            cwd=ROOT, env=settings.environment(LEPTONAI_HOME=str(tmp_path_factory.mktemp("node"))), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert process.stdout is not None
-        patch.setenv("LEPTONAI_EXECUTOR", f"ray:{process.stdout.readline().strip()}")
-        yield process
-        process.communicate(timeout=60)
-
-
-@pytest.fixture(scope="module")
-def server(cluster: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+@pytest.fixture(scope="module", autouse=True)
+def _warm() -> None:
     libraries()
-    folder = tmp_path_factory.mktemp("ray")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[TwoNodes]:
+    with two_nodes(tmp_path / "node") as found:
+        yield found
+
+
+@pytest.fixture
+def server(cluster: TwoNodes, tmp_path: Path) -> Iterator[Client]:  # it knows of the cluster
     rng = np.random.default_rng(0)
     rows = [f"{a:.4f},{b:.4f},{'in' if a + b > 0.5 else 'out'}" for a, b in rng.normal(size=(203, 2))]
-    (folder / "points.csv").write_text("a,b,label\n" + "\n".join(rows) + "\n")
-    kept = client.connect(home=folder / "home")
-    leptonai.create_dataset("points", files=folder / "points.csv", target="label")
+    (tmp_path / "points.csv").write_text("a,b,label\n" + "\n".join(rows) + "\n")
+    kept = client.connect(home=tmp_path / "home")
+    leptonai.create_dataset("points", files=tmp_path / "points.csv", target="label")
     kept.http.call("GET", "/runs")
     yield kept
     client.disconnect()
@@ -106,9 +95,7 @@ def workers() -> list[psutil.Process]:
     return found
 
 
-def test_a_run_on_two_nodes_goes_on_when_a_worker_or_a_node_is_lost(
-    server: Client, cluster: subprocess.Popen[str]
-) -> None:
+def test_a_run_on_two_nodes_goes_on_when_a_worker_or_a_node_is_lost(server: Client, cluster: TwoNodes) -> None:
     whole = begun(server)
     bits = weights(server, whole)
     done = leptonai.get_run(whole.id)
@@ -122,10 +109,7 @@ def test_a_run_on_two_nodes_goes_on_when_a_worker_or_a_node_is_lost(
     assert leptonai.get_run(killed.id).record.attempt == 2
 
     lost = saved(begun(server))
-    assert cluster.stdin is not None
-    assert cluster.stdout is not None
-    print("lose", file=cluster.stdin, flush=True)
-    assert cluster.stdout.readline().strip() == "lost"
+    cluster.lose()
     assert weights(server, lost) == bits
     assert leptonai.get_run(lost.id).record.attempt >= 2
     assert any("goes on from epoch" in line for line in leptonai.get_run(lost.id).logs())

@@ -3,20 +3,23 @@
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from leptonai.adapters.executors.forkserver import LOG
 from leptonai.adapters.executors.ray import WHY
 from leptonai.core import settings
+from leptonai.core.errors import LeptonError, Unavailable
 from leptonai.core.ranks import Rank
 from leptonai.core.stages import load
 
 _ROOM_SECONDS = 600.0  # in which the cluster must have as many processors, such as after a node was lost
 _LOOK_SECONDS = 0.5
+_KNOCK_SECONDS = 5.0  # for a head that is being started again
 
 
 def main(payload: dict[str, Any]) -> None:
@@ -26,8 +29,12 @@ def main(payload: dict[str, Any]) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     workers, folder = int(payload["workers"]), Path.cwd()
-    _connect(payload["address"], workers)
-    gpus = _wait_for_room(workers, payload["address"])
+    try:
+        connect(payload["address"], workers)
+        gpus = _wait_for_room(workers, payload["address"])
+    except LeptonError as error:
+        Path(WHY).write_text(error.message, "utf-8")
+        sys.exit(error.message)
     trainer = TorchTrainer(
         work,
         train_loop_config={"entry": payload["entry"], "payload": payload["payload"]},
@@ -74,13 +81,15 @@ def work(config: dict[str, Any]) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _connect(address: str, workers: int) -> None:
+def connect(address: str, workers: int) -> None:
+    """Join a cluster, or start one with a processor for each worker. Raises `Unavailable` with what is to be done."""
     import ray
 
     if address != "local" and settings.variable("RAY_AUTH_MODE") != "token":
-        _give_up(
+        raise Unavailable(
             "a Ray cluster without tokens takes work from anybody who can reach it: start it, and this agent, with RAY_AUTH_MODE=token"
         )
+    _knock(address)
     own: dict[str, Any] = {"num_cpus": max(workers, len(os.sched_getaffinity(0)))} if address == "local" else {}
     try:
         ray.init(
@@ -89,7 +98,22 @@ def _connect(address: str, workers: int) -> None:
         )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
         short = " ".join(str(error).split())[:300]
-        _give_up(f"the head of the Ray cluster {address} cannot be reached: {short}")
+        raise Unavailable(f"the head of the Ray cluster {address} cannot be reached: {short}") from None
+
+
+def _knock(address: str) -> None:
+    """See whether anybody is there: Ray itself tries for minutes. Raises `Unavailable`."""
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + _KNOCK_SECONDS
+    while host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_SECONDS).close()
+            return
+        except (OSError, OverflowError) as error:
+            if time.monotonic() > until:
+                words = getattr(error, "strerror", None) or str(error)
+                raise Unavailable(f"the head of the Ray cluster {address} cannot be reached: {words}") from None
+        time.sleep(_LOOK_SECONDS)
 
 
 def _wait_for_room(workers: int, address: str) -> bool:
@@ -104,14 +128,9 @@ def _wait_for_room(workers: int, address: str) -> bool:
             print(f"waits for {workers} processors of the Ray cluster, which has {have.get('CPU', 0):g}", flush=True)
             told = True
         if time.monotonic() > until:
-            _give_up(
+            raise Unavailable(
                 f"workers={workers}: the Ray cluster {address} has {have.get('CPU', 0):g} processors, and each worker needs one: add "
                 "nodes, or use fewer workers"
             )
         time.sleep(_LOOK_SECONDS)
     return bool(have.get("GPU", 0) >= workers)
-
-
-def _give_up(words: str) -> NoReturn:
-    Path(WHY).write_text(words, "utf-8")
-    sys.exit(words)
