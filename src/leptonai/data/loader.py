@@ -88,8 +88,8 @@ class Loader:
             yield from _cut(self._windows(order, start), size)
 
     def _from_memory(self, order: Epoch, size: int, start: int) -> Iterator[Batch]:
-        numbers = None if order.plain else order.numbers()
         with self._filling() as filling:
+            numbers = None if order.plain else order.numbers()  # made while the first shards are read
             for at in range(start, order.rows, size):
                 end = min(at + size, order.rows)
                 whole = filling.upto(end if numbers is None else self.rows)

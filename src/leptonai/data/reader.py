@@ -1,9 +1,9 @@
 """Rows of a dataset version, or of a part of it, as NumPy batches (`core.stages.Reader`)."""
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import orjson
 import psutil
 
 from leptonai.core.errors import FieldError, Invalid
@@ -26,7 +26,7 @@ _SHARE = 0.5  # of the memory that is free, for what is kept
 def open_dataset(dataset: Dataset, splits: Sequence[Split], handle: Handle, mask: bool = False) -> "DatasetReader":
     """Open a dataset version, or a part of it; with `mask` no value of a personal column is there."""
     with handle.blobs.open(dataset.manifest) as file:
-        shards = json.loads(file.read())["shards"]
+        shards = orjson.loads(file.read())["shards"]
     store = near(handle.raw, handle.cache)
     memory = share_of_memory(handle.run.limits.memory_mb) // handle.run.workers
     personal = PersonalReader(dataset, handle.blobs, mask=mask)

@@ -14,6 +14,7 @@ check this file against it, both ways.
 """
 
 import io
+import mmap
 import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, cast
@@ -106,6 +107,11 @@ def _fill(source: BinaryIO, buffer: memoryview) -> int:
     return filled
 
 
+def _room() -> memoryview:
+    """Return room for a segment. A page of it is there once it is touched: most blobs are much smaller than a segment."""
+    return memoryview(mmap.mmap(-1, SEGMENT))
+
+
 class DecryptingReader(io.RawIOBase):
     """Reads the plaintext of a stream that `encrypt` made. A segment is given out only after its tag was checked.
 
@@ -123,9 +129,9 @@ class DecryptingReader(io.RawIOBase):
         self._prefix = bytes(header[1 + SALT :])
         self._cipher = _cipher(secret, bytes(header[1 : 1 + SALT]), associated)
         # Two buffers of ciphertext, since whether a segment is the last shows only when the next one is read; one of plaintext.
-        self._ahead, self._spare = memoryview(bytearray(SEGMENT)), memoryview(bytearray(SEGMENT))
+        self._ahead, self._spare = _room(), _room()
         self._ready = _fill(source, self._ahead[: SEGMENT - HEADER])
-        self._buffer = memoryview(bytearray(SEGMENT))
+        self._buffer = _room()
         self._plain = self._buffer[:0]  # what is decrypted, verified and not yet given out
 
     def _corrupt(self) -> Corrupt:

@@ -1,7 +1,6 @@
 """The rows of a dataset, for who may read it: keys of its shards from here, the encrypted shards from here or from the store."""
 
-import json
-
+import orjson
 from anyio.to_thread import run_sync
 from starlette.responses import Response
 
@@ -19,7 +18,7 @@ def list_shards(ref: str, here: Here, desk: AtDesk, who: Who) -> Response:
     """Return the shards of a dataset version with their keys, and where they lie for who may do anything on this machine."""
     found = desk.dataset(ref)
     opens.see_dataset(who, found)
-    manifest = json.loads(desk.read(found.manifest))
+    manifest = orjson.loads(desk.read(found.manifest))
     if who.run is None:  # what a Run reads, its spec says
         here.catalog.add(Audit.new(name="dataset.read", subject=f"{found.name}@v{found.version}", by=who.name))
     store = here.reach("home") if who.everything and "://" not in here.store_url else None
