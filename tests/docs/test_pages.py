@@ -33,7 +33,10 @@ for name in ("train", "test"):
 # Pages that take longest, most of it in trainings; flows tell stories that are much alike in the daily run.
 LONG = {
     f"{name}.md"
-    for name in ("train", "transfer", "augment", "memory", "labels", "evaluate", "tune", "auto", "rows", "cli")
+    for name in (
+        *("train", "transfer", "augment", "memory", "labels", "evaluate", "tune", "auto", "rows", "cli"),
+        *("check", "distributed", "profile", "clean"),
+    )
 }
 
 

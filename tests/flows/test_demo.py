@@ -20,8 +20,9 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.timeout(600)
-def test_two_demos_at_once_tell_the_same_story_and_leave_nothing(tmp_path: Path) -> None:
-    demos = [start(tmp_path) for _ in range(2)]
+@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_demos_at_once_tell_the_same_story_and_leave_nothing(count: int, tmp_path: Path) -> None:
+    demos = [start(tmp_path) for _ in range(count)]
     for demo in demos:
         out, err = demo.communicate(timeout=550)
         assert demo.returncode == 0, err[-3000:]
