@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.slow_trials import build_with, table
 
 import leptonai
 from leptonai.core.errors import Conflict
-from tests.flows.test_tune_killed import build_with, table
 
 SPACE = {"max_depth": (1, 12), "min_samples_leaf": (1, 100, "log")}
 
