@@ -114,7 +114,12 @@ def test_the_graph_gives_what_the_trees_give(tmp_path: Path, kind: str, model: A
     framework = plugins.framework("lightgbm")
     learner = framework.load(handle.read(result["code"]), handle.read(result["weights"]))
     reader = handle.datasets["train"]
-    encoding = fit(reader, None, target, Options(images="flat", scale=False, values=kind == "values"))
+    encoding = fit(
+        reader,
+        None,
+        target,
+        Options(images="flat", scale=False, values=frozenset({target} if kind == "values" else ())),
+    )
     sample = export_check.draw(reader, encoding, learner)
     (route,) = framework.export(learner, sample.x[:8])
     graph = onnx_graph.publishable(route.build(), encoding, result["activation"], sample.shape)

@@ -101,6 +101,17 @@ def numbers(flag: str, words: list[str] | None) -> dict[str, float] | None:
     return found or None
 
 
+def columns(flag: str, words: list[str] | None) -> dict[str, list[str]] | None:
+    """Read ``table=price,area`` and its like as names of columns by name; None where there are none."""
+    found = {}
+    for word in words or ():
+        name, equals, value = word.partition("=")
+        if not equals or not name or not value:
+            raise typer.BadParameter(f"{flag} takes INPUT=COLUMN,…, not {word!r}")
+        found[name] = value.split(",")
+    return found or None
+
+
 def settings(flag: str, words: list[str] | None) -> dict[str, Any] | None:
     """Read ``ema=0.999`` and its like; values are JSON, else text. None where there are none."""
     found: dict[str, Any] = {}

@@ -53,7 +53,27 @@ def create(
         str | None, typer.Option(metavar="DATASET", help="The dataset: name, name@v2, or a part of a split.")
     ] = None,
     target: Annotated[
-        str | None, typer.Option(help="Column to predict, instead of the dataset's.", rich_help_panel=TRAIN)
+        list[str] | None,
+        typer.Option(
+            metavar="COLUMN", help="Column to predict, instead of the dataset's; repeatable.", rich_help_panel=TRAIN
+        ),
+    ] = None,
+    loss_weight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TARGET=NUMBER",
+            help="What the loss of one of several targets weighs; repeatable.",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
+    model_input: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input",
+            metavar="INPUT=COLUMN,…",
+            help="The columns in one of a model's several inputs; repeatable.",
+            rich_help_panel=TRAIN,
+        ),
     ] = None,
     validation: Annotated[
         str | None, typer.Option(metavar="DATASET", help="Measure after each epoch on this.", rich_help_panel=TRAIN)
@@ -237,7 +257,7 @@ def create(
     Example: lepton run create evaluate --run run_01… --data churn --cost fp=1 --cost fn=5
     """
     given = {
-        "data": data, "code": code, "target": target, "validation": validation, "features": feature or None,
+        "data": data, "code": code, "target": target[0] if target and len(target) == 1 else target or None, "loss_weights": flags.numbers("--loss-weight", loss_weight), "inputs": flags.columns("--input", model_input), "validation": validation, "features": feature or None,
         "epochs": epochs, "batch_size": batch_size, "smaller_batches": smaller_batches, "workers": workers, "seed": seed, "run": run, "model": model,
         "augment": [flags.step(text) for text in augment] if augment else None,
         "checks": flags.rules(check),

@@ -4,6 +4,7 @@ from typing import Any
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run
+from leptonai.core.several import check_one
 from leptonai.core.stages import Desk, Plan, prepared
 from leptonai.evaluation.spec import CrossValidate
 
@@ -31,6 +32,7 @@ def prepare_cross_validate(spec: CrossValidate, desk: Desk) -> Plan:
     if spec.column is not None and spec.by == "group" and asked.get("features") is None:
         asked["features"] = _others(spec, desk, asked.get("target"))
     plan = prepared("train", asked, desk)
+    check_one(plan.spec, "a cross-validation")
     exact = spec.model_copy(update={"data": plan.spec["data"], "target": plan.spec["target"], "train": plan.spec})
     return Plan(
         exact.model_dump(mode="json"), plan.opens, plan.flavour, f"cross-{plan.name.removeprefix('train-')}"[:100]

@@ -5,10 +5,11 @@ from typing import Any
 import numpy as np
 
 from leptonai.core.stages import CROSS, Handle, load
-from leptonai.evaluation import measuring, work
+from leptonai.evaluation import measuring
 from leptonai.evaluation.probes import Subject
 from leptonai.evaluation.spec import CrossValidate, Evaluate
 from leptonai.evaluation.subgroups import Watch
+from leptonai.evaluation.truth import truth_of
 
 _BATCH = 4096
 
@@ -20,7 +21,7 @@ def cross_validate(spec: CrossValidate, handle: Handle) -> dict[str, Any]:
     watch = Watch(crossed.reader.columns if spec.slices else (), crossed.target)
     parts = []
     for batch in crossed.reader.batches(_BATCH, columns=tuple(dict.fromkeys((crossed.target, *watch.names)))):
-        parts.append(work.truth_of(batch[crossed.target], subject, spec.data))
+        parts.append(truth_of(batch[crossed.target], subject, spec.data))
         watch.add(batch)
     truth, notes = np.concatenate(parts), list(crossed.notes)
     answers = measuring.Answers(

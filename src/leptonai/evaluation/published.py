@@ -29,6 +29,11 @@ class Published:
         answer = self.signature.outputs[-1].name  # after the label, where there is one
         return np.asarray(self._model.predict(dict(given), (answer,))[answer])
 
+    def outputs(self, batch: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Array]:
+        """Return these outputs by name."""
+        given = {spec.name: feed(spec, batch[spec.name]) for spec in self.signature.inputs}
+        return {name: np.asarray(values) for name, values in self._model.predict(given, names).items()}
+
     def close(self) -> None:
         """Free it."""
         self._model.close()

@@ -57,7 +57,7 @@ class CrossValidate(Frozen):
     folds: int = Field(default=5, ge=2, le=100)
     by: Literal["auto", "rows", "class", "group", "time"] = "auto"
     column: str | None = None  # of the groups, or of the time
-    target: str | None = None
+    target: str | tuple[str, ...] | None = None  # one: several are refused in words
     run: str | None = None  # a train Run: learn as it did
     train: dict[str, Any] = Field(default_factory=dict)  # fields of a train spec; the server makes it whole
     costs: dict[Literal["fp", "fn"], Cost] | None = None
@@ -71,7 +71,7 @@ class CrossValidate(Frozen):
 class Report(Frozen):
     """How good a model is. Metrics are those of scikit-learn; averages over classes are macro averages."""
 
-    task: Literal["classification", "regression"]
+    task: Literal["classification", "regression", "several"]
     rows: int
     metrics: dict[str, float]  # accuracy precision recall f1 roc_auc log_loss; mae rmse r2; loss where there is one
     classes: tuple[str | int, ...] = ()
@@ -102,6 +102,7 @@ class Report(Frozen):
     folds: tuple[dict[str, Any], ...] = ()  # of a cross-validation: fold, rows, learnt_from, seconds, metrics, notes
     left_out: int = 0  # rows for which the model gives no finite value
     details: str | None = None  # the sealed blob of the `Details`
+    targets: dict[str, "Report"] = Field(default_factory=dict)  # of several targets each; `metrics` are TARGET_METRIC
 
 
 class Details(Frozen):

@@ -45,6 +45,7 @@ def prepare_evaluate(spec: Evaluate, desk: Desk) -> Plan:
                 "perplexity of each text",
                 errors=[FieldError("run", "a classifier or a regressor")],
             )
+        _check_several(spec, one)
         _has_columns(one, data, exact)
         opens += [one["code"], one["weights"], *one.get("base", {}).values()]
     used = [feature["column"] for one in results for feature in one["encoding"]["features"]]
@@ -85,10 +86,22 @@ def _trained(run_id: str, desk: Desk) -> Run:
     return run
 
 
+def _check_several(spec: Evaluate, result: dict[str, Any]) -> None:
+    if not result["encoding"].get("goals"):
+        return
+    for field in ("costs", "positive", "importance", "explain", "robustness", "against"):
+        if getattr(spec, field) not in (None, False):
+            raise Unsupported(
+                f"{field}: it is for a model of one target, and this one predicts several: leave it out",
+                errors=[FieldError(field, "left out")],
+            )
+
+
 def _has_columns(result: dict[str, Any], data: Dataset, where: str) -> None:
     encoding = result["encoding"]
     have = {column.name for column in data.columns}
-    for name in (*(feature["column"] for feature in encoding["features"]), encoding["target"]):
+    targets = [goal["column"] for goal in encoding.get("goals", ())] or [encoding["target"]]
+    for name in (*(feature["column"] for feature in encoding["features"]), *targets):
         if name not in have:
             raise Invalid(
                 f"data: {where} has no column {name!r}, which the model was trained with",

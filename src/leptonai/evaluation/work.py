@@ -1,6 +1,6 @@
 """What an evaluation Run does: predict every row, compare, report."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run
 from leptonai.core.signature import Signature
 from leptonai.core.stages import Handle, Reader
-from leptonai.evaluation import comparing
+from leptonai.evaluation import comparing, several
 from leptonai.evaluation.latency import of_one_row
 from leptonai.evaluation.measuring import Answers, errors_of, finite_rows, report
 from leptonai.evaluation.probes import Probed, Subject, outliers_of, probe
@@ -19,6 +19,7 @@ from leptonai.evaluation.probing import Sample
 from leptonai.evaluation.published import Published
 from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.subgroups import Watch
+from leptonai.evaluation.truth import truth_of
 
 Array = NDArray[Any]
 
@@ -38,6 +39,9 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
     reader = handle.data(spec.data)
     if not reader.rows:
         raise Invalid(f"{spec.data} has no rows to measure on")
+    trained = _trained_run(spec, handle)
+    if goals := (trained.result or {})["encoding"].get("goals"):
+        return several.evaluate(spec, goals, trained.id, handle)
     notes: list[str] = []
     with _subject(spec, handle) as subject, _other(spec, handle, notes) as other:
         looked = [column for column in reader.columns if spec.slices or column.name in spec.sensitive]
@@ -55,6 +59,12 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
     return found.model_copy(
         update={"details": stored.id, "latency": answered.latency, "compared": compared, **answered.probed.report}
     ).model_dump(mode="json")
+
+
+def _trained_run(spec: Evaluate, handle: Handle) -> Run:
+    """Return the train Run: what is measured, or what the version was made of."""
+    found = handle.get(spec.run or "")
+    return found if spec.model is None else handle.get((found.result or {})["lineage"]["run"])
 
 
 @contextmanager
@@ -197,29 +207,3 @@ def _with_labels(batch: Mapping[str, Any], target: str) -> dict[str, Any]:
     """Return the rows of a batch that have a label: the others are for later."""
     kept = np.array([value is not None and value == value for value in np.asarray(batch[target]).tolist()], bool)
     return {name: values[kept] for name, values in batch.items()}
-
-
-def truth_of(values: Any, subject: Subject, where: str) -> Array:
-    """Return class numbers, or values. Raises `Invalid` for a class the model does not know, or a missing value."""
-    if subject.task != "classification":
-        found = np.asarray(values, dtype=np.float64)
-        if not np.isfinite(found).all():
-            bad = int(np.count_nonzero(~np.isfinite(found.reshape(len(found), -1)).all(axis=1)))
-            raise Invalid(
-                f"the target {subject.target!r} is empty or infinite in {bad} rows of {where}: remove or correct them"
-            )
-        return found
-    return _numbers(np.asarray(values).tolist(), subject, where)
-
-
-def _numbers(values: Sequence[Any], subject: Subject, where: str) -> Array:
-    number = {name: place for place, name in enumerate(subject.classes)}
-    found = np.fromiter((number.get(value, -1) for value in values), dtype=np.int64, count=len(values))
-    if (found < 0).any():
-        strange = values[int(np.argmax(found < 0))]
-        listed = ", ".join(map(str, subject.classes[:20]))
-        raise Invalid(
-            f"the target {subject.target!r} of {where} has the value {strange!r}, which is none of the classes learnt: {listed}",
-            errors=[FieldError(subject.target, f"one of {listed}")],
-        )
-    return found

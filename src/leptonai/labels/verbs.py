@@ -5,6 +5,7 @@ from typing import Any
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run
 from leptonai.core.refs import DatasetRef
+from leptonai.core.several import check_one
 from leptonai.core.stages import Desk, Plan, prepared
 from leptonai.labels.spec import Judging
 
@@ -22,6 +23,7 @@ def prepare_judging(spec: Judging, desk: Desk) -> Plan:
     ref = f"datasets:/{data.name}@v{data.version}"
     asked = {**_settings(spec, desk), **spec.train, "data": ref, "target": spec.target or data.target}
     plan = prepared("train", asked, desk)
+    check_one(plan.spec, "a look at labels")
     exact = spec.model_copy(update={"data": ref, "target": plan.spec["target"], "train": plan.spec})
     return Plan(exact.model_dump(mode="json"), plan.opens, plan.flavour, f"labels-{data.name}"[:100])
 

@@ -10,6 +10,7 @@ from leptonai.core.errors import FieldError, Invalid, MissingExtra, Unsupported
 from leptonai.core.learning import ALL as LEARNING
 from leptonai.core.nouns import Run as RunRecord
 from leptonai.core.refs import DatasetRef, check_name
+from leptonai.core.several import fields
 from leptonai.core.stages import PACK, load
 from leptonai.evaluation.spec import Evaluate
 from leptonai.evaluation.spec import Report as ReportRecord
@@ -47,6 +48,7 @@ class Model:
         self.model = model
         self._framework = plugins.framework_of(model) if model is not None else None
         self._compiled: dict[str, Any] = {}
+        self._loss_weights: dict[str, float] = {}
         self._run: Run | None = None
         self._report: Report | None = None
 
@@ -61,17 +63,20 @@ class Model:
         self,
         optimizer: object | None = None,
         loss: object | None = None,
-        metrics: Sequence[object] | None = None,
+        metrics: "Sequence[object] | Mapping[str, Any] | None" = None,
+        loss_weights: Mapping[str, float] | None = None,
     ) -> None:
         """Say how it learns: optimizer, loss and metrics, each by name or as an object of the framework.
 
-        Names and objects are checked when `fit` packs the model. Raises `Unsupported` where there is no model to compile.
+        With several targets `loss` and `metrics` may be dicts by target, and `loss_weights` says what each weighs in the sum. Names and objects are checked when `fit` packs the model. Raises `Unsupported` where there is no model to compile.
         """
         if self._framework is None:
             raise Unsupported("there is nothing to compile: without a model the server picks one, and how it learns")
         if isinstance(metrics, str):
             metrics = [metrics]
-        given = {"optimizer": optimizer, "loss": loss, "metrics": None if metrics is None else list(metrics)}
+        each = dict(metrics) if isinstance(metrics, Mapping) else None if metrics is None else list(metrics)
+        given = {"optimizer": optimizer, "loss": loss, "metrics": each}
+        self._loss_weights = dict(loss_weights or {})
         self._compiled = {name: value for name, value in given.items() if value is not None}
 
     def fit(
@@ -86,8 +91,9 @@ class Model:
         early_stopping: EarlyStopping | None = None,
         shuffle: bool = True,
         seed: int = 0,
-        target: str | None = None,
+        target: str | Sequence[str] | None = None,
         features: Sequence[str] | None = None,
+        inputs: Mapping[str, Sequence[str]] | None = None,
         category_encoding: Literal["index", "onehot"] = "index",
         scale: bool = True,
         checkpoint_seconds: float = 30.0,
@@ -103,7 +109,8 @@ class Model:
 
         `epochs`: passes over the data; default 1, or what a model that the server picks needs. `callbacks` may hold an `EarlyStopping` (ours, or Keras's), functions of (epoch, logs), which
         end the training by returning "stop", and objects with Keras's hooks; they are called in the Run's own process. `target` and `features` are column names; default: the
-        dataset's target, and all other columns. `augment`: how training rows are changed on their way, such as
+        dataset's target, and all other columns. Of several targets the model has an output for each. `inputs`: of a model that takes
+        several, which columns are in which, such as ``{"image": ["photo"], "table": ["price", "area"]}``. `augment`: how training rows are changed on their way, such as
         ``[leptonai.augment.Flip(), "noise"]``; default: as the dataset declares. `checks`: rules that the rows must
         keep, such as ``["range:age=0..120"]``, else the Run fails and names the first bad ones. `workers`: processes that learn
         together, each from its share of every batch (PyTorch). `pretrained`: the weights to begin with, of a version
@@ -121,7 +128,9 @@ class Model:
         document = {
             "data": reference(train, "train"),
             "validation": None if validation_data is None else reference(validation_data, "validation_data"),
-            "target": target,
+            "target": target if target is None or isinstance(target, str) else tuple(target),
+            "loss_weights": self._loss_weights or None,
+            "inputs": None if inputs is None else {name: tuple(columns) for name, columns in inputs.items()},
             "features": None if features is None else tuple(features),
             "epochs": epochs,
             "batch_size": batch_size,
@@ -254,8 +263,10 @@ class Model:
             self._framework.absorb(self.model, via.http.download(weights))
         return found
 
-    def predict(self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto") -> "np.ndarray":
-        """Predict for every row of a dataset: an array whose first axis is the rows.
+    def predict(
+        self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto"
+    ) -> "np.ndarray | dict[str, np.ndarray]":
+        """Predict for every row of a dataset: an array whose first axis is the rows; of several targets a dict of them.
 
         Probabilities (rows, classes) of a classifier, values of a regressor, in the model's own shape.
         """
@@ -272,7 +283,7 @@ class Model:
         found: np.ndarray = np.load(
             BytesIO(via.http.download((record.result or {})["predictions"])), allow_pickle=False
         )
-        return found
+        return found if found.dtype.names is None else fields(found)
 
     def evaluate(
         self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto", **asked: Any
@@ -377,6 +388,8 @@ def reference(data: object, field: str) -> str:
 
 
 def _named(value: object) -> object:
+    if isinstance(value, Mapping):
+        return {str(name): _named(item) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_named(item) for item in value]
     return value if isinstance(value, str) else getattr(value, "__name__", type(value).__name__)

@@ -56,8 +56,12 @@ ul.notes{padding-left:1.1rem}.controls{display:flex;flex-wrap:wrap;gap:.4rem 1.4
 """
 
 
-def page(report: ReportRecord, details: Details, subject: str = "") -> str:
-    """Return the page. `subject`: what was measured, such as ``models:/churn/3``."""
+def page(
+    report: ReportRecord, details: Details, subject: str = "", targets: Mapping[str, Details] | None = None
+) -> str:
+    """Return the page. `subject`: what was measured, such as ``models:/churn/3``; `targets`: the details of each of several targets."""
+    if report.targets:
+        return _of_several(report, targets or {}, subject)
     title = f"{subject or report.task.capitalize()} on {report.data or 'a dataset'}"
     rows = f"{report.rows:,} rows" + (f", {report.left_out:,} left out" if report.left_out else "")
     parts = [
@@ -77,6 +81,27 @@ def page(report: ReportRecord, details: Details, subject: str = "") -> str:
         *_classes(report),
     ]
     return document(title, "".join(parts), _data(details), pictures=bool(details.examples))
+
+
+def _of_several(report: ReportRecord, targets: Mapping[str, Details], subject: str) -> str:
+    title = f"{subject or 'Several targets'} on {report.data or 'a dataset'}"
+    parts = [f"<h1>{escape(title)}</h1>", f"<p class=dim>{escape(report.target)}, {report.rows:,} rows</p>"]
+    for name, one in report.targets.items():
+        details = targets.get(name, Details())
+        parts += [
+            f"<h1>{escape(name)}</h1>",
+            f"<p class=dim>{escape(one.task)}</p>",
+            *_notes(one.notes),
+            "<h2>How good it is</h2>",
+            _metrics(one),
+            *_slices(one, details),
+            *_fairness(one, details),
+            *_confusion(one),
+            *_curves(one, details.curves),
+            *_residuals(details.curves.get("residuals")),
+            *_classes(one),
+        ]
+    return document(title, "".join(parts), {})
 
 
 def document(title: str, body: str, data: Mapping[str, Any], *, pictures: bool = False) -> str:

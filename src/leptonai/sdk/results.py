@@ -64,7 +64,7 @@ class Report:
 
     @property
     def task(self) -> str:
-        """``classification`` or ``regression``."""
+        """``classification``, ``regression`` or ``several``."""
         return self.record.task
 
     @property
@@ -163,6 +163,11 @@ class Report:
         return [dict(one) for one in self.record.folds]
 
     @property
+    def targets(self) -> dict[str, "Report"]:
+        """Of a model that predicts several targets, the report of each; its `metrics` are theirs, as TARGET_METRIC."""
+        return {name: Report(one, self.run) for name, one in self.record.targets.items()}
+
+    @property
     def latency(self) -> dict[str, float]:
         """How long one row takes, in milliseconds: ``p50`` and ``p99``, without a network."""
         return dict(self.record.latency)
@@ -189,6 +194,7 @@ class Report:
         return self.record.model_dump(mode="json", exclude={"details", "slices"}) | {
             **self._details.model_dump(mode="json"),
             "searched": self.record.slices,
+            "targets": {name: one.to_dict() for name, one in self.targets.items()},
         }
 
     def json(self, indent: int | None = 2) -> str:
@@ -199,7 +205,9 @@ class Report:
         """Return it as one HTML page with plots, that needs no network; and write it, where a path is given."""
         from leptonai.sdk.report_page import page
 
-        text = page(self.record, self._details, str(self.run.record.spec.get("model") or ""))
+        subject = str(self.run.record.spec.get("model") or "")
+        each = {name: one._details for name, one in self.targets.items()}
+        text = page(self.record, self._details, subject, each)
         if path is not None:
             Path(path).write_text(text, "utf-8")
         return text
@@ -223,6 +231,10 @@ class Report:
         from rich.console import Group
         from rich.text import Text
 
+        if self.record.targets:
+            return Group(
+                *(part for name, one in self.targets.items() for part in (Text(f"target {name}"), one.__rich__()))
+            )
         title = f"{self.task.capitalize()} on {self.rows:,} rows"
         parts: list[Any] = [show.facts_table(self.metrics, title=title)]
         if self.intervals:

@@ -17,28 +17,47 @@ def pick(
     With `texts` the model reads texts: columns of text, unless others are named; a target of text is what a language model learns.
     Raises `Invalid` that names the column that is not there, `Unsupported` for a column of another kind than the model reads.
     """
+    goals, chosen = pick_all(columns, (target,) if target else (), features, where, texts=texts)
+    return goals[0], chosen
+
+
+def pick_all(
+    columns: Sequence[Column],
+    targets: Sequence[str],
+    features: Sequence[str] | None,
+    where: str,
+    *,
+    texts: bool = False,
+) -> tuple[tuple[Column, ...], tuple[Column, ...]]:
+    """Return the columns of the targets, in their order, and those of the features; as `pick` does of one target."""
     by_name = {column.name: column for column in columns}
-    if not target:
+    if not targets:
         raise Invalid(
             f"{where} has no target: say which column to predict, with target=…",
             errors=[FieldError("target", f"one of {', '.join(by_name)}")],
         )
-    _exist([target], by_name, where, "target")
+    _exist(targets, by_name, where, "target")
     if features is not None:
         _exist(features, by_name, where, "features")
-        if target in features:
-            raise Invalid(
-                f"the target {target!r} cannot be a feature too", errors=[FieldError("features", f"not {target!r}")]
-            )
+        for target in targets:
+            if target in features:
+                raise Invalid(
+                    f"the target {target!r} cannot be a feature too",
+                    errors=[FieldError("features", f"not {target!r}")],
+                )
         if twice := {name for name in features if list(features).count(name) > 1}:
             raise Invalid(f"features: {', '.join(sorted(twice))} is named twice")
+    goals = tuple(by_name[name] for name in targets)
     if texts:
-        return by_name[target], _texts(by_name, by_name[target], features, where)
-    chosen = tuple(by_name[name] for name in (features or [n for n in by_name if n != target and not by_name[n].pii]))
+        return goals, _texts(by_name, goals[0], features, where)
+    rest = [name for name in by_name if name not in targets and not by_name[name].pii]
+    chosen = tuple(by_name[name] for name in (features or rest))
     if not chosen:
-        raise Invalid(f"{where} has no column to learn from beside its target {target!r}")
-    _no_text(chosen, by_name[target])
-    return by_name[target], chosen
+        named = ", ".join(map(repr, targets))
+        raise Invalid(f"{where} has no column to learn from beside its target{'s' * (len(goals) > 1)} {named}")
+    for goal in goals:
+        _no_text(chosen, goal)
+    return goals, chosen
 
 
 def _exist(names: Iterable[str], known: Iterable[str], where: str, field: str) -> None:

@@ -9,6 +9,7 @@ from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader
 from leptonai.training.columns import pick as pick_columns
 from leptonai.training.columns import task_of
+from leptonai.training.several import targets_of
 from leptonai.training.spec import Encoding, Train
 
 _EPOCHS = 10  # of a network, unless the user says
@@ -41,7 +42,7 @@ def epochs(features: Sequence[Column]) -> int:
 
 def pick(spec: Train, reader: Reader) -> Picked:
     """Pick: images get a small convolutional network; all else gets gradient boosted trees, which take numbers unscaled."""
-    target, features = pick_columns(reader.columns, spec.target or reader.target, spec.features, spec.data)
+    target, features = pick_columns(reader.columns, _one(spec, reader), spec.features, spec.data)
     task = task_of(target)
     if _pictures(features):
         return _network(spec, features[0], target, task)
@@ -56,9 +57,13 @@ def pick(spec: Train, reader: Reader) -> Picked:
     return Picked("sklearn", model, {}, unscaled, f"gradient boosted trees of scikit-learn, {kind.__name__}")
 
 
+def _one(spec: Train, reader: Reader) -> str | None:
+    return next(iter(targets_of(spec, reader.target)), None)
+
+
 def texts(spec: Train, reader: Reader, files: Mapping[str, bytes]) -> Picked:
     """Make a model of texts of the files of a folder as Hugging Face writes it."""
-    target, _ = pick_columns(reader.columns, spec.target or reader.target, spec.features, spec.data, texts=True)
+    target, _ = pick_columns(reader.columns, _one(spec, reader), spec.features, spec.data, texts=True)
     task = task_of(target)
     classes = 2 if target.type == FeatureType.BOOLEAN else max(2, len(target.categories))
     made: Any = plugins.framework("torch")

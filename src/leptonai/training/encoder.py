@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from leptonai.core.errors import FieldError, Invalid, Unsupported
 from leptonai.core.nouns import Column
+from leptonai.core.several import packed
 from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader
-from leptonai.training.columns import WHOLE, layout_of, pick, task_of
-from leptonai.training.spec import Encoding, FeatureCode
+from leptonai.training import several
+from leptonai.training.columns import WHOLE, layout_of, pick_all, task_of
+from leptonai.training.spec import Encoding, FeatureCode, GoalCode
 
 Array = NDArray[Any]
 _BATCH = 65_536
@@ -33,7 +35,11 @@ class Options:
     images: Literal["channels_first", "channels_last", "flat", "text"] = "channels_last"  # text: it reads texts
     dtype: Literal["float32", "int64"] = "float32"
     where: str = "the dataset"  # for messages
-    values: bool = False  # the model learns values: whole numbers that could be classes are none
+    values: frozenset[str] = (
+        frozenset()
+    )  # targets that are learnt as values: whole numbers that could be classes are none
+    weights: Mapping[str, float] = field(default_factory=dict)  # of several targets
+    inputs: Mapping[str, Sequence[str]] = field(default_factory=dict)  # of several inputs: the columns in each
 
 
 @dataclass
@@ -90,35 +96,55 @@ def _is_missing(value: object) -> bool:
     return value is None or value != value
 
 
-def fit(reader: Reader, features: Sequence[str] | None, target: str | None, options: Options) -> Encoding:
+def fit(
+    reader: Reader, features: Sequence[str] | None, target: str | Sequence[str] | None, options: Options
+) -> Encoding:
     """Look at the training part once and fix how rows are encoded. Raises `Invalid` or `Unsupported`, naming the column."""
-    goal, chosen = pick(
-        reader.columns, target or reader.target, features, options.where, texts=options.images == "text"
-    )
-    if options.values and goal.type == FeatureType.CATEGORY and goal.dtype == "int64":
-        # The loss, or the estimator, says that these whole numbers are amounts and no names.
-        goal = goal.model_copy(update={"type": FeatureType.INTEGER})
-    layout = layout_of(chosen, options.images)
+    asked = target or reader.target or ()
+    named = (asked,) if isinstance(asked, str) else tuple(asked)
+    goals, chosen = pick_all(reader.columns, named, features, options.where, texts=options.images == "text")
+    goals = tuple(_as_value(goal) if goal.name in options.values else goal for goal in goals)
+    inputs = several.input_codes(options.inputs, chosen, options.images)
+    chosen = several.columns_in(options.inputs, chosen) if inputs else chosen
+    layout = "table" if inputs else layout_of(chosen, options.images)
     if not reader.rows:
         raise Invalid(f"{options.where} has no rows to learn from")
-    seen = _look(reader, goal, chosen)
-    _check_target(goal, seen[goal.name], options.where)
-    task = cast(Literal["classification", "regression", "generation"], task_of(goal))
+    seen = _look(reader, goals, chosen)
+    codes = [_goal(goal, seen[goal.name], options) for goal in goals]
+    alone = len(goals) == 1
     return Encoding(
         features=tuple(_code(column, seen.get(column.name, _Seen()), options) for column in chosen),
         layout=cast(Any, layout),
-        dtype=options.dtype,
-        target=goal.name,
-        task=task,
-        classes=_classes(goal, seen[goal.name]) if task == "classification" else (),
+        dtype="float32" if inputs else options.dtype,
+        target=goals[0].name,
+        task=cast(Any, task_of(goals[0])) if alone else "several",
+        classes=codes[0].classes if alone and codes[0] else (),
+        goals=() if alone else tuple(code for code in codes if code),
+        inputs=inputs,
     )
 
 
-def _look(reader: Reader, goal: Column, chosen: Sequence[Column]) -> dict[str, _Seen]:
-    used = [column for column in (*chosen, goal) if column.type not in WHOLE or column is goal]
+def _as_value(goal: Column) -> Column:
+    """Return the column as one of amounts, where its whole numbers could be names: the loss, or the estimator, says that they are none."""
+    names = goal.type == FeatureType.CATEGORY and goal.dtype == "int64"
+    return goal.model_copy(update={"type": FeatureType.INTEGER}) if names else goal
+
+
+def _goal(goal: Column, seen: _Seen, options: Options) -> GoalCode | None:
+    """Return what is known of a target; None of one of text, which has no more."""
+    _check_target(goal, seen, options.where)
+    task = task_of(goal)
+    if task == "generation":
+        return None
+    classes = _classes(goal, seen) if task == "classification" else ()
+    return GoalCode(column=goal.name, task=cast(Any, task), classes=classes, weight=options.weights.get(goal.name, 1.0))
+
+
+def _look(reader: Reader, goals: Sequence[Column], chosen: Sequence[Column]) -> dict[str, _Seen]:
+    used = [*(column for column in chosen if column.type not in WHOLE), *goals]
     columns = {column.name: column for column in used if column.type != FeatureType.TEXT}
     if not columns:
-        return {goal.name: _Seen()}
+        return {goal.name: _Seen() for goal in goals}
     seen = {name: _Seen() for name in columns}
     for batch in reader.batches(_BATCH, columns=tuple(columns)):
         for name, column in columns.items():
@@ -224,6 +250,9 @@ def encode(encoding: Encoding, batch: Mapping[str, Any]) -> Array:
             f"the model needs column {missing[0]!r}, which the data does not have",
             errors=[FieldError(name, "missing column") for name in missing],
         )
+    if encoding.inputs:
+        sides: Array = packed({part.name: encode(several.of_input(encoding, part), batch) for part in encoding.inputs})
+        return sides
     if encoding.layout == "text":
         return joined([batch[feature.column] for feature in encoding.features])
     if encoding.layout in ("channels_first", "channels_last"):
@@ -324,7 +353,13 @@ _ENCODE: dict[str, Callable[[FeatureCode, Any, Array], None]] = {
 
 
 def targets(encoding: Encoding, batch: Mapping[str, Any]) -> Array:
-    """Return class numbers (int64) or values (float32), one a row. Raises `Invalid` for a class that is not known."""
+    """Return class numbers (int64) or values (float32), one a row; of several targets a field for each.
+
+    Raises `Invalid` for a class that is not known.
+    """
+    if encoding.goals:
+        each: Array = packed({goal.column: targets(several.of_goal(encoding, goal), batch) for goal in encoding.goals})
+        return each
     if encoding.target not in batch:
         raise Invalid(f"the data has no column {encoding.target!r}, which is the model's target")
     values = batch[encoding.target]
@@ -354,4 +389,4 @@ def _first(values: Iterable[Any], index: Array) -> Any:
 def column_names(encoding: Encoding, *, target: bool) -> tuple[str, ...]:
     """Return the columns to read, with the target or without."""
     names = tuple(feature.column for feature in encoding.features)
-    return (*names, encoding.target) if target else names
+    return (*names, *encoding.targets) if target else names

@@ -15,8 +15,11 @@ from leptonai.core.stages import Handle
 from leptonai.training import export_check, export_facts, export_routes, onnx_inputs, onnx_tail
 from leptonai.training.export_card import card
 from leptonai.training.predictor import based, loaded
+from leptonai.training.several import how
 from leptonai.training.spec import Export, Fitted
+from leptonai.training.trainee import suited
 
+_TASKS: dict[str, Any] = {"generation": "custom", "several": "custom"}
 _NATIVE = {"sklearn": "model.skops"}
 
 
@@ -31,7 +34,7 @@ def export(spec: Export, handle: Handle) -> dict[str, Any]:
     size = len(weights)
     contents = {"code": _digest(code), native: _digest(weights)}
     framework = plugins.framework(fitted.framework)
-    learner = loaded(framework, code, weights, based(fitted, handle))
+    learner = suited(loaded(framework, code, weights, based(fitted, handle)), how(fitted.encoding))
     del code, weights
     reader = handle.data(fitted.data)
     sample = export_check.draw(reader, fitted.encoding, learner)
@@ -39,7 +42,7 @@ def export(spec: Export, handle: Handle) -> dict[str, Any]:
     signature = Signature(
         inputs=onnx_inputs.specs(fitted.encoding),
         outputs=onnx_tail.outputs(fitted.encoding, sample.shape),
-        task="custom" if fitted.encoding.task == "generation" else fitted.encoding.task,
+        task=_TASKS.get(fitted.encoding.task, fitted.encoding.task),
         classes=fitted.encoding.classes,
     )
     lineage = export_facts.lineage(trained, fitted, reader.dataset, contents["code"], taken)

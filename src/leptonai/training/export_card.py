@@ -27,7 +27,7 @@ def card(
             f"# {name}",
             "",
             f"A {signature.task} model ({fitted.framework}, {fitted.parameters:,} parameters) that predicts "
-            f"{_code(fitted.encoding.target)}.",
+            f"{', '.join(map(_code, fitted.encoding.targets))}.",
             "",
             "## Data",
             "",

@@ -1,6 +1,6 @@
 """Whether a published graph gives what the framework gives: measured on real rows, before it is taken."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from leptonai.core.runtimes import LoadedModel
 from leptonai.core.stages import Reader
 from leptonai.training import onnx_inputs, onnx_tail
 from leptonai.training.encoder import encode
+from leptonai.training.onnx_tail import Activations, Shape
 from leptonai.training.predictor import probabilities
 from leptonai.training.spec import Encoding
 
@@ -29,7 +30,7 @@ class Sample(NamedTuple):
 
     rows: Mapping[str, Array]
     x: Array  # encoded
-    shape: tuple[int, ...]  # of one raw output
+    shape: Shape
 
     def part(self, start: int, stop: int) -> "Sample":
         """Return some of the rows."""
@@ -55,14 +56,16 @@ def draw(reader: Reader, encoding: Encoding, learner: Learner) -> Sample:
     again = np.arange(max(have, sum(BATCHES))) % have
     rows = {name: batch[name][again] for name in columns}
     x = encode(encoding, rows)
-    return Sample(rows, x, tuple(np.shape(learner.predict(x[:3]))[1:]))
+    raw = np.asarray(learner.predict(x[:3]))
+    shapes = {goal.column: raw[goal.column].shape[1:] for goal in encoding.goals}
+    return Sample(rows, x, shapes or raw.shape[1:])
 
 
 def _bytes(shape: tuple[int, ...]) -> int:
     return 8 * int(np.prod(shape, dtype=np.int64))
 
 
-def measure(graph: bytes, sample: Sample, encoding: Encoding, activation: str, learner: Learner) -> Measured:
+def measure(graph: bytes, sample: Sample, encoding: Encoding, activation: Activations, learner: Learner) -> Measured:
     """Compare a published graph with the framework. Raises `Invalid` that says where they differ."""
     model = plugins.runtime("onnx").load({"model.onnx": graph})
     try:
@@ -75,14 +78,33 @@ def measure(graph: bytes, sample: Sample, encoding: Encoding, activation: str, l
         model.close()
 
 
-def _compare(model: LoadedModel, sample: Sample, encoding: Encoding, activation: str, learner: Learner) -> float:
-    count = len(sample.x)
-    names = [spec.name for spec in onnx_tail.outputs(encoding, sample.shape)]
+def _compare(
+    model: LoadedModel, sample: Sample, encoding: Encoding, activation: Activations, learner: Learner
+) -> float:
     given = model.predict(onnx_inputs.feed(encoding, sample.rows))
-    wanted = np.asarray(learner.predict(sample.x), dtype=np.float32)
-    if encoding.task == "classification":
-        wanted = probabilities(wanted, activation, len(encoding.classes))
-    found = given[names[-1]]
+    wanted = np.asarray(learner.predict(sample.x))
+    if not encoding.goals:
+        names = [spec.name for spec in onnx_tail.outputs(encoding, sample.shape)]
+        scores = _scores(wanted, str(activation), encoding.task, encoding.classes)
+        return _one([given[name] for name in names], scores, encoding.classes)
+    assert isinstance(activation, Mapping)  # noqa: S101  (of several targets)
+    found = []
+    for goal in encoding.goals:
+        names = [spec.name for spec in onnx_tail.of_goal(encoding, goal)]
+        raw = wanted[goal.column] if goal.task == "classification" else wanted[goal.column].reshape(-1)
+        scores = _scores(raw, activation[goal.column], goal.task, goal.classes)
+        found.append(_one([given[name] for name in names], scores, goal.classes))
+    return max(found)
+
+
+def _scores(raw: Array, activation: str, task: str, classes: Sequence[str | int]) -> Array:
+    values = np.asarray(raw, dtype=np.float32)
+    return probabilities(values, activation, len(classes)) if task == "classification" else values
+
+
+def _one(given: Sequence[Array], wanted: Array, classes: Sequence[str | int]) -> float:
+    """Return the largest difference of one target. `given`: what the graph gives, labels before scores."""
+    count, found = len(wanted), given[-1]
     if found.shape != wanted.shape:
         raise Invalid(f"at batch {count} it gives the shape {found.shape}, the framework {wanted.shape}")
     difference = _difference(found, wanted)
@@ -91,8 +113,8 @@ def _compare(model: LoadedModel, sample: Sample, encoding: Encoding, activation:
         raise Invalid(
             f"at batch {count} it differs from the framework by {difference:.2g}, and {allowed:.2g} is allowed"
         )
-    if encoding.task == "classification":
-        _same_labels(given[names[0]], wanted, encoding, allowed)
+    if classes:
+        _same_labels(given[0], wanted, classes, allowed)
     return difference
 
 
@@ -103,10 +125,10 @@ def _difference(found: Array, wanted: Array) -> float:
     return float(np.max(np.abs(np.where(same, 0, found.astype(np.float64) - wanted)), initial=0.0))
 
 
-def _same_labels(labels: Array, wanted: Array, encoding: Encoding, allowed: float) -> None:
+def _same_labels(labels: Array, wanted: Array, known: Sequence[str | int], allowed: float) -> None:
     """Check the words, but for rows where two classes are as good as equal."""
     ordered = np.sort(wanted, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > 2 * allowed if wanted.shape[1] > 1 else np.ones(len(wanted), dtype=bool)
-    classes = np.array(encoding.classes, dtype=object)[np.argmax(wanted, axis=1)]
+    classes = np.array(known, dtype=object)[np.argmax(wanted, axis=1)]
     if not np.array_equal(np.asarray(labels, dtype=object)[clear], classes[clear]):
         raise Invalid("it names other classes than the framework")

@@ -39,14 +39,15 @@ def take(framework: Framework, learner: Learner, fitted: Fitted, sample: Sample,
             None,
             (Refused(route="ONNX", reason=f"the weights are {size / 2**30:.1f} GiB, and one file holds 2"),),
         )
+    activation = fitted.activations or fitted.activation
     routes = _routes(framework, learner, sample, refused)
     for number, route in enumerate(routes):
         handle.progress(number, len(routes), "routes")
         handle.say(f"export: trying {route.name}")
         began = time.monotonic()
         try:
-            graph = onnx_graph.publishable(route.build(), fitted.encoding, fitted.activation, sample.shape)
-            measured = export_check.measure(graph, sample, fitted.encoding, fitted.activation, learner)
+            graph = onnx_graph.publishable(route.build(), fitted.encoding, activation, sample.shape)
+            measured = export_check.measure(graph, sample, fitted.encoding, activation, learner)
         except Exception as error:  # noqa: BLE001  exporters and a stranger's model raise anything; each is a reason
             refused.append(Refused(route=route.name, reason=reason(error)))
             handle.say(f"export: {route.name} is out: {refused[-1].reason}")

@@ -56,7 +56,7 @@ def judge(train: Mapping[str, Any], folds: int, handle: Handle) -> Judged:
     np.random.seed(spec.seed)
     first = given(spec, handle)
     whole = handle.data(spec.data)
-    target = spec.target or whole.target or ""
+    target = str(spec.target or whole.target or "")  # one: it was asked for so
     partly = may_lack(whole, target)
     reader: Reader = Labelled(whole, target) if partly else whole
     subject = first or picked(spec, reader, handle)

@@ -24,7 +24,7 @@ def check_learning(spec: Train, framework: str, task: str) -> None:
             errors=[FieldError("learning.learning_rate", "a number")],
         )
     for name in ("class_weights", "balanced_sampling", "label_smoothing"):
-        if name in spec.learning.asked and task != "classification":
+        if name in spec.learning.asked and task not in ("classification", "several"):
             raise Invalid(
                 f"{name} is for classes, and the target is a number",
                 errors=[FieldError(f"learning.{name}", "a target of classes")],

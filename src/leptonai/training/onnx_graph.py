@@ -11,6 +11,8 @@ from onnx import TensorProto, compose, helper, inliner, version_converter
 from leptonai.core.errors import TooLarge, Unsupported
 from leptonai.training import onnx_encoder, onnx_inputs, onnx_tail
 from leptonai.training.onnx_parts import ML, Parts
+from leptonai.training.onnx_tail import Activations, Shape
+from leptonai.training.several import of_input
 from leptonai.training.spec import Encoding
 
 OLDEST = 15
@@ -27,14 +29,14 @@ _KINDS = {
 }
 
 
-def publishable(middle: bytes, encoding: Encoding, activation: str, shape: tuple[int, ...]) -> bytes:
-    """Return the ONNX file that takes rows as people have them. `shape`: that of one raw output, without the batch.
+def publishable(middle: bytes, encoding: Encoding, activation: Activations, shape: Shape) -> bytes:
+    """Return the ONNX file that takes rows as people have them. The middle's inputs and outputs are in the order of the encoding's.
 
     Raises `Unsupported`, or `TooLarge`, with the reason why this model cannot be put between encoder and tail.
     """
     model = onnx.load_model_from_string(middle)
     del middle
-    taken, given = _one_in_one_out(model)
+    taken, given = _ends(model, max(1, len(encoding.inputs)), max(1, len(encoding.goals)))
     if model.functions:
         model = inliner.inline_local_functions(model)
     model = _adopt(model)
@@ -42,29 +44,39 @@ def publishable(middle: bytes, encoding: Encoding, activation: str, shape: tuple
     head, tail = Parts("encoder/", columns), Parts("tail/", columns)
     prefix = Parts("model/", columns).prefix
     model = compose.add_prefix(model, prefix, inplace=True)
-    x = onnx_encoder.encode(head, encoding)
-    head.add("Cast", x, output=prefix + taken.name, to=taken.type.tensor_type.elem_type)
-    onnx_tail.decide(tail, prefix + given.name, shape, activation, encoding)
+    inputs = [of_input(encoding, part) for part in encoding.inputs] or [encoding]
+    for one, end in zip(inputs, taken, strict=True):
+        x = onnx_encoder.encode(head, one)
+        head.add("Cast", x, output=prefix + end.name, to=end.type.tensor_type.elem_type)
+    onnx_tail.decide(tail, [prefix + end.name for end in given], shape, activation, encoding)
     _assemble(model, head, tail, encoding, shape)
     if model.ByteSize() > LIMIT:
         raise TooLarge("the model is larger than 2 GiB, which one ONNX file cannot hold")
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _one_in_one_out(model: onnx.ModelProto) -> tuple[onnx.ValueInfoProto, onnx.ValueInfoProto]:
+def _ends(
+    model: onnx.ModelProto, inputs: int, outputs: int
+) -> tuple[list[onnx.ValueInfoProto], list[onnx.ValueInfoProto]]:
+    """Return copies of the inputs and outputs. Raises `Unsupported` where there are not so many, or the batch size is fixed."""
     constants = {tensor.name for tensor in model.graph.initializer}
-    inputs = [value for value in model.graph.input if value.name not in constants]
-    if len(inputs) != 1 or len(model.graph.output) != 1:
+    taken = [value for value in model.graph.input if value.name not in constants]
+    if len(taken) != inputs or len(model.graph.output) != outputs:
+        needed = "one of each is" if inputs == outputs == 1 else f"{inputs} and {outputs} are"
         raise Unsupported(
-            f"the model takes {len(inputs)} inputs and gives {len(model.graph.output)} outputs, where one of each is needed"
+            f"the model takes {len(taken)} inputs and gives {len(model.graph.output)} outputs, where {needed} needed"
         )
-    first = inputs[0].type.tensor_type.shape.dim[:1]
-    if first and first[0].HasField("dim_value"):
-        raise Unsupported(f"the batch size is fixed at {first[0].dim_value}")
-    taken, given = onnx.ValueInfoProto(), onnx.ValueInfoProto()
-    taken.CopyFrom(inputs[0])
-    given.CopyFrom(model.graph.output[0])
-    return taken, given
+    for end in taken:
+        first = end.type.tensor_type.shape.dim[:1]
+        if first and first[0].HasField("dim_value"):
+            raise Unsupported(f"the batch size is fixed at {first[0].dim_value}")
+    return [_copy(end) for end in taken], [_copy(end) for end in model.graph.output]
+
+
+def _copy(value: onnx.ValueInfoProto) -> onnx.ValueInfoProto:
+    found = onnx.ValueInfoProto()
+    found.CopyFrom(value)
+    return found
 
 
 def _adopt(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -89,7 +101,7 @@ def _adopt(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
-def _assemble(model: onnx.ModelProto, head: Parts, tail: Parts, encoding: Encoding, shape: tuple[int, ...]) -> None:
+def _assemble(model: onnx.ModelProto, head: Parts, tail: Parts, encoding: Encoding, shape: Shape) -> None:
     graph = model.graph
     nodes = [*head.nodes, *graph.node, *tail.nodes]
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]

@@ -13,11 +13,13 @@ from leptonai.core.errors import Invalid, Unsupported
 from leptonai.core.learning import Adversarial
 from leptonai.core.nouns import Run
 from leptonai.core.ports import Framework, Learner
+from leptonai.core.several import packed
 from leptonai.core.stages import Handle, Predictor
 from leptonai.training.encoder import encode
 from leptonai.training.rows import check_range
+from leptonai.training.several import how
 from leptonai.training.spec import Fitted
-from leptonai.training.trainee import Traits
+from leptonai.training.trainee import Traits, suited
 
 Array = NDArray[Any]
 
@@ -37,8 +39,13 @@ class Trained:
         return np.asarray(self.learner.predict(x))
 
     def scores(self, batch: Mapping[str, Any]) -> Array:
-        """Return probabilities (rows, classes), float32, of a classifier; values (rows, …) of a regressor, perplexities (rows,) of a language model."""
+        """Return probabilities (rows, classes), float32, of a classifier; values (rows, …) of a regressor, perplexities (rows,) of a language model.
+
+        Of several targets: a structured array with a field for each.
+        """
         raw = self.raw(batch)
+        if self.fitted.encoding.goals:
+            return several_scores(raw, self.fitted)
         if self.fitted.encoding.task != "classification":
             return raw
         return probabilities(raw, self.fitted.activation, len(self.fitted.encoding.classes))
@@ -73,6 +80,18 @@ class Trained:
         return probabilities(raw, self.fitted.activation, len(encoding.classes))
 
 
+def several_scores(raw: Array, fitted: Fitted) -> Array:
+    """Return what `Predictor.scores` gives for several targets, of raw outputs with a field for each."""
+    found = {}
+    for goal in fitted.encoding.goals:
+        values = np.ascontiguousarray(raw[goal.column])
+        if goal.task == "classification":
+            values = probabilities(values, fitted.activations[goal.column], len(goal.classes))
+        found[goal.column] = values.astype(np.float32)
+    both: Array = packed(found)
+    return both
+
+
 def probabilities(raw: Array, activation: str, classes: int) -> Array:
     """Return (rows, classes), float32, of raw outputs; see `Fitted.activation`. One output speaks for the second of two."""
     scores: Array = raw.reshape(len(raw), -1).astype(np.float32)
@@ -102,7 +121,7 @@ def loaded(framework: Framework, code: bytes, weights: bytes, base: Sequence[byt
 def from_files(code: bytes, weights: bytes, fitted: Mapping[str, Any], base: Sequence[bytes] = ()) -> Predictor:
     """Make a Predictor of a bundle's files; `fitted` is the JSON of a `Fitted`. Loads the user's code: only in a process of its own."""
     about = Fitted.model_validate(fitted)
-    learner = loaded(plugins.framework(about.framework), code, weights, base)
+    learner = suited(loaded(plugins.framework(about.framework), code, weights, base), how(about.encoding))
     return Trained(about, learner, Traits.of(learner).entries)
 
 

@@ -10,12 +10,16 @@ from numpy.typing import NDArray
 
 from leptonai.core.ahead import ahead
 from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.several import packed
 from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader, Shuffle
 from leptonai.training.balance import even_order
 from leptonai.training.encoder import column_names, encode, targets, width
+from leptonai.training.several import of_input
 from leptonai.training.sharing import Share
 from leptonai.training.spec import Encoding
+
+_WHOLE = ("channels_first", "channels_last")
 
 Array = NDArray[Any]
 MEMORY = 2**31  # bytes; a part of a dataset that is larger is read again in each epoch
@@ -41,7 +45,7 @@ class Rows:
         self._reader, self._encoding, self._entries = reader, encoding, entries
         self._names = column_names(encoding, target=True)
         self._missing_columns()
-        self._late = encoding.layout in ("channels_first", "channels_last")  # encoded when it is used
+        self._late = encoding.layout in _WHOLE or bool(encoding.inputs)  # encoded when it is used
         self._x: Array | None = None
         self._even: int | None = None  # the seed of epochs in which each class comes equally often
         if self.bytes <= memory // share.of:
@@ -68,7 +72,9 @@ class Rows:
     def _hold(self) -> None:
         columns = self._reader.read(self._names)
         self._y = targets(self._encoding, columns)
-        if self._late:
+        if self._encoding.inputs:
+            self._x = held(self._encoding, columns)
+        elif self._late:
             self._x = np.asarray(columns[self._encoding.features[0].column])
         else:
             self._x = self._checked(encode(self._encoding, columns))
@@ -124,7 +130,7 @@ class Rows:
     @property
     def labels(self) -> Array:
         """The targets of all rows."""
-        return self._y if self.held else targets(self._encoding, self._reader.read((self._encoding.target,)))
+        return self._y if self.held else targets(self._encoding, self._reader.read(self._encoding.targets))
 
     def even(self, seed: int | None) -> None:
         """Have each class come equally often in an epoch, from now on; None: have each row come once."""
@@ -147,6 +153,8 @@ class Rows:
             return next(batches)
 
     def _encoded(self, values: Array) -> Array:
+        if self._encoding.inputs:
+            return unheld(self._encoding, values)
         return self._checked(encode(self._encoding, {self._encoding.features[0].column: values}))
 
     def _read(
@@ -163,6 +171,30 @@ class Rows:
     def _checked(self, x: Array) -> Array:
         check_range(x, self._encoding, self._entries)
         return x
+
+
+def held(encoding: Encoding, columns: Any) -> Array:
+    """Return the rows of several inputs as they are kept in memory: tables encoded, images and other arrays as they are."""
+    parts = {part.name: of_input(encoding, part) for part in encoding.inputs}
+    found: Array = packed(
+        {
+            name: np.asarray(columns[part.features[0].column]) if part.layout in _WHOLE else encode(part, columns)
+            for name, part in parts.items()
+        }
+    )
+    return found
+
+
+def unheld(encoding: Encoding, rows: Array) -> Array:
+    """Return rows that `held` gave, all encoded."""
+    parts = {part.name: of_input(encoding, part) for part in encoding.inputs}
+    found: Array = packed(
+        {
+            name: encode(part, {part.features[0].column: rows[name]}) if part.layout in _WHOLE else rows[name]
+            for name, part in parts.items()
+        }
+    )
+    return found
 
 
 def check_range(x: Array, encoding: Encoding, entries: int | None) -> None:

@@ -19,6 +19,21 @@ Measured = Annotated[
 ]
 
 
+def _columns(given: Any) -> Any:
+    """Read a target: one column, or several. One validator for all it can be, so that what is wrong is said once."""
+    if given is None or isinstance(given, str):
+        return given
+    named = list(given) if isinstance(given, (list, tuple)) else [given]
+    if not named or not all(isinstance(name, str) and name for name in named):
+        raise ValueError("name a column, or a list of several")
+    if twice := [name for number, name in enumerate(named) if name in named[:number]]:
+        raise ValueError(f"{twice[0]!r} is named twice")
+    return named[0] if len(named) == 1 else tuple(named)
+
+
+Target = Annotated[str | tuple[str, ...] | None, BeforeValidator(_columns)]
+
+
 class EarlyStopping(Frozen):
     """Stop when `monitor` has not got better by `min_delta` for `patience` epochs; go back to the best weights."""
 
@@ -34,7 +49,13 @@ class Train(Frozen):
 
     data: str  # a dataset reference
     validation: str | None = None
-    target: str | None = None  # overrides the dataset's
+    target: Target = None  # overrides the dataset's; several: the model has an output for each
+    loss_weights: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(
+        default_factory=dict
+    )  # of several targets; 1 where it is not said
+    inputs: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict
+    )  # of a model that takes several: input -> the columns in it
     features: tuple[str, ...] | None = None  # default: all columns but the target
     framework: str | None = None  # with `code`; None: a sensible model is picked from the schema
     flavour: str | None = None
@@ -102,8 +123,27 @@ class FeatureCode(Frozen):
     rate: int | None = None  # of sound: samples a second
 
 
+class GoalCode(Frozen):
+    """One of several targets, and what it weighs in the loss."""
+
+    column: str
+    task: Literal["classification", "regression"]
+    classes: tuple[str | int, ...] = ()
+    weight: float = 1.0
+
+
+class InputCode(Frozen):
+    """One of several inputs of a model: which of the features are in it, and how they lie; see `Encoding.layout`."""
+
+    name: str
+    columns: tuple[str, ...]
+    layout: Literal["table", "channels_last", "channels_first"]
+
+
 class Encoding(Frozen):
     """How rows become the array that the model takes; fitted on the training part only.
+
+    Where the model has several inputs or targets, `inputs` and `goals` say which: batches are arrays as of `core.several.packed`.
 
     layout: "table": scalars side by side, (batch, width) · "channels_last": one image or tensor column as it is ·
     "channels_first": an image turned to (batch, channels, height, width) · "flat": (batch, everything) · "text": one str a row, the texts of several columns line by line.
@@ -112,9 +152,19 @@ class Encoding(Frozen):
     features: tuple[FeatureCode, ...]
     layout: Literal["table", "channels_last", "channels_first", "flat", "text"] = "table"
     dtype: Literal["float32", "int64"] = "float32"  # int64 where the model begins with an embedding
-    target: str
-    task: Literal["classification", "regression", "generation"]
+    target: str  # of several the first
+    task: Literal["classification", "regression", "generation", "several"]
     classes: tuple[str | int, ...] = ()  # position = class index
+    goals: tuple[GoalCode, ...] = ()  # where there are several targets
+    inputs: tuple[InputCode, ...] = ()  # where there are several inputs
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns that are predicted."""
+        return tuple(goal.column for goal in self.goals) or (self.target,)
+
+
+Activation = Literal["softmax", "sigmoid", "none", "value"]
 
 
 class Fitted(Frozen):
@@ -125,7 +175,8 @@ class Fitted(Frozen):
     code: str  # blob: the model's architecture and code, opaque
     weights: str  # blob: safetensors, .skops …; no code in it
     encoding: Encoding
-    activation: Literal["softmax", "sigmoid", "none", "value"]  # see Learner.activation
+    activation: Activation  # see Learner.activation; of several targets "value", and theirs are in `activations`
+    activations: dict[str, Activation] = Field(default_factory=dict)
     history: dict[str, list[Measured]]
     epochs: int
     data: str  # exact reference

@@ -7,6 +7,7 @@ from typing import Any, Literal, cast
 from leptonai.core.errors import Unsupported
 from leptonai.core.learning import Way
 from leptonai.core.ports import Learner
+from leptonai.core.several import Several
 
 OURS = ("balanced_sampling",)  # what of `Learning` needs nothing of the framework
 
@@ -25,6 +26,20 @@ class Traits:
     def of(cls, learner: Learner) -> "Traits":
         """Ask the learner."""
         return cls(**{name: getattr(learner, name) for name in cls.__dataclass_fields__ if hasattr(learner, name)})
+
+
+def suited(learner: Learner, several: Several) -> Learner:
+    """Return the Learner of the same model that takes several inputs, or predicts several targets, where it is to. Raises `Unsupported`."""
+    if several == Several():
+        return learner
+    if not hasattr(learner, "several"):
+        raise Unsupported(f"{type(learner).__name__} takes one input and predicts one target")
+    return cast(Learner, cast(Any, learner).several(several))
+
+
+def activations(learner: Learner) -> dict[str, Any]:
+    """Return what turns each of several outputs into probabilities; nothing where there is one."""
+    return dict(getattr(learner, "activations", {}))
 
 
 def parameters(learner: Learner) -> int:

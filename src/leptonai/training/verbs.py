@@ -9,7 +9,7 @@ from leptonai.core.nouns import Blob, Dataset, Run
 from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import FLAVOURS, RULES, Desk, Plan, load
 from leptonai.core.states import RunState
-from leptonai.training import columns, defaults
+from leptonai.training import columns, defaults, several
 from leptonai.training.augment.check import check_steps
 from leptonai.training.augment.spec import AnyStep, Steps
 from leptonai.training.learning_check import check_learning, check_workers
@@ -24,22 +24,27 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     data, exact = _exact(spec.data, desk)
     found, opens, own = _beginning(spec, desk)
     found["data"] = exact
-    texts = bool(found.get("facts", spec.facts if own else {}).get("texts"))
-    target, features = columns.pick(data.columns, spec.target or data.target, spec.features, exact, texts=texts)
+    facts = found.get("facts", spec.facts if own else {})
+    texts = bool(facts.get("texts"))
+    goals, features = columns.pick_all(
+        data.columns, several.targets_of(spec, data.target), spec.features, exact, texts=texts
+    )
+    inputs = several.inputs_of(spec.inputs, facts.get("inputs", ()), features)
+    features = several.columns_in(inputs, features) if inputs else features
+    task = columns.task_of(goals[0]) if len(goals) == 1 else "several"
     _check_stopping(spec)
     steps = _declared(data, exact) if spec.augment is None else spec.augment
-    check_steps(
-        steps, features, classes=columns.task_of(target) == "classification", arrays=target.type in columns.WHOLE
-    )
-    used = (target.name, *(feature.name for feature in features))
+    check_steps(steps, features, classes=task in ("classification", "several"), arrays=goals[0].type in columns.WHOLE)
+    names = tuple(goal.name for goal in goals)
+    used = (*names, *(feature.name for feature in features))
     opens += personal.opens(data, desk, used)
-    found |= {"target": target.name, "augment": steps}
+    found |= {"target": names[0] if len(names) == 1 else names, "augment": steps, "inputs": inputs}
     if spec.checks:
         found["checks"], more = load(RULES)(spec.checks, desk, data)
         opens += more
     if spec.validation is not None:
         validation, found["validation"] = _exact(spec.validation, desk)
-        _has([target.name, *(f.name for f in features)], validation, found["validation"], "validation")
+        _has(used, validation, found["validation"], "validation")
         opens += personal.opens(validation, desk, used)
     if own:
         opens.append(_own_code(spec, desk))
@@ -61,7 +66,9 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
             found["epochs"] = defaults.epochs(features)
     framework = found.get("framework") or spec.framework or _OF.get(found["flavour"], found["flavour"])
     check_starts(spec.pretrained, framework)
-    check_learning(spec, framework, columns.task_of(target))
+    check_learning(spec, framework, task)
+    able = getattr(plugins.framework(framework), "several", False)
+    several.check(spec.model_copy(update=found), goals, framework, able=able)
     check_workers(spec, framework)
     if found["flavour"] not in FLAVOURS:
         raise Invalid(

@@ -9,7 +9,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -17,8 +17,10 @@ from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.learning import FIND, Way
 from leptonai.core.ports import Framework, Learner
+from leptonai.core.several import Several
 from leptonai.core.stages import HOLD, UNPACK, Handle, Reader, load
 from leptonai.training import (
+    amounts,
     balance,
     checkpoint,
     defaults,
@@ -29,6 +31,7 @@ from leptonai.training import (
     pretrained_work,
     rate_finder,
     rounds,
+    several,
     sharing,
     trainee,
     trouble,
@@ -50,15 +53,6 @@ _LIBRARIES = {
     "sklearn": ("scikit-learn",),
     "transformers": ("torch", "transformers", "peft"),
 }
-
-
-# Losses of values, by their names in Keras and PyTorch, without case, signs and the word "loss".
-_VALUE_LOSSES = frozenset(
-    {
-        "mse", "meansquarederror", "mae", "meanabsoluteerror", "l1", "smoothl1", "huber", "logcosh", "mape",
-        "meanabsolutepercentageerror", "msle", "meansquaredlogarithmicerror",
-    }
-)  # fmt: skip
 
 
 class Subject(NamedTuple):
@@ -87,11 +81,19 @@ def train(spec: Train, handle: Handle) -> dict[str, Any]:
     else:
         encoding = encoding_of(subject, reader, trainee.Traits.of(subject.learner))
         encoding = pretrained_work.encoded(spec, encoding, handle)
+    subject = _suited(subject, encoding)
     ready = rows_of(subject, encoding, reader, handle)
     course = learn(subject, ready, saved, handle)
     if sharing.rank_of(handle).number:
         return {}  # the first process tells what all of them learnt
     return fitted_of(subject, ready, course, handle).model_dump(mode="json")
+
+
+def _suited(subject: Subject, encoding: Encoding) -> Subject:
+    told, fresh = several.how(encoding), subject.fresh
+    if told == Several():
+        return subject
+    return subject._replace(learner=trainee.suited(subject.learner, told), fresh=lambda: trainee.suited(fresh(), told))
 
 
 class Ready(NamedTuple):
@@ -195,10 +197,10 @@ def _with_rate(spec: Train, rate: float | None) -> Train:
 
 def labelled(spec: Train, reader: Reader, where: str, handle: Handle) -> Reader:
     """Leave out the rows of a dataset, labelled in part, that have no label yet."""
-    target = spec.target or reader.target or ""
-    if not may_lack(reader, target):
+    lacking = [name for name in several.targets_of(spec, reader.target) if may_lack(reader, name)]
+    if not lacking:
         return reader
-    found = Labelled(reader, target)
+    found = Labelled(reader, lacking[0])  # only the dataset's own target may lack
     handle.say(f"{reader.rows - found.rows:,} of the {reader.rows:,} rows of {where} have no label, and are left out")
     return found
 
@@ -235,12 +237,6 @@ def picked(spec: Train, reader: Reader, handle: Handle) -> Subject:
     )
 
 
-def _learns_values(subject: Subject) -> bool:
-    """Whether the loss, or the estimator, is one for values and not for classes."""
-    loss = "".join(filter(str.isalnum, str(subject.spec.compiled.get("loss", "")).lower())).removesuffix("loss")
-    return loss in _VALUE_LOSSES or getattr(subject.learner, "regresses", False)
-
-
 def encoding_of(subject: Subject, reader: Reader, traits: trainee.Traits) -> Encoding:
     """Look at the rows and fix how they are encoded."""
     spec = subject.spec
@@ -250,7 +246,9 @@ def encoding_of(subject: Subject, reader: Reader, traits: trainee.Traits) -> Enc
         images=traits.layout,
         dtype=traits.input_dtype,
         where=spec.data,
-        values=_learns_values(subject),
+        values=amounts.learnt(spec, several.targets_of(spec, reader.target), subject.learner),
+        weights=spec.loss_weights,
+        inputs=spec.inputs,
     )
     return encoder.fit(reader, spec.features, spec.target, options)
 
@@ -356,6 +354,8 @@ def _words(encoding: Encoding) -> str:
     names = [feature.column for feature in encoding.features]
     shown = ", ".join(names[:12]) + (f", … {len(names)} in all" if len(names) > 12 else "")
     columns = "columns" if len(names) > 1 else "column"
+    if encoding.goals:
+        return f"{columns}: {shown}; targets {', '.join(f'{goal.column}: {goal.task}' for goal in encoding.goals)}"
     target = f"target {encoding.target}: {encoding.task}"
     return f"{columns}: {shown}; {target}" + (f" of {len(encoding.classes)} classes" if encoding.classes else "")
 
@@ -377,7 +377,8 @@ def fitted_of(subject: Subject, ready: Ready, course: Course, handle: Handle) ->
         code=pretrained_work.code_of(subject.learner, subject.code, handle),
         weights=handle.blobs.write([subject.learner.weights()]).id,
         encoding=ready.encoding,
-        activation=subject.learner.activation,
+        activation=cast(Any, subject.learner.activation),
+        activations=trainee.activations(subject.learner),
         history=course.history,
         epochs=course.epoch,
         data=spec.data,
@@ -407,14 +408,17 @@ def _versions(subject: Subject) -> dict[str, str]:
 
 
 def predict(spec: Predict, handle: Handle) -> dict[str, Any]:
-    """Predict every row; return the blob of an .npy array, float32: probabilities (rows, classes), or values."""
+    """Predict every row; return the blob of an .npy array, float32: probabilities (rows, classes), or values.
+
+    Of several targets it has a field for each.
+    """
     predictor = handle.model(spec.run)
     reader = handle.data(spec.data)
     encoding: Encoding = predictor.fitted.encoding
     columns = encoder.column_names(encoding, target=False)
     parts, done = [], 0
     for batch in reader.batches(spec.batch_size, columns=_present(columns, reader, spec.data)):
-        parts.append(np.asarray(predictor.scores(batch), dtype=np.float32))
+        parts.append(np.asarray(predictor.scores(batch), dtype=None if encoding.goals else np.float32))
         done += len(parts[-1])
         handle.progress(done, reader.rows, "rows")
     if not parts:
@@ -429,6 +433,7 @@ def predict(spec: Predict, handle: Handle) -> dict[str, Any]:
         "dtype": str(found.dtype),
         "task": encoding.task,
         "classes": list(encoding.classes),
+        **({"targets": [goal.model_dump(mode="json") for goal in encoding.goals]} if encoding.goals else {}),
     }
 
 

@@ -7,6 +7,7 @@ from leptonai.core import learning
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run, utcnow
 from leptonai.core.refs import DatasetRef, Split
+from leptonai.core.several import check_one
 from leptonai.core.stages import Changes, Desk, Plan, load, prepared, stage
 from leptonai.core.states import RunState
 from leptonai.tuning import space
@@ -37,6 +38,7 @@ def prepare_tune(spec: Tune, desk: Desk) -> Plan:
             )
     asked = {**spec.train, "data": data, "validation": validation, "target": spec.target}
     plan = prepared("train", {name: value for name, value in asked.items() if value is not None}, desk)
+    check_one(plan.spec, "a tuning")
     found |= {
         "data": plan.spec["data"],
         "validation": plan.spec["validation"],

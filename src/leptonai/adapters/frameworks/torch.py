@@ -18,6 +18,7 @@ class TorchFramework:
     name = "torch"
     learns = ALL
     starts = True  # from weights of elsewhere
+    several = True  # inputs, and targets
 
     def owns(self, model: object) -> bool:
         """Whether it is a ``torch.nn.Module`` (and not a Keras model, which may be one too)."""
@@ -31,10 +32,10 @@ class TorchFramework:
         from leptonai.adapters.frameworks import torch_metrics, torch_parts
 
         torch_parts.check_options(compiled)
-        metrics = list(compiled.get("metrics") or ())
+        metrics = compiled.get("metrics") or []
         torch_metrics.check(metrics)
         loss = compiled.get("loss")
-        torch_parts.loss(loss)
+        torch_parts.losses(loss)
         parts = {
             "module": _on_cpu(model),
             "optimizer": tuple(torch_parts.optimizer(compiled.get("optimizer"))),
@@ -45,6 +46,8 @@ class TorchFramework:
         facts: dict[str, Any] = {"class": f"{kind.__module__}.{kind.__qualname__}", "parameters": _count(model)}
         if hasattr(model, "tokenize"):
             facts["texts"] = True
+        elif len(inputs := torch_parts.inputs(model)) > 1:
+            facts["inputs"] = inputs
         return Packed(packing.by_value(parts, "the model"), "torch", facts)
 
     def load(self, code: bytes, weights: bytes | None = None) -> Learner:
@@ -54,7 +57,7 @@ class TorchFramework:
         parts = packing.unpack(code)
         recipe = torch_parts.OptimizerRecipe(*parts["optimizer"])
         learner = _learner_of(parts["module"])(
-            parts["module"], recipe, torch_parts.loss(parts["loss"]), parts["metrics"]
+            parts["module"], recipe, torch_parts.losses(parts["loss"]), parts["metrics"]
         )
         learner.repacked = lambda: packing.by_value({**parts, "module": _on_cpu(learner.model)}, "the model")
         if weights is not None:
@@ -81,7 +84,7 @@ class TorchFramework:
 
     def absorb(self, model: Any, weights: bytes) -> None:
         """See the port. The module keeps its device and its mode."""
-        from leptonai.adapters.frameworks.torch_learner import load_into
+        from leptonai.adapters.frameworks.torch_state import load_into
 
         try:
             load_into(model, weights)

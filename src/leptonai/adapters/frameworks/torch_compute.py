@@ -1,7 +1,7 @@
 """What computes a PyTorch module's outputs while it learns, in one of the ways that `torch_paths` names."""
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,21 +39,21 @@ class Compute:
         if torch_paths.has(path, torch_paths.COMPILED) and torch_paths.compiles_here(self._device):
             self._compiled = torch_paths.compiled(self._module)
 
-    def output(self, x: Tensor) -> Tensor:
-        """Return the module's output, in fp32."""
+    def output(self, x: Any) -> Any:
+        """Return the module's output, or its outputs by name, in fp32."""
         rounded = torch.bfloat16 if torch_paths.has(self.path, torch_paths.ROUNDED) else self.rounded
         if rounded is None:
             return self._run(x)
         with torch.autocast(self._device.type, rounded):
             output = self._run(x)
-        return output.float()
+        return output.float() if isinstance(output, Tensor) else {name: part.float() for name, part in output.items()}
 
-    def _run(self, x: Tensor) -> Tensor:
+    def _run(self, x: Any) -> Any:
         if self._compiled is not None:
             self._size = self._size or x.shape
             if x.shape == self._size:  # what is left over at the end of an epoch is not worth a compilation
                 return self._compiled(x)
-        return cast(Tensor, self._module(x))
+        return self._module(x)
 
     def timed(self, paths: Sequence[str], batch: Callable[[], None], forget: Callable[[], None]) -> dict[str, float]:
         """Return the seconds of a batch by each of these ways, without those that fail, or learn something else than the first.

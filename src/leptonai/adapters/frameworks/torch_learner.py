@@ -19,25 +19,34 @@ from leptonai.adapters.frameworks import (
 )
 from leptonai.adapters.frameworks.shapes import check_outputs, outputs
 from leptonai.adapters.frameworks.torch_compute import Compute
-from leptonai.adapters.frameworks.torch_fit import mode, refused
+from leptonai.adapters.frameworks.torch_fit import check_tensors, detached, mode, refused, rows_of, shapes_of
 from leptonai.adapters.frameworks.torch_group import TorchGroup
 from leptonai.adapters.frameworks.torch_layers import Frozen, grouped
-from leptonai.adapters.frameworks.torch_library_metrics import LibraryMetric
-from leptonai.adapters.frameworks.torch_metrics import Metric, made
+from leptonai.adapters.frameworks.torch_metrics import made, of_metric, one_list
 from leptonai.adapters.frameworks.torch_parts import (
+    AnyLoss,
     Loss,
     OptimizerRecipe,
     default_loss,
     last_activation,
+    one_loss,
     takes_shares,
     targets,
 )
 from leptonai.adapters.frameworks.torch_probed import Probed
-from leptonai.adapters.frameworks.torch_state import dump_optimizer, generators, load_optimizer, set_generators
+from leptonai.adapters.frameworks.torch_state import (
+    dump_optimizer,
+    generators,
+    load_into,
+    load_optimizer,
+    seed_all,
+    set_generators,
+)
 from leptonai.adapters.frameworks.torch_way import TorchWay, on_cpu
 from leptonai.adapters.frameworks.torch_weighed import Weighed, check_smoothing, smoothed
 from leptonai.core.beginning import Beginning
 from leptonai.core.learning import Way
+from leptonai.core.several import Several
 
 Tensor = torch.Tensor
 
@@ -47,14 +56,15 @@ class TorchLearner(Probed):
 
     incremental = True  # learns batch by batch
     layout = "channels_first"  # of images
+    _many = False  # whether it gives outputs by name
 
-    def __init__(self, module: nn.Module, recipe: OptimizerRecipe, loss: Loss | None, metrics: list[Any]):
+    def __init__(self, module: nn.Module, recipe: OptimizerRecipe, loss: AnyLoss, metrics: Any):
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.model = module.to(self.device)
         self.activation = "none"
         self.last_loss = float("nan")
         self._recipe, self._loss, self._given_metrics = recipe, loss, metrics
-        self._metrics: list[Metric | LibraryMetric] = []
+        self._metrics: list[Any] = []  # of torch_metrics, torch_library_metrics, torch_several
         self._task, self._classes = "", 0
         self._asked = Way()
         self._compute = Compute(self.model, self.device)
@@ -99,14 +109,25 @@ class TorchLearner(Probed):
     @property
     def takes_shares(self) -> bool:
         """Whether the loss takes shares of classes, floats (batch, classes), in place of class numbers."""
-        return self._task == "classification" and self._loss is not None and takes_shares(self._loss)
+        return self._task == "classification" and isinstance(self._loss, Loss) and takes_shares(self._loss)
 
     def learn_by(self, way: Way) -> None:
         """Say how to learn; before it begins. Raises `Unsupported` for a device or a precision that is not there."""
         self._asked = way
         self.device = torch_device.chosen(way.learning.device)
         self.model.to(self.device)
-        self._compute = Compute(self.model, self.device, way.learning.precision)
+        self._compute = self._computing(way.learning.precision)
+
+    def _computing(self, precision: str) -> Compute:
+        return Compute(self.model, self.device, precision)
+
+    def several(self, how: Several) -> "TorchLearner":
+        """Return the Learner of the same model that takes several inputs, or predicts several targets."""
+        from leptonai.adapters.frameworks.torch_several import SeveralLearner
+
+        found = SeveralLearner(self.model, self._recipe, self._loss, self._given_metrics, how)
+        found.repacked = self.repacked
+        return found
 
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. The weights stay those that the user's object had; lazy layers are filled after seeding."""
@@ -114,24 +135,28 @@ class TorchLearner(Probed):
         output = self._try(x)
         if self.beginning is not None:
             output = self._take(self.beginning, x, y, task, classes, output)
-        found = self._loss or default_loss(task, outputs(output.shape))
+        self._aim(output, y, task, classes)
+        self._compute.images = np.ndim(x) == 4
+        torch_order.pool_first(self.model)
+        if self._asked.learning.adversarial is not None:
+            torch_attack.check(self._input(x))
+        self._try_loss(output, y)
+        self._make_ready(seed)
+
+    def _aim(self, output: Any, y: Any, task: str, classes: int) -> None:
+        """Find loss, activation and metrics, now that an output is there. Raises `Invalid` where it does not suit the target."""
+        found = one_loss(self._loss) or default_loss(task, outputs(output.shape))
         check_outputs(tuple(output.shape), tuple(np.shape(y)), task, classes, found.kind)
         self.activation = "value"
         if task == "classification":
             self.activation = found.activation or last_activation(self.model, outputs(output.shape))
         self._loss, self._task, self._classes = found, task, classes
-        self._compute.images = np.ndim(x) == 4
-        torch_order.pool_first(self.model)
-        self._metrics = [made(given, task, classes, self.activation) for given in self._given_metrics]
+        self._metrics = [made(given, task, classes, self.activation) for given in one_list(self._given_metrics)]
         self._weighed = None
         if self._asked.class_weights is not None:
             self._weighed = Weighed(found, self._asked.class_weights, self.device)
-        if self._asked.learning.adversarial is not None:
-            torch_attack.check(self._input(x))
         if self._asked.learning.label_smoothing:
             check_smoothing(found, task)
-        self._try_loss(output, y)
-        self._make_ready(seed)
 
     def _make_ready(self, seed: int) -> None:
         """Make the optimiser and what is frozen, once the model is known to fit."""
@@ -158,7 +183,7 @@ class TorchLearner(Probed):
         scaler = torch.amp.GradScaler(self.device.type) if self._compute.rounded is torch.float16 else None
         self._way = TorchWay(self._asked, self.model, self._optimizer, scaler, groups and groups[1])
 
-    def _take(self, beginning: Beginning, x: Any, y: Any, task: str, classes: int, output: Tensor) -> Tensor:
+    def _take(self, beginning: Beginning, x: Any, y: Any, task: str, classes: int, output: Any) -> Any:
         module, self.began = torch_pretrained.begun(self.model, beginning, task, classes, output, y)
         if module is not self.model:
             self.model = module
@@ -181,30 +206,29 @@ class TorchLearner(Probed):
             if part is not None:
                 part.still()
 
-    @staticmethod
-    def _seed(seed: int) -> None:
-        arrays.seed_generators(seed)
-        torch.manual_seed(seed)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, and nothing here reads such memory
-        # Not torch.use_deterministic_algorithms: it does the same, and imports a compiler (two seconds) on the way.
-        torch._C._set_deterministic_algorithms(True, warn_only=True)
+    _seed = staticmethod(seed_all)
 
-    def _try(self, x: Any) -> Tensor:
-        with torch.no_grad(), mode(self.model, training=False), refused(self.model, np.shape(x)):
-            output = self.model(self._input(x))
-            if not isinstance(output, Tensor):
-                raise TypeError(f"the model gives a {type(output).__name__}, where one tensor is needed")
+    def _try(self, x: Any) -> Any:
+        with torch.no_grad(), mode(self.model, training=False), refused(self.model, rows_of(x)):
+            output = self._run(self._input(x))
+            check_tensors(output, many=self._many)
         return output
 
-    def _try_loss(self, output: Tensor, y: Any) -> None:
-        with torch.no_grad(), refused(None, tuple(output.shape)):
+    def _run(self, x: Any) -> Any:
+        return self.model(x)
+
+    def _try_loss(self, output: Any, y: Any) -> None:
+        with torch.no_grad(), refused(None, shapes_of(output)):
             self._losses(output, self._target(y))
             self._learnt_from(output, self._target(y))
 
-    def _input(self, x: Any) -> Tensor:
-        return torch_paths.lie(self._target(x), self._compute.path)
+    def _input(self, x: Any) -> Any:
+        return torch_paths.lie(self._tensor(x), self._compute.path)
 
-    def _target(self, y: Any) -> Tensor:
+    def _target(self, y: Any) -> Any:
+        return self._tensor(y)
+
+    def _tensor(self, y: Any) -> Tensor:
         return torch.from_numpy(y if y.flags.writeable else y.copy()).to(self.device, non_blocking=True)
 
     @property
@@ -242,18 +266,18 @@ class TorchLearner(Probed):
             self.take_path(path)
             self.restore(before)
 
-    def _losses(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        assert self._loss is not None  # noqa: S101  (begin set it)
+    def _losses(self, output: Any, y: Any) -> tuple[Tensor, Any]:
+        assert isinstance(self._loss, Loss)  # noqa: S101  (begin set it)
         shaped = self._shaped(output, y)
         value = self._loss.compute(output, shaped)
         return (value if value.dim() == 0 else value.mean()), shaped
 
-    def _learnt_from(self, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    def _learnt_from(self, output: Any, y: Any) -> tuple[Tensor, Any]:
         """Return the loss that is learnt from, and the targets as the metrics take them."""
         smoothing = self._asked.learning.label_smoothing
         if not smoothing and self._weighed is None:
             return self._losses(output, y)
-        assert self._loss is not None  # noqa: S101  (begin set it)
+        assert isinstance(self._loss, Loss)  # noqa: S101  (begin set it)
         wanted = self._shaped(output, smoothed(y, self._classes, smoothing) if smoothing else y)
         if self._weighed is not None:
             return self._weighed(output, wanted, y), self._shaped(output, y)
@@ -287,7 +311,7 @@ class TorchLearner(Probed):
         return all(bool(torch.isfinite(p).all()) for p in self.model.parameters())
 
     def _shaped(self, output: Tensor, y: Tensor) -> Tensor:
-        assert self._loss is not None  # noqa: S101  (begin set it)
+        assert isinstance(self._loss, Loss)  # noqa: S101  (begin set it)
         return targets(self._loss, self._task, y, output)
 
     def step(self, x: Any, y: Any) -> None:
@@ -308,7 +332,7 @@ class TorchLearner(Probed):
         output = self._compute.output(x)
         value, shaped = self._learnt_from(output, target)
         steps.learn(value)
-        self._add(value.detach(), output.detach(), target, shaped)
+        self._add(value.detach(), detached(output), target, shaped)
         if self._group is not None:
             self.last_loss = self._group.loss  # that of all: a process must not stop alone
 
@@ -319,16 +343,16 @@ class TorchLearner(Probed):
             return
         with torch.no_grad():
             target = self._target(y)
-            output = self.model(self._input(x))
+            output = self._run(self._input(x))
             value, shaped = self._losses(output, target)
             self._add(value, output, target, shaped)
 
-    def _add(self, value: Tensor, output: Tensor, target: Tensor, shaped: Tensor) -> None:
+    def _add(self, value: Tensor, output: Any, target: Any, shaped: Any) -> None:
         if self._task == "classification" and target.dim() == 2:  # shares of classes: measured by the likeliest
             target = target.argmax(-1)
             shaped = self._shaped(output, target)
         self.last_loss = value.item()
-        rows = len(target)
+        rows = len(target) if isinstance(target, Tensor) else len(next(iter(target.values())))
         self._sum += torch.tensor([self.last_loss * rows, rows], dtype=torch.float64)
         if self._metrics:
             with torch.no_grad():
@@ -351,7 +375,7 @@ class TorchLearner(Probed):
         """See the port."""
         self._look()
         with torch.no_grad():
-            return self.model(self._input(x)).float().cpu().numpy()
+            return self._run(self._input(x)).float().cpu().numpy()
 
     def _look(self) -> None:
         """Have the model give what it will give once it is trained."""
@@ -383,7 +407,7 @@ class TorchLearner(Probed):
         """Take the sums of all processes together."""
         self._sum = torch.tensor([about["loss"] for _, about in given], dtype=torch.float64).sum(0)
         for number, metric in enumerate(self._metrics):
-            metric.take([_of_metric(sums, number) for sums, _ in given])
+            metric.take([of_metric(sums, number) for sums, _ in given])
 
     def restore(self, state: Mapping[str, bytes]) -> None:
         """See the port."""
@@ -424,19 +448,3 @@ class TorchLearner(Probed):
     def stand_on(self, beginning: Beginning) -> None:
         """Take the weights that what `load_weights` brings stands beside."""
         torch_pretrained.take(self.model, beginning)
-
-
-def _of_metric(sums: Mapping[str, Any], number: int) -> dict[str, Tensor]:
-    """Return what one metric keeps, of what all keep: under its number, with the names of its parts."""
-    found = ((name[len(str(number)) :], value) for name, value in sums.items() if name.partition(".")[0] == str(number))
-    return {part: torch.from_numpy(value.copy()) for part, value in found}
-
-
-def load_into(module: nn.Module, weights: bytes) -> None:
-    """Put safetensors into a module, or add what LoRA learnt to it. Raises `RuntimeError` when they are those of another one."""
-    from safetensors.torch import load
-
-    if torch_lora.about(weights) is not None:
-        torch_lora.merge(module, weights)
-    else:
-        module.load_state_dict(load(weights))

@@ -32,6 +32,11 @@ _VALUES = {
 NAMES = (*_CLASSES, *_VALUES)
 
 
+def suits(name: str, task: str) -> bool:
+    """Whether one of these names is that of a metric for a target of this task."""
+    return name in (_CLASSES if task == "classification" else _VALUES)
+
+
 def owns(metric: object) -> bool:
     """Whether it is a metric of torchmetrics, which is not imported to say so."""
     return any(kind.__module__ == "torchmetrics.metric" and kind.__name__ == "Metric" for kind in type(metric).__mro__)

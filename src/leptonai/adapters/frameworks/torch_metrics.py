@@ -74,9 +74,36 @@ _VALUES: dict[str, tuple[Add, Callable[[Sums], Tensor]]] = {
 }
 
 
-def check(given: Sequence[object]) -> None:
+def listed(given: Any) -> list[Any]:
+    """Return metrics as a list, whether one, several, or those of each target were given."""
+    if isinstance(given, Mapping):
+        return [metric for each in given.values() for metric in listed(each)]
+    return [given] if isinstance(given, str) or callable(given) else list(given or ())
+
+
+def one_list(given: Any) -> list[Any]:
+    """Return the metrics of a model of one target. Raises `Invalid` for those of several."""
+    if isinstance(given, Mapping):
+        raise Invalid(
+            f"metrics: they are given by target ({', '.join(map(str, given))}), and the model has one: give a list",
+            errors=[FieldError("metrics", "a list")],
+        )
+    return listed(given)
+
+
+def suits(given: Any, task: str) -> bool:
+    """Whether a metric that was given for all targets is one for a target of this task."""
+    if not isinstance(given, str):
+        return True
+    name = _SHORT.get(given.lower(), given.lower())
+    if name in _CLASSES or name in _VALUES:
+        return name in (_CLASSES if task == "classification" else _VALUES)
+    return torch_library_metrics.suits(name, task)
+
+
+def check(given: Any) -> None:
     """Raise `Invalid` for a metric that is neither known by name nor callable."""
-    for metric in given:
+    for metric in listed(given):
         if isinstance(metric, str):
             if _SHORT.get(metric.lower(), metric.lower()) not in {*_CLASSES, *_VALUES, *torch_library_metrics.NAMES}:
                 raise unknown("metric", metric, [*_CLASSES, *_VALUES, *torch_library_metrics.NAMES, *_SHORT])
@@ -92,6 +119,12 @@ def made(given: Any, task: str, classes: int, activation: str) -> "Metric | Libr
     if torch_library_metrics.owns(given) or (isinstance(given, str) and given.lower() in torch_library_metrics.NAMES):
         return LibraryMetric(given, task, classes)
     return Metric(given, task, classes, activation)
+
+
+def of_metric(sums: Mapping[str, Any], number: int) -> dict[str, Tensor]:
+    """Return what one metric keeps, of what all keep: under its number, with the names of its parts."""
+    found = ((name[len(str(number)) :], value) for name, value in sums.items() if name.partition(".")[0] == str(number))
+    return {part: torch.from_numpy(value.copy()) for part, value in found}
 
 
 class Metric:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import BytesIO, StringIO
 from pathlib import PurePath
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch
 from leptonai.adapters.frameworks.onnx_quiet import quiet
 from leptonai.core.errors import Unsupported
 from leptonai.core.ports import Learner, Route
+from leptonai.core.several import fields
 
 _CHOOSER = "keras/src/backend/torch/core.py"  # ops.cond and ops.while_loop
 OPSET = 20  # the newest that the older tracer writes
@@ -25,7 +26,8 @@ OPSET = 20  # the newest that the older tracer writes
 
 def routes(learner: Learner, example: Any) -> Iterator[Route]:
     """Yield the ways to export a `torch.nn.Module`, best first. `example` is a batch of its inputs."""
-    yield from module_routes(learner.model, example)
+    module = cast(Any, learner).in_order() if hasattr(learner, "in_order") else learner.model
+    yield from module_routes(module, example)
 
 
 def module_routes(module: torch.nn.Module, example: Any) -> Iterator[Route]:
@@ -40,11 +42,11 @@ def by_export(module: torch.nn.Module, example: Any) -> bytes:
         try:
             program = torch.onnx.export(
                 module,
-                (_batch(module, example),),
+                _batch(module, example),
                 dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-                input_names=["x"],
-                output_names=["y"],
+                dynamic_shapes=_open(module, example),
+                input_names=_names(example),
+                output_names=_outputs(module),
                 opset_version=OPSET,
                 verbose=False,
             )
@@ -64,12 +66,12 @@ def by_tracer(module: torch.nn.Module, example: Any) -> bytes:
         try:
             torch.onnx.export(
                 module,
-                (_batch(module, example),),
+                _batch(module, example),
                 file,  # type: ignore[arg-type]  # the tracer writes to files in memory too
                 dynamo=False,
-                dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}},
-                input_names=["x"],
-                output_names=["y"],
+                dynamic_axes={name: {0: "batch"} for name in (*_names(example), *_outputs(module))},
+                input_names=_names(example),
+                output_names=_outputs(module),
                 opset_version=OPSET,
             )
         except torch.onnx.errors.SymbolicValueError as error:
@@ -97,11 +99,29 @@ def _chooses(warning: warnings.WarningMessage) -> bool:
     return path == _CHOOSER and "as_tensor" not in str(warning.message)
 
 
-def _batch(module: torch.nn.Module, example: Any) -> torch.Tensor:
-    """Return three rows: exporters take a batch of one for a constant."""
+def _batch(module: torch.nn.Module, example: Any) -> tuple[torch.Tensor, ...]:
+    """Return three rows of each input: exporters take a batch of one for a constant."""
     rows = np.resize(example, (3, *np.shape(example)[1:]))
     where = next(iter(module.parameters()), torch.empty(0)).device
-    return torch.from_numpy(np.ascontiguousarray(rows)).to(where)
+    given = [rows] if rows.dtype.names is None else fields(rows).values()
+    return tuple(torch.from_numpy(np.ascontiguousarray(one)).to(where) for one in given)
+
+
+def _names(example: Any) -> list[str]:
+    """Return names for the inputs: those of the columns come later, and may be anything."""
+    names = np.asarray(example).dtype.names
+    return ["x"] if names is None else [f"x{place}" for place in range(len(names))]
+
+
+def _outputs(module: torch.nn.Module) -> list[str]:
+    goals = getattr(getattr(getattr(module, "fed", None), "how", None), "goals", ())
+    return [f"y{place}" for place in range(len(goals))] or ["y"]
+
+
+def _open(module: torch.nn.Module, example: Any) -> tuple[Any, ...]:
+    """Return that the batch size is open, in the form of the arguments of `forward`."""
+    each = tuple({0: torch.export.Dim.DYNAMIC} for _ in _names(example))
+    return (each,) if hasattr(module, "fed") else each
 
 
 @contextmanager

@@ -155,6 +155,26 @@ def loss(given: object) -> Loss | None:
     )
 
 
+AnyLoss = Loss | None | dict[str, "Loss | None"] | list["Loss | None"]
+
+
+def losses(given: object) -> AnyLoss:
+    """Return the loss that was given; of several targets by their names, or in their order. Raises `Invalid`."""
+    if isinstance(given, Mapping):
+        return {str(name): loss(each) for name, each in given.items()}
+    return [loss(each) for each in given] if isinstance(given, (list, tuple)) else loss(given)
+
+
+def one_loss(found: AnyLoss) -> Loss | None:
+    """Return the loss of a model of one target. Raises `Invalid` for those of several."""
+    if found is None or isinstance(found, Loss):
+        return found
+    raise Invalid(
+        "loss: several are given, and the model has one target: give one, or name several with target=[…]",
+        errors=[FieldError("loss", "one")],
+    )
+
+
 def default_loss(task: str, outputs: int) -> Loss:
     """Return what is used where `compile` named no loss: by the task and the number of values a row."""
     name = "mse" if task == "regression" else "bce_with_logits" if outputs == 1 else "cross_entropy"
@@ -206,6 +226,15 @@ def targets(found: Loss, task: str, y: torch.Tensor, output: torch.Tensor) -> to
     if y.numel() == output.numel():
         return y.to(output.dtype).reshape(output.shape)
     return y.to(output.dtype).reshape(len(y), *(1,) * (output.dim() - 1)).expand_as(output)
+
+
+def inputs(module: nn.Module) -> list[str]:
+    """Return the names of what `forward` must be given."""
+    import inspect
+
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    given = inspect.signature(module.forward).parameters.values()
+    return [one.name for one in given if one.kind in kinds and one.default is one.empty]
 
 
 def check_options(compiled: Mapping[str, Any]) -> None:

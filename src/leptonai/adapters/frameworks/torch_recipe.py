@@ -36,7 +36,7 @@ class TorchRecipe:
         """See the port."""
         parts = self._parts
         module = copy.deepcopy(parts["module"])
-        return TorchLearner(module, self._recipe(settings), torch_parts.loss(parts["loss"]), parts["metrics"])
+        return TorchLearner(module, self._recipe(settings), torch_parts.losses(parts["loss"]), parts["metrics"])
 
     def pack(self, settings: Mapping[str, Any]) -> bytes:
         """See the port."""

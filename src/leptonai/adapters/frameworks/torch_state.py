@@ -5,11 +5,21 @@ import json
 from typing import Any
 
 import torch
+from torch import nn
 
-from leptonai.adapters.frameworks import arrays
+from leptonai.adapters.frameworks import arrays, torch_lora
 from leptonai.adapters.frameworks.torch_way import on_cpu
 
 Tensor = torch.Tensor
+
+
+def seed_all(seed: int) -> None:
+    """Seed all generators, and have the same sums come out in the same order."""
+    arrays.seed_generators(seed)
+    torch.manual_seed(seed)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # costs time, and nothing here reads such memory
+    # Not torch.use_deterministic_algorithms: it does the same, and imports a compiler (two seconds) on the way.
+    torch._C._set_deterministic_algorithms(True, warn_only=True)
 
 
 def generators() -> list[str]:
@@ -65,3 +75,13 @@ def load_optimizer(optimizer: torch.optim.Optimizer, data: bytes) -> None:
         ) in entries.items():  # as they lay in memory: the same sums by other kernels have other last bits
             if isinstance(value, Tensor) and value.dim() == 4 and value.shape == parameter.shape:
                 entries[name] = torch.empty_like(parameter).copy_(value).detach()
+
+
+def load_into(module: nn.Module, weights: bytes) -> None:
+    """Put safetensors into a module, or add what LoRA learnt to it. Raises `RuntimeError` when they are those of another one."""
+    from safetensors.torch import load
+
+    if torch_lora.about(weights) is not None:
+        torch_lora.merge(module, weights)
+    else:
+        module.load_state_dict(load(weights))

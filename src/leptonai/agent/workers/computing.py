@@ -30,8 +30,11 @@ class Trained:
 
     def predict(self, inputs: Mapping[str, Any]) -> Mapping[str, Any]:
         """See `Computing`."""
-        found = np.asarray(self._predictor.scores(inputs), np.float32)
+        scores = self._predictor.scores(inputs)
         signature = self._signature
+        if scores.dtype.names is not None:
+            return self._several(scores)
+        found = np.asarray(scores, np.float32)
         if signature.task in ("regression", "custom"):
             shape = [len(found) if d == -1 and axis == 0 else d for axis, d in enumerate(signature.outputs[0].shape)]
             return {signature.outputs[0].name: found.reshape(shape)}
@@ -40,6 +43,19 @@ class Trained:
         first, second = signature.outputs
         classes = np.array(signature.classes, object if first.datatype == "BYTES" else np.int64)
         return {first.name: classes[found.argmax(axis=1)], second.name: found}
+
+    def _several(self, scores: Any) -> Mapping[str, Any]:
+        """Return the outputs of each target: its value, or its class with the probabilities after it."""
+        found: dict[str, Any] = {}
+        outputs = iter(self._signature.outputs)
+        for name in scores.dtype.names:
+            first, given = next(outputs), np.ascontiguousarray(scores[name])
+            if not first.categories:
+                found[first.name] = given.reshape(len(given))
+                continue
+            classes = np.array(first.categories, object if first.datatype == "BYTES" else np.int64)
+            found |= {first.name: classes[given.argmax(axis=1)], next(outputs).name: given}
+        return found
 
     def stream(self, inputs: Mapping[str, Any]) -> Iterator[Any]:  # noqa: ARG002 - it is not supported
         """See `Computing`."""

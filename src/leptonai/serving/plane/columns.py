@@ -145,13 +145,15 @@ class Answers:
         self._names = [spec.name for spec in signature.outputs]
         self._first = next(iter(self._names), "")
         self._second = self._names[1] if len(self._names) > 1 else None
+        # Of several targets each output of probabilities says the classes they are of.
+        self._of = {spec.name: list(map(str, spec.categories)) for spec in signature.outputs if len(spec.shape) == 2}
         classes = signature.classes or (signature.outputs[0].categories if signature.outputs else ())
         self._classes = [str(name) for name in classes]
 
     def predictions(self, outputs: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Return ``{"label", "probabilities": {class: p}}`` for each row, ``{"prediction"}``, or the outputs by name."""
         if self._task == "custom":
-            columns = [list(outputs[name]) for name in self._names]
+            columns = [self._column(name, outputs[name]) for name in self._names]
             return [dict(zip(self._names, row, strict=True)) for row in zip(*columns, strict=True)]
         first = outputs[self._first]
         if self._task == "regression":
@@ -165,3 +167,9 @@ class Answers:
             {"label": label, "probabilities": dict(zip(self._classes, row, strict=False))}
             for label, row in zip(labels, outputs[self._second], strict=True)
         ]
+
+    def _column(self, name: str, values: Any) -> list[Any]:
+        """Return an output as a value for each row: a row of probabilities by class, where the classes are known."""
+        if classes := self._of.get(name):
+            return [dict(zip(classes, row, strict=False)) for row in values]
+        return list(values)
