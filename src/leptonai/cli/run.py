@@ -9,11 +9,12 @@ import typer
 
 from leptonai.cli import flags, output
 from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, Wait, merge, need
+from leptonai.cli.flags_train import TRAIN, Inputs, LossWeights, Targets
 
 app = typer.Typer(name="run", help="Train, evaluate, and see how it went.", no_args_is_help=True)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id: run_…")]
-TRAIN, TUNE, AUTO, EVALUATE, MORE = "Train", "Tune", "Find a model", "Evaluate, predict", "The Run itself"
+TUNE, AUTO, EVALUATE, MORE = "Tune", "Find a model", "Evaluate, predict", "The Run itself"
 
 # What a Run is asked with beside its spec; a key of a spec file that is not here belongs to the spec.
 AROUND = ("stage", "name", "site", "parent", "limits", "max_attempts")
@@ -52,29 +53,9 @@ def create(
     data: Annotated[
         str | None, typer.Option(metavar="DATASET", help="The dataset: name, name@v2, or a part of a split.")
     ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="COLUMN", help="Column to predict, instead of the dataset's; repeatable.", rich_help_panel=TRAIN
-        ),
-    ] = None,
-    loss_weight: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="TARGET=NUMBER",
-            help="What the loss of one of several targets weighs; repeatable.",
-            rich_help_panel=TRAIN,
-        ),
-    ] = None,
-    model_input: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input",
-            metavar="INPUT=COLUMN,…",
-            help="The columns in one of a model's several inputs; repeatable.",
-            rich_help_panel=TRAIN,
-        ),
-    ] = None,
+    target: Targets = None,
+    loss_weight: LossWeights = None,
+    model_input: Inputs = None,
     validation: Annotated[
         str | None, typer.Option(metavar="DATASET", help="Measure after each epoch on this.", rich_help_panel=TRAIN)
     ] = None,

@@ -130,7 +130,8 @@ class AutoResult:
 
     def predict(self, data: "Dataset | str") -> "np.ndarray":
         """Predict with the chosen model; see `Model.predict`."""
-        return self.model.predict(data)
+        found: np.ndarray = self.model.predict(data)
+        return found
 
     def evaluate(self, data: "Dataset | str", **asked: Any) -> "Report":
         """Measure the chosen model; see `Model.evaluate`."""

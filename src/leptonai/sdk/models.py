@@ -24,8 +24,6 @@ from leptonai.training.callbacks import check as check_callbacks
 from leptonai.training.spec import EarlyStopping, Export, Fitted, Predict, Train
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from leptonai.core.ports import Packed
     from leptonai.sdk.datasets import Dataset
     from leptonai.sdk.registry import ModelVersion
@@ -263,9 +261,7 @@ class Model:
             self._framework.absorb(self.model, via.http.download(weights))
         return found
 
-    def predict(
-        self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto"
-    ) -> "np.ndarray | dict[str, np.ndarray]":
+    def predict(self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto") -> Any:
         """Predict for every row of a dataset: an array whose first axis is the rows; of several targets a dict of them.
 
         Probabilities (rows, classes) of a classifier, values of a regressor, in the model's own shape.
