@@ -11,6 +11,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 from hypothesis import settings as hypothesis_settings
+from tests.support.warm import here, warm  # noqa: F401  (fixtures of many modules)
 
 from leptonai.core import settings
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from tests.evaluation.test_work import diabetes, learnt, wine
 from tests.support.handle import FileHandle
-from tests.support.warm import libraries
 
 from leptonai.core.errors import Invalid, MissingExtra
 from leptonai.core.nouns import Run
@@ -25,14 +24,7 @@ from leptonai.training.spec import Export
 Array = np.ndarray[Any, Any]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def corners(rows: int) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from tests.evaluation.test_work import learnt
 from tests.support.handle import column_of, reader_of
-from tests.support.warm import libraries
 
 from leptonai.core.nouns import Column
 from leptonai.core.signature import FeatureType
@@ -17,15 +16,7 @@ from leptonai.evaluation.work import evaluate
 from leptonai.sdk.report_card import card
 from leptonai.sdk.report_page import page
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def people(rows: int, seed: int) -> dict[str, Any]:

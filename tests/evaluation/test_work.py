@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import FileHandle, reader_of
-from tests.support.warm import libraries
 
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid
@@ -18,15 +17,7 @@ from leptonai.training.export import export
 from leptonai.training.spec import Export, Train
 from leptonai.training.work import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def wine() -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """Libraries that set environment variables when they are first used; a module's tests use them before the watch begins.
 
-``libraries()`` in a fixture of module scope, with autouse.
+``pytestmark = pytest.mark.usefixtures("warm", "here")`` in a module, or ``libraries()`` in a fixture of module scope, with autouse.
 """
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from leptonai.core import settings
 
@@ -35,3 +38,15 @@ def keras_here() -> Any:
             del os.environ["KERAS_BACKEND"]
         return keras
     return sys.modules["keras"]
+
+
+@pytest.fixture(scope="module")
+def warm() -> None:
+    """Use the libraries once, before the watch over a module's tests begins."""
+    libraries()
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in the test's own folder: what a Run writes beside itself is left there."""
+    monkeypatch.chdir(tmp_path)

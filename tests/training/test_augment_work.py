@@ -6,22 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import FileHandle, reader_of
-from tests.support.warm import keras_here, libraries
+from tests.support.warm import keras_here
 
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid
 from leptonai.training.spec import Train
 from leptonai.training.work import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def digits(folder: Path, rows: int, seed: int = 0) -> FileHandle:

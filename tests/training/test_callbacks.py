@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.warm import libraries
 from tests.training.test_work import Dies, FileHandle, asked, cancer, handle_for, net
 
 from leptonai.core.errors import Invalid
@@ -14,15 +13,7 @@ from leptonai.core.stages import PACK, load
 from leptonai.training.callbacks import check
 from leptonai.training.work import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 class Counts:

@@ -7,22 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import FileHandle
-from tests.support.warm import libraries
 from tests.training.test_work import Dies, asked, handle_for
 
 from leptonai.core import plugins
 from leptonai.training import checkpoint, fast_path
 from leptonai.training.work import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def network() -> Any:

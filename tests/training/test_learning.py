@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.warm import libraries
 from tests.training.test_work import asked, cancer, handle_for, net
 
 from leptonai.core import plugins
@@ -13,15 +12,7 @@ from leptonai.core.errors import Invalid, Unsupported
 from leptonai.core.learning import Learning, Way
 from leptonai.training.work import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def rare(rows: int = 1200) -> dict[str, Any]:

@@ -23,9 +23,7 @@ def _warm() -> None:
     import torchmetrics  # noqa: F401
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_what_is_measured_is_what_scikit_learn_measures_of_all_rows(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from tests.support.handle import FileHandle
-from tests.support.warm import libraries
 from tests.training.test_work import asked, cancer, handle_for
 from torch import nn
 
@@ -13,15 +12,7 @@ from leptonai.core.errors import Invalid
 from leptonai.training import checkpoint
 from leptonai.training.work import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 class Greedy(nn.Module):

@@ -31,9 +31,7 @@ def _warm(tmp_path_factory: pytest.TempPathFactory) -> None:
         train(asked(handle, keras_net(), epochs=1), handle)
 
 
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def rows() -> dict[str, Any]:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_diabetes, load_iris
 from tests.support.handle import FileHandle
-from tests.support.warm import libraries
 from tests.training.test_work import Dies, asked, cancer, handle_for
 
 from leptonai.adapters.frameworks import lightgbm_rounds
@@ -19,15 +18,7 @@ from leptonai.training.encoder import Options, fit
 from leptonai.training.spec import EarlyStopping
 from leptonai.training.work import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def classifier(**more: Any) -> Any:

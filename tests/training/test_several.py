@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import reader_of
-from tests.support.warm import libraries
 from tests.training.test_work import Dies, asked, handle_for, part
 
 from leptonai.core import plugins
@@ -20,15 +19,7 @@ from leptonai.training.spec import Fitted, Predict
 from leptonai.training.trainee import suited
 from leptonai.training.work import predict, train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def patients() -> dict[str, Any]:

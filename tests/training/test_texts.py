@@ -8,22 +8,13 @@ import numpy as np
 import pytest
 from tests.support.handle import FileHandle, reader_of
 from tests.support.tiny_texts import CONFIG, folder, sentences
-from tests.support.warm import libraries
 from tests.training.test_work import asked, predictions
 
 from leptonai.core.errors import Invalid, Unsupported
 from leptonai.training.spec import Fitted, Train
 from leptonai.training.work import train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def handle_of(tmp_path: Path, rows: int = 240) -> FileHandle:

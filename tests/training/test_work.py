@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import FileHandle, reader_of
-from tests.support.warm import keras_here, libraries
+from tests.support.warm import keras_here
 
 from leptonai.adapters.frameworks import arrays
 from leptonai.core import plugins
@@ -21,15 +21,7 @@ from leptonai.training.rows import Rows
 from leptonai.training.spec import Fitted, Predict, Train
 from leptonai.training.work import predict, train
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def cancer() -> dict[str, Any]:

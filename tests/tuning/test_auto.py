@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import FileHandle, reader_of
-from tests.support.warm import libraries
 
 from leptonai.core.errors import Invalid
 from leptonai.training.auto.bench import Bench
@@ -14,15 +13,7 @@ from leptonai.training.spec import Fitted
 from leptonai.tuning.auto import work
 from leptonai.tuning.auto.spec import Auto, Found
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def table(rows: slice) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import FileHandle, reader_of
-from tests.support.warm import libraries
 
 from leptonai.core import plugins
 from leptonai.training.spec import Fitted, Train
@@ -16,15 +15,7 @@ from leptonai.tuning import journal
 from leptonai.tuning.spec import Tune, Tuned
 from leptonai.tuning.work import tune
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("warm", "here")
 
 
 def table(rows: slice) -> dict[str, Any]:

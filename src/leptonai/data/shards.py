@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from leptonai.data.personal import PersonalReader, PersonalWriter
 
 BLOCKS = (FeatureType.IMAGE, FeatureType.AUDIO, FeatureType.TENSOR)
-_BLOCK_BYTES = 8 << 20  # a shard of images holds about this much: few enough that the threads that read them end together
+_BLOCK_BYTES = (
+    8 << 20
+)  # a shard of images holds about this much: few enough that the threads that read them end together
 _TEXT_BYTES = 64 << 20  # a shard of long texts ends with the row that goes beyond
 _WRITERS = (
     2  # shards that are written at the same time: Arrow, the cipher and the disk work outside the interpreter's lock

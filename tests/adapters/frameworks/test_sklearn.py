@@ -20,7 +20,6 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
-from tests.support.warm import libraries
 
 from leptonai.adapters.frameworks import skops_file
 from leptonai.core import plugins
@@ -30,9 +29,7 @@ from leptonai.training.predictor import probabilities
 FRAMEWORK = plugins.framework("sklearn")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
+pytestmark = pytest.mark.usefixtures("warm")
 
 
 class Clipped(TransformerMixin, BaseEstimator):

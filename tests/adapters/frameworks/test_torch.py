@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as sk
-from tests.support.warm import libraries
 from torch import nn
 from torch.nn import functional
 
@@ -15,10 +14,7 @@ from leptonai.adapters.frameworks import torch_metrics, torch_parts
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid, Unsupported
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _warm() -> None:
-    libraries()
+pytestmark = pytest.mark.usefixtures("warm")
 
 
 FRAMEWORK = plugins.framework("torch")
