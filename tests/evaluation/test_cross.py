@@ -13,9 +13,12 @@ from tests.support.handle import FileHandle, reader_of
 
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid
+from leptonai.core.stages import Shuffle
 from leptonai.evaluation.cross_work import cross_validate
 from leptonai.evaluation.spec import CrossValidate, Details, Report
+from leptonai.sdk.report_page import page
 from leptonai.training.crossing import by_group, by_time
+from leptonai.training.fewer import Mislabelled, fewer
 from leptonai.training.folds import fold_numbers
 
 ROWS = 240
@@ -137,3 +140,74 @@ def test_time_is_that_of_scikit_learn_and_never_looks_ahead(rows: int, folds: in
     if tied is not None:
         for at in range(folds):
             assert np.max(np.array(times)[tied == at] // 3) < np.min(np.array(times)[tied == at + 1] // 3)
+
+
+def test_fewer_rows_and_wrong_labels_cost_and_an_attempt_goes_on(tmp_path: Path) -> None:
+    spec, handle = asked(tmp_path, LogisticRegression(), "kind", folds=4, curve=[0.05, 0.5], noise=[0.45], resamples=0)
+    record = cross_validate(spec, handle)
+    found = Report.model_validate(record)
+    assert [(one["share"], one["rows"], one["folds"]) for one in found.curve] == [
+        (0.05, 9, 3),
+        (0.5, 90, 3),
+        (1.0, 180, 3),
+    ]
+    assert [one["share"] for one in found.noise] == [0.0, 0.45]
+    clean, noisy = found.noise
+    assert clean["metrics"]["accuracy"] == found.curve[-1]["metrics"]["accuracy"]
+    assert clean["metrics"]["accuracy"] == pytest.approx(
+        np.mean([one["metrics"]["accuracy"] for one in found.folds[1:]])
+    )
+    assert noisy["metrics"]["accuracy"] < clean["metrics"]["accuracy"]
+    assert noisy["low"] <= noisy["metrics"]["accuracy"] <= noisy["high"]
+    saves = handle.saves
+    assert cross_validate(spec, handle)["curve"] == record["curve"]  # all is known by its checkpoint
+    assert handle.saves == saves
+    details = Details.model_validate_json(handle.read(record["details"]))
+    text = page(found, details)
+    assert "With fewer rows" in text
+    assert "With wrong labels" in text
+
+
+@pytest.mark.parametrize(("by", "column"), [("class", None), ("group", "house"), ("time", "day")])
+def test_settings_are_chosen_within_each_fold(tmp_path: Path, by: str, column: str | None) -> None:
+    tune = {
+        "space": {"C": {"kind": "choice", "choices": [1e-9, 1.0]}},
+        "goals": [{"metric": "val_accuracy"}],
+        "sampler": "grid",
+    }
+    spec, handle = asked(tmp_path, LogisticRegression(), "kind", folds=2, by=by, column=column, tune=tune, resamples=0)
+    record = cross_validate(spec, handle)
+    found = Report.model_validate(record)
+    assert [one["params"] for one in found.folds] == [{"C": 1.0}] * 2
+    assert [one["trials"] for one in found.folds] == [2, 2]
+    assert "Settings were chosen anew for each fold" in page(found, Details())
+    assert any("of 2 trials the best has" in line for line in handle.lines)
+
+
+@given(share=st.floats(0.01, 0.99), seed=st.integers(0, 50))
+@settings(max_examples=20)
+def test_a_smaller_part_lies_within_a_larger_one(share: float, seed: int) -> None:
+    kept = np.random.default_rng(seed).random(200) < 0.6
+    part = fewer(kept, share, seed, None)
+    assert not (part & ~kept).any()
+    assert part.sum() == max(1, round(share * kept.sum()))
+    assert not (fewer(kept, share / 2, seed, None) & ~part).any()
+    time = np.arange(200)[::-1]
+    latest = fewer(kept, share, seed, time)
+    if (rest := kept & ~latest).any():
+        assert time[latest].min() > time[rest].max()
+
+
+def test_wrong_labels_are_the_same_in_whatever_order_rows_come() -> None:
+    reader = reader_of(table(), "kind")
+    wrong = Mislabelled(reader, "kind", 0.3, 0, classes=True)
+    labels = wrong.read()["kind"]
+    assert (labels != table()["kind"]).sum() == 72
+    shuffle = Shuffle(3)
+    order = wrong.order(shuffle, 1)
+    parts = list(wrong.batches(50, columns=("x", "kind"), shuffle=shuffle, epoch=1, start=100))
+    assert (np.concatenate([part["kind"] for part in parts]) == labels[order[100:]]).all()
+    assert (np.concatenate([part["x"] for part in parts]) == table()["x"][order[100:]]).all()
+    numbers = Mislabelled(reader_of(table(), "z"), "z", 0.5, 0, classes=False).read(("z",))["z"]
+    assert 100 < (numbers != table()["z"]).sum() <= 120
+    assert set(numbers) <= set(table()["z"])

@@ -158,6 +158,12 @@ def create(
         ),
     ] = None,
     folds: Annotated[int | None, typer.Option(help="Of cross_validate.", rich_help_panel=EVALUATE)] = None,
+    curve: Annotated[
+        bool | None, typer.Option("--curve", help="Of cross_validate: with fewer rows?", rich_help_panel=EVALUATE)
+    ] = None,
+    noise: Annotated[
+        bool | None, typer.Option("--noise", help="Of cross_validate: with wrong labels?", rich_help_panel=EVALUATE)
+    ] = None,
     by: Annotated[
         str | None,
         typer.Option(
@@ -244,7 +250,7 @@ def create(
         "checks": flags.rules(check),
         "learning": flags.settings("--learn", learn),
         "early_stopping": None if patience is None else {"patience": patience},
-        "costs": flags.numbers("--cost", cost), "positive": positive, "sensitive": sensitive or None, "importance": importance, "explain": explain, "outliers": outliers, "robustness": robustness, "against": against, "folds": folds, "by": by, "column": column,
+        "costs": flags.numbers("--cost", cost), "positive": positive, "sensitive": sensitive or None, "importance": importance, "explain": explain, "outliers": outliers, "robustness": robustness, "against": against, "folds": folds, "curve": curve, "noise": noise, "by": by, "column": column,
         "stage": stage, "name": name, "site": site, "max_attempts": max_attempts,
     }  # fmt: skip
     limits = {"memory_mb": memory_mb, "wall_seconds": wall_seconds}
@@ -280,8 +286,16 @@ def create(
         unfit = [name for name, value in {**asked, "html": html}.items() if value and name != "budget"]
         run_auto.start(spec, {**found, "budget": budget}, unfit, around, wait=wait, dry_run=dry_run, as_=as_)
         return
+    if around["stage"] == "cross_validate" and space:
+        from leptonai.cli import run_tune
+
+        spec["tune"], asked = run_tune.within(asked), {}
     if unfit := [name for name, value in found.items() if value]:
         raise typer.BadParameter(f"--{unfit[0].replace('families', 'family')} is for the stage auto")
+    if around["stage"] == "cross_validate" and space:
+        from leptonai.cli import run_tune
+
+        spec["tune"], asked = run_tune.within(asked), {}
     if unfit := [name for name, value in {**asked, "html": html}.items() if value]:
         raise typer.BadParameter(f"--{unfit[0]} is for the stage tune")
     _start(around.pop("stage"), spec, around, wait=wait, dry_run=dry_run, as_=as_)

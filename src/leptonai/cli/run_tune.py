@@ -18,6 +18,15 @@ _TRAIN = (
 )  # flags of a training
 
 
+def within(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a cross-validation tunes in each fold."""
+    from leptonai.sdk.crossing import study_of
+    from leptonai.tuning import words
+
+    given = {name: value for name, value in asked.items() if value}
+    return study_of({**given, "space": dict(words.setting(text) for text in given["space"])})
+
+
 def start(
     spec: dict[str, Any],
     asked: Mapping[str, Any],

@@ -33,10 +33,24 @@ def prepare_cross_validate(spec: CrossValidate, desk: Desk) -> Plan:
         asked["features"] = _others(spec, desk, asked.get("target"))
     plan = prepared("train", asked, desk)
     check_one(plan.spec, "a cross-validation")
-    exact = spec.model_copy(update={"data": plan.spec["data"], "target": plan.spec["target"], "train": plan.spec})
+    found: dict[str, Any] = {"data": plan.spec["data"], "target": plan.spec["target"], "train": plan.spec}
+    if spec.tune:
+        found["tune"] = _study(spec, asked, desk)
+    exact = spec.model_copy(update=found)
     return Plan(
         exact.model_dump(mode="json"), plan.opens, plan.flavour, f"cross-{plan.name.removeprefix('train-')}"[:100]
     )
+
+
+def _study(spec: CrossValidate, asked: dict[str, Any], desk: Desk) -> dict[str, Any]:
+    """Check what is varied in each fold, as a tuning does, and return it whole. Raises `Invalid` that names the field."""
+    given = {name: value for name, value in asked.items() if name not in ("data", "target", *_OWN)}
+    for name in ("data", "validation", "target", "train", "start", "built"):
+        if name in spec.tune:
+            right = "leave it out: a study within a fold has the data and the model of the cross-validation"
+            raise Invalid(f"tune.{name}: {right}", errors=[FieldError(f"tune.{name}", right)])
+    plan = prepared("tune", {**spec.tune, "data": spec.data, "target": asked.get("target"), "train": given}, desk)
+    return {name: value for name, value in plan.spec.items() if name not in ("data", "validation", "target", "train")}
 
 
 def _others(spec: CrossValidate, desk: Desk, target: str | None) -> list[str]:

@@ -2,11 +2,19 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from leptonai.core.nouns import Frozen
 
 Cost = Annotated[float, Field(ge=0, le=1e12)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+CURVE = (0.1, 0.2, 0.4, 0.7)  # shares of the rows, beside all of them
+NOISE = (0.05, 0.1, 0.2, 0.4)  # shares of the labels
+
+
+def _or(default: tuple[float, ...]) -> BeforeValidator:
+    """For shares: true means these, false means none."""
+    return BeforeValidator(lambda given: default if given is True else () if given is False else given)
 
 
 class Evaluate(Frozen):
@@ -60,6 +68,15 @@ class CrossValidate(Frozen):
     target: str | tuple[str, ...] | None = None  # one: several are refused in words
     run: str | None = None  # a train Run: learn as it did
     train: dict[str, Any] = Field(default_factory=dict)  # fields of a train spec; the server makes it whole
+    curve: Annotated[
+        tuple[Share, ...], _or(CURVE), Field(max_length=20)
+    ] = ()  # of the rows: how good is it with fewer?
+    noise: Annotated[
+        tuple[Share, ...], _or(NOISE), Field(max_length=20)
+    ] = ()  # of the labels: and where they are wrong?
+    tune: dict[str, Any] = Field(
+        default_factory=dict
+    )  # of a tune spec, such as space: settings are chosen anew in each fold
     costs: dict[Literal["fp", "fn"], Cost] | None = None
     positive: str | int | bool | None = None
     slices: bool = True
@@ -99,7 +116,13 @@ class Report(Frozen):
     robustness: dict[str, Any] = Field(default_factory=dict)  # metric, rows, clean, worst, told: way, severity, value
     latency: dict[str, float] = Field(default_factory=dict)  # p50, p99 of one row, milliseconds; rows
     compared: dict[str, Any] = Field(default_factory=dict)  # with: a reference; own, other, p of being worse
-    folds: tuple[dict[str, Any], ...] = ()  # of a cross-validation: fold, rows, learnt_from, seconds, metrics, notes
+    folds: tuple[
+        dict[str, Any], ...
+    ] = ()  # of a cross-validation: fold, rows, learnt_from, seconds, metrics, notes, params
+    curve: tuple[
+        dict[str, Any], ...
+    ] = ()  # of fewer rows: share, rows, folds, metrics (means), low, high (of the first metric)
+    noise: tuple[dict[str, Any], ...] = ()  # of wrong labels: the same
     left_out: int = 0  # rows for which the model gives no finite value
     details: str | None = None  # the sealed blob of the `Details`
     targets: dict[str, "Report"] = Field(default_factory=dict)  # of several targets each; `metrics` are TARGET_METRIC

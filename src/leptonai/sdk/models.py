@@ -308,7 +308,9 @@ class Model:
 
         `by`: "rows", "class" (each class evenly; the default where there are classes), "group" or "time", with the name of a `column`:
         rows of a group stay together; in time each fold is judged by a model of earlier rows. `asked`: fields of a training
-        (``epochs``, ``batch_size``, ``seed``, ``features``) and of an evaluation (``costs``, ``resamples``).
+        (``epochs``, ``batch_size``, ``seed``, ``features``) and of an evaluation (``costs``, ``resamples``); ``curve=True``: how good is it
+        with fewer rows, ``noise=True``: and with wrong labels; ``tune={"space": …, "goal": …, "budget": …}``: settings are chosen anew for
+        each fold, by trials within the rows that its model learns from (nested cross-validation).
         """
         from leptonai.sdk.crossing import cross_validate
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from leptonai.evaluation.spec import Details
 from leptonai.evaluation.spec import Report as ReportRecord
+from leptonai.sdk import report_learning, report_probed, show
 from leptonai.sdk import report_plots as plots
-from leptonai.sdk import report_probed, show
 from leptonai.sdk.report_parts import card, table
 from leptonai.sdk.report_script import SCRIPT
 
@@ -70,7 +70,7 @@ def page(
         *_notes(report.notes),
         "<h2>How good it is</h2>",
         _metrics(report),
-        *_folds(report),
+        *report_learning.sections(report),
         *_threshold(report, details),
         *_slices(report, details),
         *_fairness(report, details),
@@ -146,19 +146,6 @@ def _metrics(report: ReportRecord) -> str:
 
 def _inside(ends: tuple[float, float] | None) -> tuple[float, float] | None:
     return None if ends is None else (min(max(ends[0], 0), 1), min(max(ends[1], 0), 1))
-
-
-def _folds(report: ReportRecord) -> Iterable[str]:
-    if not report.folds:
-        return
-    names = list(report.metrics)
-    rows = [
-        [one["fold"], one["learnt_from"], one["rows"], *(one["metrics"].get(name) for name in names)]
-        for one in report.folds
-    ]
-    yield "<h2>Fold by fold</h2>"
-    yield f"<p class=dim>Rows were shared out by {escape(str(report.how.get('by')))}; figures above are those of all rows, each judged by a model that did not learn from it.</p>"
-    yield table(("fold", "learnt from", "rows", *names), rows)
 
 
 def _threshold(report: ReportRecord, details: Details) -> Iterable[str]:

@@ -168,6 +168,16 @@ class Report:
         return {name: Report(one, self.run) for name, one in self.record.targets.items()}
 
     @property
+    def learning_curve(self) -> list[dict[str, Any]]:
+        """Of a cross-validation with ``curve=True``: share, rows, metrics (means over folds), low and high of the first metric."""
+        return [dict(one) for one in self.record.curve]
+
+    @property
+    def label_noise(self) -> list[dict[str, Any]]:
+        """Of a cross-validation with ``noise=True``: the same, by the share of the labels learnt from that were made wrong."""
+        return [dict(one) for one in self.record.noise]
+
+    @property
     def latency(self) -> dict[str, float]:
         """How long one row takes, in milliseconds: ``p50`` and ``p99``, without a network."""
         return dict(self.record.latency)

@@ -4,9 +4,10 @@ All folds share one process, so libraries are loaded once; how rows are encoded 
 model learns from. A fold that is done is kept as a checkpoint, so that an attempt that follows goes on after it.
 """
 
+import json
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
 from typing import Any, Literal, NamedTuple
 
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle, Reader
-from leptonai.training import trainee
+from leptonai.training import trainee, within
 from leptonai.training.encoder import column_names, encode
+from leptonai.training.fewer import Mislabelled, fewer
 from leptonai.training.folds import fold_numbers, learnt
 from leptonai.training.labelled import Chosen
 from leptonai.training.predictor import probabilities
@@ -26,6 +28,7 @@ from leptonai.training.work import Subject, encoding_of, given, labelled, picked
 
 Array = NDArray[Any]
 By = Literal["auto", "rows", "class", "group", "time"]
+POINTS = 3  # folds by which a point of a learning curve is told
 _BATCH = 1024
 
 
@@ -41,13 +44,38 @@ class Crossed(NamedTuple):
     seconds: dict[int, float]  # that a fold took
     learnt_from: dict[int, int]  # rows
     notes: tuple[str, ...]
+    points: tuple["Point", ...] = ()
+    settings: Mapping[int, Mapping[str, Any]] = {}  # by fold, where they were chosen: params, trials
 
 
-def cross(train: Mapping[str, Any], folds: int, by: By, column: str | None, handle: Handle) -> Crossed:
+class Point(NamedTuple):
+    """What a model of fewer rows, or of wrong labels, said of a fold."""
+
+    kind: str  # curve, noise
+    share: float
+    fold: int
+    learnt_from: int
+    judged: Array  # bool: of the rows that were judged, those of this fold
+    scores: Array
+
+
+def cross(
+    train: Mapping[str, Any],
+    folds: int,
+    by: By,
+    column: str | None,
+    handle: Handle,
+    *,
+    curve: Sequence[float] = (),
+    noise: Sequence[float] = (),
+    tune: Mapping[str, Any] | None = None,
+) -> Crossed:
     """Train a model for each fold and ask it. Raises `Invalid` where rows cannot be shared out so; a fold that fails is a note.
 
     `train`: a train spec, exact. `by`: how rows are shared out: evenly by seed, each class evenly, rows of one group together (`column`),
-    or in the order of a time (`column`), where each fold is judged by a model of earlier rows only.
+    or in the order of a time (`column`), where each fold is judged by a model of earlier rows only. `curve`: shares of a fold's rows that
+    another model learns from, `noise`: shares of its labels that are made wrong, both for the last `POINTS` folds. `tune`: fields of a
+    tune spec; then settings are chosen anew for each fold, within the rows that its model learns from.
     """
     spec = Train.model_validate(train)
     random.seed(spec.seed)
@@ -61,29 +89,90 @@ def cross(train: Mapping[str, Any], folds: int, by: By, column: str | None, hand
             f"{spec.data} has {reader.rows} rows, too few for {folds} folds: ask for fewer",
             errors=[FieldError("folds", f"at most {max(2, reader.rows // 2)}")],
         )
-    places = places_of(reader, whole, folds, by, column, spec.seed)
+    crossing = _Crossing(
+        subject, reader, whole, by, column, places_of(reader, whole, folds, by, column, spec.seed), handle
+    )
     done = _saved(handle)
     notes: list[str] = []
-    for fold in range(folds):
-        if fold not in done:
-            began = time.perf_counter()
-            kept = (places >= 0) & (places < fold + 1) if by == "time" else places != fold
-            asked = places == (fold + 1 if by == "time" else fold)
+    last = range(max(0, folds - POINTS), folds)
+    work = [("fold", 0.0, fold) for fold in range(folds)]
+    work += [
+        (kind, share, fold)
+        for kind, shares in (("curve", curve), ("noise", noise))
+        for share in shares
+        for fold in last
+    ]
+    for number, (kind, share, fold) in enumerate(work):
+        name = str(fold) if kind == "fold" else f"{kind}-{share:g}-{fold}"
+        if name not in done:
             try:
-                scores = fold_of(subject, Chosen(reader, kept), Chosen(reader, asked), whole, handle)
+                done[name] = crossing.model(kind, share, fold, tune)
             except Invalid as error:
-                notes.append(f"fold {fold + 1} is not judged: {error.message}")
+                with_ = (
+                    ""
+                    if kind == "fold"
+                    else f" with {share:.0%} of its {'rows' if kind == 'curve' else 'labels wrong'}"
+                )
+                notes.append(f"fold {fold + 1}{with_} is not judged: {error.message}")
                 continue
-            done[fold] = {
-                "rows": np.flatnonzero(asked),
-                "scores": scores,
-                "took": np.array([time.perf_counter() - began, kept.sum()]),
-            }
-            handle.save({f"{number}.npz": _packed(found) for number, found in done.items()})
-        handle.progress(fold + 1, folds, "folds")
-    if not done:
+            handle.save({f"{key}.npz": _packed(one) for key, one in done.items()})
+        handle.progress(number + 1, len(work), "folds" if len(work) == folds else "models")
+    folded = {int(name): one for name, one in done.items() if name.isdigit()}
+    if not folded:
         raise Invalid(notes[0] if notes else f"{spec.data} has no fold to judge")
-    return _together(done, reader, whole, notes)
+    crossed = _together(folded, reader, whole, notes)
+    settings = {fold: json.loads(str(one["settings"])) for fold, one in folded.items() if "settings" in one}
+    return crossed._replace(settings=settings, points=tuple(_points(done, crossed)))
+
+
+class _Crossing(NamedTuple):
+    """What all models of a cross-validation share."""
+
+    subject: Subject
+    reader: Reader
+    whole: Encoding
+    by: By
+    column: str | None
+    places: Array
+    handle: Handle
+
+    def model(self, kind: str, share: float, fold: int, tune: Mapping[str, Any] | None) -> dict[str, Array]:
+        """Have a model learn for a fold, and keep what it says: rows, scores, took, settings. Raises `Invalid`."""
+        began, seed, timed = time.perf_counter(), self.subject.spec.seed, self.by == "time"
+        kept = (self.places >= 0) & (self.places < fold + 1) if timed else self.places != fold
+        asked = self.places == (fold + 1 if timed else fold)
+        if kind == "curve":
+            kept = fewer(kept, share, seed, self.places if timed else None)
+        learnt_from: Reader = Chosen(self.reader, kept)
+        if kind == "noise":
+            classes = self.whole.task == "classification"
+            learnt_from = Mislabelled(learnt_from, self.whole.target, share, seed, classes=classes)
+        subject, more = self.subject, {}
+        if tune and kind == "fold":
+            found = self._tuned(tune, learnt_from, fold)
+            subject = given(found.train, self.handle) or subject
+            more = {"settings": np.array(json.dumps({"params": found.params, "trials": found.trials}))}
+        scores = fold_of(subject, learnt_from, Chosen(self.reader, asked), self.whole, self.handle)
+        took = np.array([time.perf_counter() - began, kept.sum()])
+        return {"rows": np.flatnonzero(asked), "scores": scores, "took": took, **more}
+
+    def _tuned(self, tune: Mapping[str, Any], learnt_from: Reader, fold: int) -> within.Choice:
+        timed = self.by == "time"
+        places = places_of(learnt_from, self.whole, 4 if timed else 5, self.by, self.column, self.subject.spec.seed)
+        rows, held_out = within.half(places, by_time=timed)
+        asked = self.subject.spec, Chosen(learnt_from, rows), Chosen(learnt_from, held_out)
+        found = within.tuned(tune, *asked, self.handle)
+        self.handle.say(f"fold {fold + 1}: of {found.trials} trials the best has {found.params}")
+        return found
+
+
+def _points(done: Mapping[str, dict[str, Array]], crossed: Crossed) -> Iterator[Point]:
+    for name, found in done.items():
+        if not name.isdigit():
+            kind, share, fold = name.rsplit("-", 2)
+            judged = crossed.fold == int(fold)
+            if judged.any():
+                yield Point(kind, float(share), int(fold), int(found["took"][1]), judged, found["scores"])
 
 
 def _together(done: dict[int, dict[str, Array]], reader: Reader, whole: Encoding, notes: list[str]) -> Crossed:
@@ -191,9 +280,9 @@ def _packed(found: Mapping[str, Array]) -> bytes:
     return file.getvalue()
 
 
-def _saved(handle: Handle) -> dict[int, dict[str, Array]]:
-    found: dict[int, dict[str, Array]] = {}
+def _saved(handle: Handle) -> dict[str, dict[str, Array]]:
+    found: dict[str, dict[str, Array]] = {}
     for name, data in (handle.restore() or {}).items():
         with np.load(BytesIO(data), allow_pickle=False) as file:
-            found[int(name.removesuffix(".npz"))] = {part: file[part] for part in ("rows", "scores", "took")}
+            found[name.removesuffix(".npz")] = {part: file[part] for part in file.files}
     return found
