@@ -172,7 +172,6 @@ def test_fewer_rows_and_wrong_labels_cost_and_an_attempt_goes_on(tmp_path: Path)
 def test_settings_are_chosen_within_each_fold(tmp_path: Path, by: str, column: str | None) -> None:
     tune = {
         "space": {"C": {"kind": "choice", "choices": [1e-9, 1.0]}},
-        "goals": [{"metric": "val_accuracy"}],
         "sampler": "grid",
     }
     spec, handle = asked(tmp_path, LogisticRegression(), "kind", folds=2, by=by, column=column, tune=tune, resamples=0)

@@ -62,19 +62,27 @@ def summary(
     subject: Subject, given: Mapping[str, Array], truth: Array, seed: int, notes: list[str]
 ) -> tuple[dict[str, Any], tuple[dict[str, Any], ...]]:
     """Return what a report says of many rows, and the examples that its page shows; `truth`: class numbers, or values."""
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(truth))
+    said, score = _said(subject, given)
+    order = np.random.default_rng(seed).permutation(len(truth))
+    order = order[np.isfinite(score[order])]
+    if not len(order):
+        notes.append("explanations are not told: the answers are no numbers")
+        return {}, ()
     if subject.kind != "table":
         return _examples(subject, given, truth, order, notes)
     some: Mapping[str, Array] = {name: values[order[BACKGROUND : BACKGROUND + ROWS]] for name, values in given.items()}
     if not len(some[next(iter(some))]):  # so few that they are their own background
-        some = given
+        some = {name: values[order] for name, values in given.items()}
     said, _ = _said(subject, some)
     known = {name: values[order[:BACKGROUND]] for name, values in given.items()}
     found = shares(subject.scores, some, known, said, seed, SECONDS)
-    size = np.abs(found.values).mean(0)
+    told = found.values[np.isfinite(found.values).all(axis=1)]
+    if not len(told):
+        notes.append("explanations are not told: without a column's value the answers are no numbers")
+        return {}, ()
+    size = np.abs(told).mean(0)
     lines = [{"column": found.columns[at], "share": float(size[at])} for at in np.argsort(-size, kind="stable")]
-    about = {"method": _method(found.exact), "rows": len(found.values), "background": len(known[found.columns[0]])}
+    about = {"method": _method(found.exact), "rows": len(told), "background": len(known[found.columns[0]])}
     return {**about, "columns": lines}, ()
 
 

@@ -20,6 +20,7 @@ FITTED = 10_000  # rows of the training part that are looked at, half of them to
 SHOWN = 20  # rows that are named
 _TREES, _AT = 100, 0.99
 _SIDE = 8
+_MOST = 1e37  # trees compare numbers of 32 bits
 
 
 class Far(NamedTuple):
@@ -101,7 +102,7 @@ class Outliers:
 
     def _numbers(self, batch: Mapping[str, Any]) -> Array:
         parts = [feature.numbers(np.asarray(batch[feature.name])) for feature in self._features]
-        return np.concatenate(parts, axis=1) if parts else np.empty((0, 0))
+        return np.clip(np.concatenate(parts, axis=1), -_MOST, _MOST) if parts else np.empty((0, 0))
 
     def _distance(self, numbers: Array) -> Array:
         """Return how far rows are. Trees see no difference beyond the last row they were fitted on, so what lies beyond is added."""

@@ -20,6 +20,7 @@ ROWS = 2_000  # of the sample, at most
 BYTES = 64 * 2**20  # that it may take
 REPEATS = 5  # permutations of one column
 _BATCH = 256
+_FAR = 1e100  # whose square is a number
 
 _MISSING = (0.05, 0.1, 0.2, 0.35, 0.5)  # share of values
 _NUMBERS = (0.05, 0.1, 0.2, 0.4, 0.8)  # noise, in standard deviations
@@ -169,7 +170,7 @@ def ways(
 def _jittered(size: float) -> Spoil:
     def spoil(values: Array, random: np.random.Generator) -> Array:
         with np.errstate(invalid="ignore"):
-            spread = float(np.nanstd(values)) if np.isfinite(values).any() else 0.0
+            spread = float(np.nanstd(np.clip(values, -_FAR, _FAR))) if np.isfinite(values).any() else 0.0
         return (values + random.normal(0, size * spread, values.shape)).astype(values.dtype)
 
     return spoil

@@ -12,6 +12,7 @@ from leptonai.core.signature import FeatureType
 
 Array = NDArray[Any]
 LEVELS = 20  # of one column: its most frequent values
+_FAR = float(np.finfo(np.float32).max)
 _FEW = 8  # values of whole numbers that are a level each
 _NUMBERS = (FeatureType.NUMBER, FeatureType.INTEGER, FeatureType.DATETIME)
 _WORDS = (FeatureType.CATEGORY, FeatureType.BOOLEAN)
@@ -50,7 +51,7 @@ class Watch:
             if column.type is FeatureType.DATETIME:
                 whole = wide.astype("datetime64[us]").astype(np.int64) if wide.dtype.kind == "M" else wide
                 return np.asarray(whole, np.float64)
-            return wide.astype(np.float32)
+            return np.asarray(np.clip(wide, -_FAR, _FAR), np.float32)
         seen = self._seen[column.name]
         listed = (None if value is None or value != value else value for value in np.asarray(values).tolist())
         return np.fromiter((seen.setdefault(value, len(seen)) for value in listed), np.int32, len(values))

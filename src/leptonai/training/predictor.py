@@ -96,7 +96,8 @@ def probabilities(raw: Array, activation: str, classes: int) -> Array:
     """Return (rows, classes), float32, of raw outputs; see `Fitted.activation`. One output speaks for the second of two."""
     scores: Array = raw.reshape(len(raw), -1).astype(np.float32)
     if activation == "softmax":
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+        with np.errstate(invalid="ignore"):  # an infinite one makes none, which whoever asked counts
+            powers = np.exp(scores - scores.max(axis=1, keepdims=True))
         scores = powers / powers.sum(axis=1, keepdims=True)
     elif activation == "sigmoid":
         with np.errstate(over="ignore"):  # exp(large) is infinite, and one over it 0, which is right
