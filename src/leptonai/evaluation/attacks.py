@@ -48,7 +48,7 @@ def attacks(
             except LeptonError as refused:
                 notes.append(f"attacks are not told: {refused.message}")
                 return found
-            if error is not None:
+            if error is not None and np.isfinite(error):
                 found.append({"way": word, "severity": severity, "size": size, "error": error})
     return found
 

@@ -4,6 +4,7 @@ from leptonai.core import personal
 from leptonai.core.errors import FieldError, Invalid, NotFound, Unsupported
 from leptonai.core.nouns import Dataset, Model, Run, Service
 from leptonai.core.refs import DatasetRef
+from leptonai.core.several import check_one
 from leptonai.core.stages import Desk, Plan
 from leptonai.evaluation.spec import Explain
 
@@ -20,6 +21,7 @@ def prepare_explain(spec: Explain, desk: Desk) -> Plan:
             errors=[FieldError("model", "a classifier or a regressor")],
         )
     trained: Run = desk.get(Run, str(model.lineage.get("run")))
+    check_one({"inputs": None, **trained.spec}, "an explanation")
     result = trained.result or {}
     learnt_from = spec.data or str(trained.spec["data"])
     try:

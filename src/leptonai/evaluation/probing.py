@@ -141,8 +141,10 @@ def robustness(
             except LeptonError as refused:  # a model that takes no missing values, say
                 notes.append(f"robustness to {way} is not told: {refused.message}")
                 break
-            if error is not None:
-                found.append({"way": way, "severity": severity, "error": error})
+            if error is None or not np.isfinite(error):
+                notes.append(f"robustness to {way} of severity {severity} is not told: the answers are no numbers")
+                break
+            found.append({"way": way, "severity": severity, "error": error})
     if not tried:
         notes.append("robustness is not told: no column can be spoilt")
     return whole, tuple(found)

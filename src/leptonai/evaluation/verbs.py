@@ -89,7 +89,7 @@ def _trained(run_id: str, desk: Desk) -> Run:
 def _check_several(spec: Evaluate, result: dict[str, Any]) -> None:
     if not result["encoding"].get("goals"):
         return
-    for field in ("costs", "positive", "importance", "explain", "robustness", "against"):
+    for field in ("costs", "positive", "importance", "explain", "outliers", "robustness", "against"):
         if getattr(spec, field) not in (None, False):
             raise Unsupported(
                 f"{field}: it is for a model of one target, and this one predicts several: leave it out",

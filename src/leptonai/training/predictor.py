@@ -73,7 +73,10 @@ class Trained:
             raise Unsupported(f"they go along gradients, and {why} ({self.fitted.framework})")
         images = [feature.op == "image" for feature in encoding.features]
         bounds = (0.0, 1.0) if all(images) else None
-        x = attack(encode(encoding, batch), truth, rule, bounds, self.fitted.activation)
+        given = encode(encoding, batch)
+        if given.dtype.names:
+            raise Unsupported("they are for a model of one input, and this one takes several")
+        x = attack(given, truth, rule, bounds, self.fitted.activation)
         raw = np.asarray(self.learner.predict(x))
         if encoding.task != "classification":
             return raw
