@@ -9,12 +9,13 @@ import typer
 
 from leptonai.cli import flags, output
 from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, Wait, merge, need
+from leptonai.cli.flags_evaluate import EVALUATE, Curve, Explain, Importance, Noise, Outliers, Robustness
 from leptonai.cli.flags_train import TRAIN, Inputs, LossWeights, Targets
 
 app = typer.Typer(name="run", help="Train, evaluate, and see how it went.", no_args_is_help=True)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id: run_…")]
-TUNE, AUTO, EVALUATE, MORE = "Tune", "Find a model", "Evaluate, predict", "The Run itself"
+TUNE, AUTO, MORE = "Tune", "Find a model", "The Run itself"
 
 # What a Run is asked with beside its spec; a key of a spec file that is not here belongs to the spec.
 AROUND = ("stage", "name", "site", "parent", "limits", "max_attempts")
@@ -140,30 +141,13 @@ def create(
         list[str] | None,
         typer.Option(metavar="COLUMN", help="Are its groups treated alike? Repeatable.", rich_help_panel=EVALUATE),
     ] = None,
-    importance: Annotated[
-        bool | None, typer.Option("--importance", help="Which columns does it need?", rich_help_panel=EVALUATE)
-    ] = None,
-    explain: Annotated[
-        bool | None,
-        typer.Option("--explain", help="What do its answers come from, where does it look?", rich_help_panel=EVALUATE),
-    ] = None,
-    outliers: Annotated[
-        bool | None,
-        typer.Option("--outliers", help="Which rows are far from what it learnt from?", rich_help_panel=EVALUATE),
-    ] = None,
-    robustness: Annotated[
-        bool | None,
-        typer.Option(
-            "--robustness", help="What do noise, missing values and the like cost it?", rich_help_panel=EVALUATE
-        ),
-    ] = None,
+    importance: Importance = None,
+    explain: Explain = None,
+    outliers: Outliers = None,
+    robustness: Robustness = None,
     folds: Annotated[int | None, typer.Option(help="Of cross_validate.", rich_help_panel=EVALUATE)] = None,
-    curve: Annotated[
-        bool | None, typer.Option("--curve", help="Of cross_validate: with fewer rows?", rich_help_panel=EVALUATE)
-    ] = None,
-    noise: Annotated[
-        bool | None, typer.Option("--noise", help="Of cross_validate: with wrong labels?", rich_help_panel=EVALUATE)
-    ] = None,
+    curve: Curve = None,
+    noise: Noise = None,
     by: Annotated[
         str | None,
         typer.Option(
