@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import FileHandle, reader_of
-from tests.support.tiny_texts import CONFIG, folder, sentences
+from tests.support.tiny_texts import BAD, CONFIG, GOOD, folder, sentences
 from tests.training.test_work import asked, predictions
 
 from leptonai.core.errors import Invalid, Unsupported
+from leptonai.evaluation.spec import Details, Evaluate
+from leptonai.evaluation.work import evaluate
 from leptonai.training.spec import Fitted, Train
 from leptonai.training.work import train
 
@@ -45,6 +47,16 @@ def test_a_classifier_of_texts_is_made_of_a_folder_and_learns(tmp_path: Path) ->
     found = predictions(handle, result)
     assert found.shape == (60, 2) and np.allclose(found.sum(axis=1), 1, atol=1e-5)
     assert len(handle.read(fitted.code)) < 40_000  # how it is made, not its weights
+    measured = Evaluate(
+        run=handle.ended(result).id, data="test", explain=True, robustness=True, resamples=0, slices=False
+    )
+    record = evaluate(measured, handle)
+    details = Details.model_validate_json(handle.read(record["details"]))
+    assert record["explanation"]["method"] == "integrated gradients"
+    strongest = [max(one["words"], key=lambda word: abs(word["share"]))["word"] for one in details.examples]
+    assert sum(word in (*GOOD, *BAD) for word in strongest) >= 7  # of 8
+    assert next(word["word"] for word in details.examples[0]["words"]) == "the"
+    assert "robustness is not told: no column can be spoilt" in record["notes"]
 
 
 def test_a_text_that_is_missing_is_empty_and_several_columns_are_read_line_by_line() -> None:
