@@ -38,6 +38,7 @@ class Load:
     def __init__(self, url: str, headers: dict[str, str]):
         self.codes: Counter[int] = Counter()
         self.wrong = 0
+        self.words = ""  # of the last that went wrong
         self.pause = 0.0  # of each caller, between two requests
         self._url, self._headers = url, headers
         self._wanted = 0
@@ -57,8 +58,9 @@ class Load:
                 try:
                     answer = client.post(self._url, json={"rows": [{"x": PAUSE + number}]})
                     code, right = answer.status_code, answer.json()["predictions"][0]["y"] == 2 * (PAUSE + number)
-                except (httpx.HTTPError, KeyError):
+                except (httpx.HTTPError, KeyError) as error:
                     code, right = 0, False
+                    self.words = f"{error!r} {answer.text if isinstance(error, KeyError) else ''}"
                 with self._lock:
                     self.codes[code] += 1
                     self.wrong += not right

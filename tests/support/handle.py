@@ -118,6 +118,7 @@ class FileHandle:
         self.run = Run.new(name="test", stage=stage, spec={}, state=RunState.RUNNING)
         self.raw = LocalStore(folder / "blobs")
         self.cache = folder / "cache"
+        self.place: Mapping[str, Any] | None = None
         self.blobs = self.pii = SealedStore(self.raw, FileKeyring(folder / "keys"))
         self.datasets = dict(datasets or {})
         self.runs = {run.id: run for run in runs}

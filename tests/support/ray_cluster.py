@@ -16,6 +16,7 @@ from leptonai.core import settings
 
 ROOT = Path(__file__).parents[2]
 _STORE = 100 << 20  # bytes of shared memory of a node
+_SECOND = "127.0.0.2"  # so that whoever asks from this machine does so by way of the head
 
 
 class TwoNodes:
@@ -59,12 +60,12 @@ def main() -> None:
     more = {"num_cpus": int(os.environ.get("NODE_PROCESSORS", "1")), "object_store_memory": _STORE}
     cluster = Cluster(initialize_head=True, head_node_args={"include_dashboard": False, **more})
     try:
-        node = cluster.add_node(**more)
+        node = cluster.add_node(node_ip_address=_SECOND, **more)
         cluster.wait_for_nodes()
         print(cluster.address, flush=True)
         for _ in sys.stdin:
             cluster.remove_node(node, allow_graceful=False)
-            node = cluster.add_node(**more)
+            node = cluster.add_node(node_ip_address=_SECOND, **more)
             print("lost", flush=True)
     finally:
         cluster.shutdown()

@@ -32,9 +32,11 @@ class RunHandle:
         rank: Rank = ALONE,
         *,
         silent: bool = False,
+        place: Mapping[str, Any] | None = None,
     ):
         self.run = run
         self.rank = rank
+        self.place = None if place is None else {**place, "helper": _helper(run, http, store_url)}
         self._http, self._store_url, self._folder = http, store_url, folder
         self.cache = None if folder is None else folder.parent.parent / "cache"  # it runs in HOME/jobs/ID
         self.blobs, self.raw, self.pii = keyring.stores(http, store_url)
@@ -158,3 +160,8 @@ class RunHandle:
         if answer is Fenced:
             fenced()
         return answer
+
+
+def _helper(run: Run, http: Http, store_url: str | None) -> dict[str, Any]:
+    """Return what `agent.away` makes a handle of."""
+    return {"run": run.model_dump(mode="json"), "host": http.base_url, "token": http.key, "store_url": store_url}

@@ -97,6 +97,11 @@ class NativeProcess:
     # ------------------------------------------------------------------------------------- how many there are
 
     @property
+    def elsewhere(self) -> bool:
+        """Whether they may be on other machines: then what this one has does not say how many there can be."""
+        return bool(getattr(self._executor, "elsewhere", False))
+
+    @property
     def numbers(self) -> tuple[int, ...]:
         """Those that take work: they have loaded the version, and are not on their way out."""
         with self._lock:

@@ -60,7 +60,7 @@ def main(payload: dict[str, Any]) -> None:
         except Invalid as error:
             problem = Outcome(RunState.FAILED, error=error.to_dict())
     http = Http(payload["host"], payload["token"])
-    handle = RunHandle(run, http, payload["store_url"], folder, rank)
+    handle = RunHandle(run, http, payload["store_url"], folder, rank, place=payload.get("place"))
     watch = ranks.Watch(rank, others, folder, (0, STOPPED, ALONE_LEFT), partial(_lost, handle)) if others else None
     try:
         _on_term(_raise_stopped)

@@ -167,6 +167,8 @@ class Scaler:
     def _room(self, held: "_Held", asked: Asked, now: float) -> Room:
         if now - held.failed < FAILED_SECONDS:
             return Room(held.scaling.wanted, held.why)
+        if held.native.elsewhere:  # the cluster says so where it has no room
+            return Room(asked.replicas.max)
         spare = self._spare()
         every = sum(reading.rss for one in self._held.values() for reading in one.native.readings().values())
         free = _available() if spare is None else min(_available(), max(0, spare - every))

@@ -149,6 +149,10 @@ class Job:
     workers: int = (
         1  # processes that do it together: an executor of several machines starts each, another one but the first
     )
+    # Unix sockets in its folder by which alone others meet it: then an executor of several machines may have it work on any of them.
+    meets: tuple[str, ...] = ()
+    # Files that others read there meanwhile, each with "module:function", (bytes, seconds) -> bytes, that moves the times in it.
+    mirrors: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

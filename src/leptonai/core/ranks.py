@@ -1,4 +1,7 @@
-"""Which of the processes of a Run this is: most Runs have one, a training may have several that learn together."""
+"""Which of the processes of a Run this is: most Runs have one, a training may have several that learn together.
+
+Those of a study help each other, and may be on other machines of its Site.
+"""
 
 from typing import NamedTuple
 
@@ -21,3 +24,5 @@ class Rank(NamedTuple):
 
 ALONE = Rank()
 MOST = 1024  # processes that one Run may have
+AWAY = "leptonai.agent.away:main"  # the entry of a process that helps a Run from another machine of its Site
+LOST = 77  # the exit code of who stands in for a process on another machine, where that machine was lost

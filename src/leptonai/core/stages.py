@@ -188,9 +188,7 @@ STAGES: dict[str, Stage] = {
 # What a Handle loads by name, so that stages meet in records and never import each other.
 READER = "leptonai.data.reader:open_dataset"  # (dataset, splits, handle, mask) -> Reader
 HOLD = "leptonai.data.check_work:hold_rows"  # (rules, data, handle): raises where a row breaks a rule
-STEPS = (
-    "leptonai.training.augment.check:known_steps"  # (steps) -> the same as JSON data; raises for one that is not known
-)
+STEPS = "leptonai.training.augment.check:known_steps"  # (steps) -> as JSON data; raises for one that is not known
 FITTING = "leptonai.training.augment.check:check_fitting"  # (steps, columns, target): raises for one that does not fit
 RULES = "leptonai.data.check_verbs:train_rules"  # (rules, desk, dataset) -> rules with exact versions, blobs
 FOLDS = (
@@ -404,6 +402,9 @@ class Handle(Protocol):
     pii: Store  # sealed: what is written here takes the permission dataset:pii to be read
     raw: Store  # what is in it is encrypted already
     cache: Path | None  # a folder of this machine that outlives the Run, for what was fetched; None: there is none
+    place: (
+        Mapping[str, Any] | None
+    )  # what an executor of several machines gives a Run to place processes there; None: it has one
 
     def twin(self) -> "Handle":
         """Return a handle of this attempt for a process that was forked from its own: silent, with connections of its own."""

@@ -18,6 +18,7 @@ _STATM = Path("/proc/self/statm")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _COST_SECONDS = 0.25  # between two looks at what the process itself takes
 NAME = "pulse"
+MOVED = "leptonai.serving.pulse:moved"  # what an executor of several machines needs to lay it beside who reads it
 SILENT_SECONDS = 20.0  # for a worker that computes nothing and still does not say that it is there
 
 
@@ -101,6 +102,16 @@ class Pulse:
             self._cost_at = now
             self._rss = int(_STATM.read_text().split()[1]) * _PAGE
         _COST.pack_into(self._memory, _LAYOUT.size, self._begun, self._busy, time.process_time(), self._rss)
+
+
+def moved(data: bytes, seconds: float) -> bytes:
+    """Return what a worker on another machine says, with its times on the clock of this one, which is so many seconds ahead."""
+    if len(data) != _LAYOUT.size + _COST.size:
+        return data
+    beat, since, waiting, done = _LAYOUT.unpack_from(data)
+    begun, *cost = _COST.unpack_from(data, _LAYOUT.size)
+    beat, since, begun = (time + seconds if time else 0.0 for time in (beat, since, begun))
+    return _LAYOUT.pack(beat, since, waiting, done) + _COST.pack(begun, *cost)
 
 
 def read(folder: Path) -> Reading | None:

@@ -121,7 +121,10 @@ class _Helper:
 
 @dataclass
 class Helpers:
-    """Several processes. `most`: how many; `fits`: (bytes of the first one) -> how many there is memory for."""
+    """Several processes. `most`: how many; `fits`: (bytes of the first one) -> how many there is memory for.
+
+    Those on other machines (`away`) are told nothing before they are ready: until one has a processor free, none may be.
+    """
 
     nursery: Nursery
     spec: Tune
@@ -131,6 +134,7 @@ class Helpers:
     fits: Callable[[int], int]
     say: Callable[[str], None]
     facts: dict[str, Any] = field(default_factory=dict)  # what the first one told when it was ready
+    away: bool = False
     _all: list[_Helper] = field(default_factory=list)
     _params: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     _deaths: dict[int, int] = field(default_factory=dict)
@@ -146,6 +150,9 @@ class Helpers:
             self._hear_all(None)
         if self.facts["gpu"] and self.spec.parallel is None:
             self.most = 1
+        elif "processors" in self.facts:
+            self.away = True
+            self.most = self.most if self.spec.parallel else min(self.most, self.facts["processors"])
         elif self.spec.parallel is None and (room := self.fits(self.facts["held"])) < self.most:
             self.say(f"{room} of {self.most} trials run beside each other: for more there is too little memory")
             self.most = room
@@ -155,16 +162,24 @@ class Helpers:
     @property
     def free(self) -> int:
         """See `Crew`. One that still reads the rows is free, too: what it is told waits for it."""
-        return sum(one.number is None for one in self._all) - len(self._again)
+        return len(self._idle) - len(self._again)
+
+    @property
+    def _idle(self) -> list[_Helper]:
+        return [one for one in self._all if one.number is None and (one.ready or not self.away)]
 
     @property
     def busy(self) -> bool:
         """See `Crew`."""
-        return bool(self._again) or any(one.number is not None for one in self._all)
+        return (
+            bool(self._again)
+            or any(one.number is not None for one in self._all)
+            or (bool(self._all) and not self._idle)
+        )
 
     def begin(self, number: int, params: Mapping[str, Any]) -> None:
         """See `Crew`."""
-        idle = [one for one in self._all if one.number is None]
+        idle = self._idle
         helper = next((one for one in idle if one.ready), idle[0])
         helper.number = number
         self._params[number] = params
@@ -175,7 +190,7 @@ class Helpers:
     def ended(self, judge: Judge) -> list[Ended]:
         """See `Crew`."""
         found = self._hear_all(judge)
-        while self._again and any(one.number is None for one in self._all):
+        while self._again and self._idle:
             number = self._again.pop(0)
             self.begin(number, self._params[number])
         return found
@@ -183,7 +198,7 @@ class Helpers:
     def give_up(self) -> list[Trial]:
         """See `Crew`."""
         found = [one for one in self._all if one.number is not None]
-        for one in found:
+        for one in list(self._all):  # also who waits for a place
             self._dismiss(one)
         numbers = [one.number for one in found if one.number is not None] + self._again
         self._again.clear()
@@ -251,17 +266,19 @@ class Helpers:
     def _died(self, helper: _Helper) -> list[Ended]:
         number = helper.number
         self._dismiss(helper)
-        how = self.nursery.how(helper.hired.pid)
+        how, blamed = self.nursery.how(helper.hired.pid)
         if not helper.ready:  # the rows are too much for it, or for all of them
             if not self._all:
-                raise RunFailed(f"the process that was to try settings died while it read the rows: {how}")
-            self.say(f"one of the processes that try settings died while it read the rows, and is done without: {how}")
+                raise RunFailed(f"the process that was to try settings died before it had read the rows: {how}")
+            self.say(
+                f"one of the processes that try settings died before it had read the rows, and is done without: {how}"
+            )
             self._again += [] if number is None else [number]
             return []
         self._hire()
         if number is None:
             return []
-        self._deaths[number] = self._deaths.get(number, 0) + 1
+        self._deaths[number] = self._deaths.get(number, 0) + blamed
         if self._deaths[number] < DEATHS:
             self.say(f"the process of trial {number} died ({how}); the trial begins again in another one")
             self._again.append(number)

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from leptonai.core.errors import LeptonError, RunFailed
@@ -48,9 +49,14 @@ class Wire:
 
 
 def help_with(
-    spec: Tune, order: list[str], epochs: Sequence[Mapping[str, Any]], handle: Handle, line: Connection
+    spec: Tune,
+    order: list[str],
+    epochs: Sequence[Mapping[str, Any]],
+    handle: Handle,
+    line: Connection,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    """Do the trials of a study that come over the line, until it is closed. What `Trials` found out first is told."""
+    """Do the trials of a study that come over the line, until it is closed. What `Trials` found out first is told, and `more`."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the Run's process decides, and this one ends with it
     folder = Path(f"trials-{os.getpid()}")
     folder.mkdir()
@@ -58,9 +64,8 @@ def help_with(
     try:
         bench = load(TRIALS)(spec.train, spec.built, handle.twin())
         bench.check(order)
-        line.send(
-            ("ready", {"epochs": max(int(bench.epochs(one)) for one in epochs), "gpu": _has_gpu(), "held": _held()})
-        )
+        most = max(int(bench.epochs(one)) for one in epochs)
+        line.send(("ready", {"epochs": most, "gpu": _has_gpu(), "held": _held(), **more}))
         wire = Wire(line, reports=spec.pruner != "none")
         while True:
             number, params, wire.files, threads = line.recv()

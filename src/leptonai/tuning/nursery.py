@@ -12,12 +12,17 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import import_module
 from multiprocessing.connection import Connection
 from typing import NamedTuple, NoReturn
+
+from leptonai.core.ranks import LOST
 
 _PR_SET_PDEATHSIG = 1
 _ASK = struct.Struct("=ci")  # what is asked, and of whom
 _HIRE, _HOW = b"h", b"?"
+NO_ROOM = 78  # the exit code of one for which no machine of the cluster had a processor free
+_CODES = {LOST: "its machine was lost", NO_ROOM: "no machine of the cluster has a processor free for it"}
 
 Work = Callable[[Connection], None]
 
@@ -30,15 +35,24 @@ class Hired(NamedTuple):
     end: int  # a pidfd
 
 
-class Nursery:
-    """Starts the process. To be made before anything is computed; `work` is what each forked process does."""
+class Ended(NamedTuple):
+    """How one ended, in words; and whether what it did may be to blame."""
 
-    def __init__(self, work: Work):
+    words: str
+    blamed: bool = True
+
+
+class Nursery:
+    """Starts the process. To be made before anything is computed; `work` is what each forked process does, `ahead` a module
+    that is loaded before the first is forked.
+    """
+
+    def __init__(self, work: Work, ahead: str = ""):
         self._sock, theirs = socket.socketpair()
         self._pid = os.fork()
         if self._pid == 0:
             self._sock.close()
-            _nurse(theirs, work, os.getppid())
+            _nurse(theirs, work, ahead, os.getppid())
         theirs.close()
 
     def hire(self) -> Hired:
@@ -49,15 +63,16 @@ class Nursery:
         pid = self._answer()
         return Hired(Connection(ours.detach()), pid, os.pidfd_open(pid))
 
-    def how(self, pid: int) -> str:
-        """Say in words how one ended."""
+    def how(self, pid: int) -> Ended:
+        """Say how one ended."""
         self._sock.sendall(_ASK.pack(_HOW, pid))
         code = self._answer()
         if code < 0:
-            return f"it was ended by {signal.Signals(-code).name}" + (
-                ", as when memory runs out" if code == -signal.SIGKILL else ""
+            return Ended(
+                f"it was ended by {signal.Signals(-code).name}"
+                + (", as when memory runs out" if code == -signal.SIGKILL else "")
             )
-        return f"it ended with exit code {code}"
+        return Ended(_CODES.get(code, f"it ended with exit code {code}"), blamed=code != LOST)
 
     def close(self) -> None:
         """End it, and all whom it forked."""
@@ -71,12 +86,14 @@ class Nursery:
         return int(_ASK.unpack(data)[1])
 
 
-def _nurse(sock: socket.socket, work: Work, parent: int) -> NoReturn:
+def _nurse(sock: socket.socket, work: Work, ahead: str, parent: int) -> NoReturn:
     try:
         _die_with(parent)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the Run's process decides
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         hired: set[int] = set()
+        if ahead:
+            import_module(ahead)
         while True:
             data, fds, _, _ = socket.recv_fds(sock, _ASK.size, 1)
             if not data:
@@ -114,6 +131,8 @@ def _fork(sock: socket.socket, fd: int, work: Work) -> int:
         sock.close()
         work(Connection(fd))
         code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
     except BaseException:  # noqa: BLE001  # the outermost frame of a process
         traceback.print_exc()
     finally:

@@ -11,6 +11,7 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run
 from leptonai.core.stages import TRIALS, Handle, load
 from leptonai.tuning import journal, space
+from leptonai.tuning.away import help_there
 from leptonai.tuning.crew import Alone, Crew, Helpers
 from leptonai.tuning.front import Front
 from leptonai.tuning.helper import help_with
@@ -28,7 +29,7 @@ _SPARE = 2  # how much of what the first process holds another one may come to h
 def tune(spec: Tune, handle: Handle) -> dict[str, Any]:
     """Run the study to the end of its budget, and return a `Tuned`. Goes on from the journal of an earlier attempt."""
     order = space.check(spec.space)
-    cores = len(os.sched_getaffinity(0))
+    cores = len(os.sched_getaffinity(0)) if handle.place is None else _MOST
     most = min(spec.parallel or min(cores, _MOST), spec.trials or _MOST)
     saves = Saves(handle)
     if most == 1:
@@ -37,7 +38,11 @@ def tune(spec: Tune, handle: Handle) -> dict[str, Any]:
         epochs = max(int(bench.epochs(one)) for one in _epochs(spec))
         return _run(spec, handle, order, epochs, Alone(bench, spec.goals, handle, saves))
     # First of all: what is forked from a process that has computed hangs.
-    nursery = Nursery(lambda line: help_with(spec, order, _epochs(spec), handle, line))
+    if handle.place is None:
+        nursery = Nursery(lambda line: help_with(spec, order, _epochs(spec), handle, line))
+    else:
+        cores = 1  # of each: a cluster gives a process one
+        nursery = Nursery(help_there(spec, order, _epochs(spec), handle), handle.place["ahead"])
     crew = Helpers(nursery, spec, saves, most, cores, lambda held: _room(held, handle), handle.say)
     try:
         crew.start()

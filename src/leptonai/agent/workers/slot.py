@@ -129,7 +129,12 @@ class Slot(threading.Thread):
         flavour = str(self._model.lineage.get("flavour", "data"))
         limits = Limits(memory_mb=self._work.memory_mb)
         threads = str(self._work.threads)
-        self._executor.start(Job(self._job, _ENTRY, {}, self._folder, flavour, limits, {"OMP_NUM_THREADS": threads}))
+        self._executor.start(
+            Job(
+                self._job, _ENTRY, {}, self._folder, flavour, limits, {"OMP_NUM_THREADS": threads},
+                meets=(LOAD, ANSWER, STREAM), mirrors={pulse.NAME: pulse.MOVED},
+            )
+        )  # fmt: skip
         until = time.monotonic() + self._work.start_seconds
         line = self._connect(until)
         try:
@@ -148,6 +153,7 @@ class Slot(threading.Thread):
                 raise Invalid(f"its worker died while it loaded the version: {self._how()}")
             if frame.header["op"] == "failed":
                 raise from_dict(frame.header["error"])
+            self._met(line, until)
         except TimeoutError:
             line.close()
             raise Invalid(self._slow()) from None
@@ -167,6 +173,16 @@ class Slot(threading.Thread):
             if time.monotonic() > until:
                 raise TimeoutError
         return frames.receive(line)
+
+    def _met(self, line: socket.socket, until: float) -> None:
+        """Wait until it can be met: one on another machine is a moment after it said that it listens."""
+        while not (self._folder / ANSWER).exists():
+            if select.select([line], [], [], 0.005)[0]:
+                return  # it died; who watches it says so
+            if self._ending:
+                raise Unavailable("the service is being closed")
+            if time.monotonic() > until:
+                raise TimeoutError
 
     def _connect(self, until: float) -> socket.socket:
         while True:
