@@ -1,4 +1,4 @@
-"""The contract of `Framework`: PyTorch, scikit-learn, Keras on PyTorch here and on TensorFlow in a process of its own."""
+"""The contract of `Framework`: PyTorch, scikit-learn, Keras on PyTorch here, on TensorFlow and on JAX in processes of their own."""
 
 import subprocess
 import sys
@@ -117,12 +117,25 @@ class TestKeras(FrameworkContract):
     ],
 )
 def test_the_contract_holds_for_keras_on_tensorflow(which: str) -> None:
+    _holds("tensorflow", which, 280)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(960)
+@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
+@pytest.mark.skipif(settings.variable("KERAS_BACKEND") in ("tensorflow", "jax"), reason="this is such a process")
+def test_the_contract_holds_for_keras_on_jax() -> None:
+    """JAX compiles each model anew, which takes ten times as long as the rest: on two busy cores four minutes."""
+    _holds("jax", "TestKeras", 900)
+
+
+def _holds(backend: str, which: str, seconds: float) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-k", which, __file__],
         cwd=Path(__file__).parents[2],
-        env=settings.environment(KERAS_BACKEND="tensorflow", TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
+        env=settings.environment(KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=seconds,
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]

@@ -6,6 +6,7 @@ Keras reads its back end once, when it is imported: each back end has a process 
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def exports(backend: str, folder: Path, *names: str) -> dict[str, dict[str, Any]
         env=settings.environment(KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     lines = [json.loads(line) for line in done.stdout.splitlines()]  # nothing else is printed
@@ -71,6 +72,15 @@ def test_on_tensorflow(tmp_path: Path) -> None:
 def test_on_tensorflow_all(tmp_path: Path) -> None:
     for found in exports("tensorflow", tmp_path, *SIMPLE, *MORE, "own layer").values():
         agrees(found, "tf2onnx")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(660)
+@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
+def test_on_jax(tmp_path: Path) -> None:
+    """Keras' own exporter needs jax2onnx; without it the model is rebuilt on a back end that exports by itself."""
+    for found in exports("jax", tmp_path, *QUICK).values():
+        agrees(found, "Keras' own exporter", "rebuilt on Keras with torch", "rebuilt on Keras with tensorflow")
 
 
 @pytest.mark.slow
