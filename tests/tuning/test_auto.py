@@ -125,3 +125,45 @@ def test_what_cannot_be_learnt_is_told_in_a_sentence(tmp_path: Path, rows: Any, 
 def test_a_metric_that_there_is_none_of_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="there is no 'auc' here: use one of accuracy"):
         searched(handle_for(tmp_path / "job"), metric="auc")
+
+
+def test_texts_are_told_apart_by_their_words(tmp_path: Path) -> None:
+    pages = {name: Path(work.__file__).parents[4] / "docs" / name for name in ("how-to", "why")}
+    lines = [(line, name) for name, folder in pages.items() for page in sorted(folder.glob("*.md"))[:8]
+             for line in page.read_text("utf-8").splitlines() if len(line) > 60]  # fmt: skip
+    said, name = (np.array(part, object) for part in zip(*lines, strict=True))
+    parts = {"train": np.arange(len(said)) % 5 > 0, "test": np.arange(len(said)) % 5 == 0}
+    readers = {
+        part: reader_of({"line": said[rows], "folder": name[rows]}, "folder", line="text")
+        for part, rows in parts.items()
+    }
+    handle = FileHandle(tmp_path / "job", "auto", readers)
+    train = {"data": "train", "target": "folder", "flavour": "sklearn", "features": ["line"], "facts": {"texts": True}}
+    found = searched(handle, kind="text", target="folder", train=train, candidates=4)
+    assert {line.name: line.state for line in found.leaderboard[:5] if line.name != "blend"} == dict.fromkeys(
+        ("words", "bayes", "letters", "baseline"), "done"
+    )
+    assert found.leaderboard[-1].name == "baseline" and found.tested["metrics"]["roc_auc"] > 0.8
+    fitted = Fitted.model_validate(found.kept.fitted)
+    assert fitted.encoding.layout == "text" and found.kept.spec["facts"] == {"texts": True}
+
+
+def test_pictures_get_networks_and_trees(tmp_path: Path) -> None:
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    pictures = (digits.images * 15).astype(np.uint8)[..., None]
+    rows = {"train": slice(0, 300), "test": slice(300, 400)}
+    readers = {
+        part: reader_of({"picture": pictures[some], "digit": digits.target[some].astype(str).astype(object)}, "digit")
+        for part, some in rows.items()
+    }
+    handle = FileHandle(tmp_path / "job", "auto", readers)
+    train = {"data": "train", "target": "digit", "flavour": "torch"}
+    found = searched(
+        handle, kind="image", target="digit", train=train, families=("network", "forest"), candidates=4, folds=2
+    )
+    assert found.metric == "accuracy" and found.leaderboard[0].score is not None and found.leaderboard[0].score > 0.8
+    assert {line.name: line.state for line in found.leaderboard} == dict.fromkeys(
+        ("network-short", "network", "forest", "baseline"), "done"
+    )

@@ -24,7 +24,7 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     data, exact = _exact(spec.data, desk)
     found, opens, own = _beginning(spec, desk)
     found["data"] = exact
-    facts = found.get("facts", spec.facts if own else {})
+    facts = found.get("facts", spec.facts)
     texts = bool(facts.get("texts"))
     goals, features = columns.pick_all(
         data.columns, several.targets_of(spec, data.target), spec.features, exact, texts=texts
@@ -52,7 +52,7 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         opens.append(_uploaded(spec.callbacks, desk, "callbacks"))
     if own:
         found["flavour"] = spec.flavour or spec.framework
-    elif texts and "code" not in found:  # of a folder
+    elif texts and spec.pretrained is not None and "code" not in found:  # of a folder
         found |= {"framework": None, "flavour": "transformers"}
         if "epochs" not in spec.model_fields_set:
             found["epochs"] = defaults.TEXT_EPOCHS

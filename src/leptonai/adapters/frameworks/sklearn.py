@@ -41,6 +41,7 @@ class SklearnFramework:
         sklearn_metrics.check(metrics)
         parts = {"estimator": clone(model, safe=False), "metrics": metrics, "mine": mine(model)}
         facts = {"class": f"{type(model).__module__}.{type(model).__qualname__}", "parameters": 0}
+        facts |= {"texts": True} if reads_texts(model) else {}
         return Packed(packing.by_value(parts, "the estimator"), "sklearn", facts)
 
     def load(self, code: bytes, weights: bytes | None = None) -> Learner:
@@ -75,6 +76,16 @@ class SklearnFramework:
         from leptonai.adapters.frameworks.sklearn_onnx import routes
 
         return routes(learner, example)
+
+
+def reads_texts(model: Any) -> bool:
+    """Whether an estimator, or the first of its steps or of its members, makes numbers of texts."""
+    steps, members = getattr(model, "steps", None), getattr(model, "estimators", None)
+    if steps:
+        return reads_texts(steps[0][1])
+    if isinstance(members, list) and members and isinstance(members[0], tuple):  # a vote
+        return reads_texts(members[0][1])
+    return type(model).__module__ == "sklearn.feature_extraction.text" and hasattr(model, "analyzer")
 
 
 def mine(model: Any) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.adapters.frameworks import arrays, sklearn_metrics, skops_file
+from leptonai.adapters.frameworks.sklearn import reads_texts
 from leptonai.core.errors import FieldError, Invalid, Unsupported
 from leptonai.core.learning import Way
 
@@ -17,7 +18,6 @@ class SklearnLearner:
     """See `core.ports.Learner`. `incremental` is False: `step` is given all rows at once."""
 
     incremental = False
-    layout = "flat"  # of images, and of everything else
     input_dtype = "float32"
     entries = None
 
@@ -32,6 +32,11 @@ class SklearnLearner:
         self._seen: list[tuple[Any, Any]] = []
         self.measures_training = True  # on the rows it learnt from, which may take longer than the fit
         _make_importable(self._mine)
+
+    @property
+    def layout(self) -> str:
+        """How it takes rows: "text" where it makes numbers of texts by itself, else "flat", of images and of everything else."""
+        return "text" if reads_texts(self.model) else "flat"
 
     @property
     def parameters(self) -> int:
@@ -106,7 +111,7 @@ class SklearnLearner:
             except (ValueError, TypeError) as error:
                 short = " ".join(str(error).split())[:500]
                 raise Invalid(
-                    f"{type(self.model).__name__} cannot learn from {x.shape[0]} rows of {x.shape[1]} features: {short}",
+                    f"{type(self.model).__name__} cannot learn from {len(x)} rows{_wide(x)}: {short}",
                     errors=[FieldError("model", short)],
                 ) from error
         self.notes = list(dict.fromkeys(" ".join(str(w.message).split())[:300] for w in caught))
@@ -174,6 +179,10 @@ class SklearnLearner:
     def load_weights(self, weights: bytes) -> None:
         """Take weights that `weights` gave."""
         self.model = skops_file.read(weights, self._mine)
+
+
+def _wide(x: Any) -> str:
+    return f" of {x.shape[1]} features" if x.ndim > 1 else ""
 
 
 def _make_importable(mine: Sequence[Any]) -> None:

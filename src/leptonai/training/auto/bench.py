@@ -1,5 +1,6 @@
 """Cross-validates candidates on the rows of a Run, one fold at a time, and makes a train Run's result of the one that is chosen."""
 
+import math
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -26,7 +27,7 @@ Array = NDArray[Any]
 _FOLDS = 5
 _ROWS = 20_000  # beyond which not all folds are judged
 _FEW = 5_000  # below which threads wait for each other longer than they compute
-_MANY = 200_000  # beyond which one is
+_VALUES = 5_000_000  # so does this number of values
 
 
 class Bench:
@@ -55,7 +56,8 @@ class Bench:
         self.folds = self._folds()
         by: By = asked["by"]
         self._places = places_of(self._reader, self._whole, self.folds, by, asked["column"], spec.seed)
-        self.judged = self.folds if by in ("group", "time") else _judged(self._reader.rows, self.folds)
+        width = sum(math.prod(feature.shape) for feature in self._whole.features)
+        self.judged = self.folds if by in ("group", "time") else _judged(self._reader.rows, width, self.folds)
         self._said: dict[int, Array] = {}  # by fold, of the candidate at work
         if self._reader.rows < _FEW:
             import threadpoolctl  # type: ignore[import-untyped]  # a part of scikit-learn's installation
@@ -164,7 +166,8 @@ class Bench:
         framework: Any = plugins.framework("sklearn")
         from sklearn.dummy import DummyClassifier
 
-        packed = framework.pack(DummyClassifier(), {})
+        model = DummyClassifier()
+        packed = framework.pack(models.text_baseline(model) if self._kind == "text" else model, {})
         learner = framework.load(packed.code)
         subject = Subject(framework, "", packed.flavour, learner, plain, lambda: learner)
         return encoding_of(subject, self._reader, trainee.Traits.of(learner))
@@ -213,9 +216,11 @@ class Bench:
             return {int(name): parts[name] for name in parts.files}
 
 
-def _judged(rows: int, folds: int) -> int:
+def _judged(rows: int, width: int, folds: int) -> int:
     """Return how many of the folds are judged: all, but where the rows are many, and each fold tells enough."""
-    return folds if rows <= _ROWS else min(folds, 3) if rows <= _MANY else 1
+    if rows <= _ROWS and rows * width <= _VALUES:
+        return folds
+    return min(folds, 3) if rows <= 10 * _ROWS and rows * width <= 3 * _VALUES else 1
 
 
 def _check_truth(truth: Array, encoding: Encoding, where: str) -> None:

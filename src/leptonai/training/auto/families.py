@@ -43,11 +43,24 @@ _TABLE = (
     Candidate("boosting-onehot", "boosting", "gradient boosted trees, one column for each category", {"onehot": True}),
 )  # fmt: skip
 
+_TEXT = (
+    _BASE,
+    Candidate("words", "words", "a linear model of words and pairs of words, weighed by how rare they are", {"C": 3.0}),
+    Candidate("bayes", "bayes", "naive Bayes on words", {"alpha": 0.3}),
+    Candidate("letters", "letters", "a linear model of pieces of words, 2 to 4 letters long", {"C": 3.0}),
+    Candidate("words-sharp", "words", "a linear model of words and pairs of words, held back less", {"C": 20.0}),
+    Candidate("letters-sharp", "letters", "a linear model of pieces of words, held back less", {"C": 20.0}),
+    Candidate("words-mild", "words", "a linear model of words and pairs of words, held back more", {"C": 0.5}),
+)
+
 _IMAGE = (
     _BASE,
+    Candidate("network-short", "network", "a small convolutional network, one epoch", {"epochs": 1}),
+    Candidate("network", "network", "a small convolutional network, a few epochs", {"epochs": 4}),
+    Candidate("forest", "forest", "extremely randomised trees on pixels", {"n_estimators": 150, "min_samples_leaf": 1}),
+    Candidate("network-long", "network", "a small convolutional network, many epochs", {"epochs": 12}),
     Candidate("linear", "linear", "a linear model on pixels"),
-    Candidate("network", "network", "a small convolutional network", {"epochs": 3}),
-    Candidate("network-long", "network", "a small convolutional network, more epochs", {"epochs": 10}),
+    Candidate("network-longer", "network", "a small convolutional network, very many epochs", {"epochs": 40}),
 )
 
 
@@ -93,7 +106,7 @@ _DRAWN: dict[str, tuple[tuple[str, _Drawn, str], ...]] = {
         ("network", _network, "a network, settings drawn"),
     ),
 }
-_FIXED = {"table": _TABLE, "image": _IMAGE}
+_FIXED = {"table": _TABLE, "text": _TEXT, "image": _IMAGE}
 
 
 def names(kind: str) -> tuple[str, ...]:

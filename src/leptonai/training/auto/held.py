@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader, Shuffle
 
 _MEMORY = 2**30  # bytes; a dataset that is larger is read again for each fold
@@ -60,5 +61,5 @@ class Held:
 
 def held(reader: Reader) -> Reader:
     """Return a reader of the same rows that holds them, where there is memory enough."""
-    width = sum(8 * math.prod(column.shape) for column in reader.columns)
+    width = sum((1 if column.type == FeatureType.IMAGE else 8) * math.prod(column.shape) for column in reader.columns)
     return Held(reader) if reader.rows * width <= _MEMORY else reader

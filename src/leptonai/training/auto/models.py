@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from leptonai.core import plugins
 from leptonai.core.errors import Invalid
 from leptonai.training import defaults
+from leptonai.training.auto.families import BASELINE
 from leptonai.training.spec import Encoding, Train
 
 MOST_NAMES = (
@@ -34,15 +35,16 @@ def made(candidate: Mapping[str, Any], kind: str, encoding: Encoding, spec: Trai
         framework: Any = plugins.framework("lightgbm")
         more = {"random_state": spec.seed, "verbose": -1, **settings}
         return Made("lightgbm", framework.estimator(encoding.task, more), {}, plain)
-    return Made("sklearn", estimator(family, settings, encoding, spec.seed), {}, plain)
+    model = estimator(family, settings, encoding, spec.seed)
+    if kind == "text" and family == BASELINE:
+        model = text_baseline(model)
+    return Made("sklearn", model, {}, plain)
 
 
 def estimator(family: str, settings: Mapping[str, Any], encoding: Encoding, seed: int) -> Any:
     """Make an estimator of scikit-learn for rows that are encoded plainly: numbers as they are, categories as their places."""
     classes = encoding.task == "classification"
-    return {"baseline": _baseline, "linear": _linear, "boosting": _boosting, "forest": _forest, "network": _network}[
-        family
-    ](dict(settings), encoding, classes, seed)
+    return _MAKERS[family](dict(settings), encoding, classes, seed)
 
 
 def blend(members: Mapping[str, tuple[Any, float]], task: str) -> Any:
@@ -101,6 +103,47 @@ def _network(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: 
         sizes, random_state=seed, early_stopping=True, n_iter_no_change=6, max_iter=100, batch_size=128, **settings
     )
     return make_pipeline(prepared(encoding, seed, scaled=True, onehot=True), last)
+
+
+def _words(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:  # noqa: ARG001 - as the others
+    return _of_texts(classes, settings["C"], ngram_range=(1, 2), min_df=2, max_features=200_000)
+
+
+def _letters(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:  # noqa: ARG001 - as the others
+    return _of_texts(classes, settings["C"], analyzer="char_wb", ngram_range=(2, 4), min_df=3, max_features=200_000)
+
+
+def _of_texts(classes: bool, strength: float, **how: Any) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.pipeline import make_pipeline
+
+    last = LogisticRegression(C=strength, max_iter=300) if classes else Ridge(alpha=1 / strength)
+    return make_pipeline(TfidfVectorizer(sublinear_tf=True, **how), last)
+
+
+def _bayes(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:  # noqa: ARG001 - as the others
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.naive_bayes import ComplementNB
+    from sklearn.pipeline import make_pipeline
+
+    if not classes:
+        raise Invalid("naive Bayes tells classes apart, and the target is a number")
+    return make_pipeline(TfidfVectorizer(sublinear_tf=True, min_df=2), ComplementNB(**settings))
+
+
+def text_baseline(model: Any) -> Any:
+    """Put something before the baseline that takes texts, which it does not look at."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(HashingVectorizer(n_features=2), model)
+
+
+_MAKERS = {
+    "baseline": _baseline, "linear": _linear, "boosting": _boosting, "forest": _forest, "network": _network,
+    "words": _words, "letters": _letters, "bayes": _bayes,
+}  # fmt: skip
 
 
 def _names(encoding: Encoding) -> list[int]:
