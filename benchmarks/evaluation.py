@@ -4,6 +4,8 @@ slice_found_of_20 · a subgroup of 1,000 of 6,000 rows whose errors are 30 % bes
 reported is it, or a level of it. slice_false_of_20 · the same rows with errors that no column tells: in how many seeds any is
 reported. report_1m_seconds, report_1m_gib · a report (metrics, intervals, curves, subgroups of eight columns, the page) of a million predictions of two
 classes, in a process of its own: its seconds without imports, and the most memory that the process ever held.
+auto_wins_of_6, auto_losses_beyond_interval · `auto` beside HistGradientBoosting as it comes, on four tables, texts and pictures: see
+`evaluation/race.py`. `--budget` seconds for each; `--sets credit,bikes` races on some and writes nothing.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import time
 
 import numpy as np
 from _common import publish
+from evaluation.race import race
 
 from leptonai.core.nouns import Column
 from leptonai.core.signature import FeatureType
@@ -95,7 +98,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="of the large report")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--budget", type=float, default=300.0, help="seconds that auto has for each set of rows")
+    parser.add_argument("--sets", default="", help="race auto on these only, and write nothing")
     given = parser.parse_args()
+    if given.sets:
+        print(json.dumps(race(given.budget, only=tuple(given.sets.split(",")))))
+        return
     if given.child:
         print(json.dumps(million(given.rows)))
         return
@@ -106,11 +114,12 @@ def main() -> None:
     ratios = {
         "slice_found_of_20": found, "slice_false_of_20": false, "report_1m_seconds": large["seconds"], "report_1m_gib": large["gib"]
     }  # fmt: skip
+    won, figures = race(given.budget)
     publish(
         "evaluation",
-        ratios,
-        {f"report of {given.rows:,} rows, {k}": v for k, v in large.items()},
-        ("numpy", "scipy", "scikit-learn"),
+        ratios | won,
+        figures | {f"report of {given.rows:,} rows, {k}": v for k, v in large.items()},
+        ("numpy", "scipy", "scikit-learn", "lightgbm", "torch"),
     )
 
 

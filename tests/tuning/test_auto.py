@@ -88,7 +88,7 @@ def test_a_candidate_that_takes_more_than_its_share_is_cut_off(tmp_path: Path, m
 
         time.sleep(60)
 
-    monkeypatch.setattr(models, "_linear", slow)
+    monkeypatch.setitem(models._MAKERS, "linear", slow)
     found = searched(handle_for(tmp_path / "job"), families=("linear",), budget=6)
     cut = next(line for line in found.leaderboard if line.name == "linear")
     assert cut.state == "cut" and cut.score is None and "more than its share" in (cut.error or "")

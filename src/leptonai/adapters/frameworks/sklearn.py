@@ -75,6 +75,8 @@ class SklearnFramework:
         """See the port."""
         from leptonai.adapters.frameworks.sklearn_onnx import routes
 
+        if reads_texts(getattr(learner, "model", None)):
+            raise Unsupported("texts are cut into words by rules of scikit-learn that ONNX has no operator for")
         return routes(learner, example)
 
 

@@ -45,8 +45,8 @@ _TABLE = (
 
 _TEXT = (
     _BASE,
-    Candidate("words", "words", "a linear model of words and pairs of words, weighed by how rare they are", {"C": 3.0}),
     Candidate("bayes", "bayes", "naive Bayes on words", {"alpha": 0.3}),
+    Candidate("words", "words", "a linear model of words and pairs of words, weighed by how rare they are", {"C": 3.0}),
     Candidate("letters", "letters", "a linear model of pieces of words, 2 to 4 letters long", {"C": 3.0}),
     Candidate("words-sharp", "words", "a linear model of words and pairs of words, held back less", {"C": 20.0}),
     Candidate("letters-sharp", "letters", "a linear model of pieces of words, held back less", {"C": 20.0}),

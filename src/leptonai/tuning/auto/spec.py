@@ -36,7 +36,8 @@ class Auto(Frozen):
 class Candidate(Frozen):
     """One line of the leaderboard. Scores are those of folds that the model did not learn from.
 
-    done: all folds were judged · cut: it took more than its share of the budget · failed: it could not learn.
+    done: all folds were judged · part: some were, for all would have taken more than its share of the budget · cut: none was, for the
+    same reason · failed: it could not learn.
     """
 
     number: int
@@ -44,9 +45,9 @@ class Candidate(Frozen):
     family: str
     words: str  # what it is
     settings: dict[str, Any] = Field(default_factory=dict)
-    state: Literal["done", "cut", "failed"]
-    score: float | None = None  # the mean of `scores`; None unless it is done
-    scores: tuple[float, ...] = ()  # the metric of each fold
+    state: Literal["done", "part", "cut", "failed"]
+    score: float | None = None  # the mean of `scores`; None where it was cut or failed
+    scores: tuple[float, ...] = ()  # the metric of each fold that was judged
     metrics: dict[str, float] = Field(default_factory=dict)  # means over the folds
     seconds: float = 0.0  # what it cost, all folds together
     fit_seconds: float = 0.0  # of one fold

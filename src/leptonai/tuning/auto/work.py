@@ -17,8 +17,10 @@ from leptonai.tuning.nursery import Hired, Nursery
 from leptonai.tuning.spec import Kept
 
 _SHARE = 3  # a candidate may take this part of what is left
+_FIRST = 1.5  # the first beside the baseline this one: one model at least is to be there
 _SLOWER = 1.3  # how much longer than it did the last fit may take
-_BLENDED = 8  # of the best, at most so many are weighed together
+_BLENDED = 5  # of the best, at most so many are weighed together
+_RESERVE = 0.25  # of the budget: so much is kept for fitting them once more, at most
 _GRACE = 5.0  # seconds that the last fit may take beyond the budget, where it is slower than it was
 _BASELINE = "baseline"
 
@@ -129,7 +131,7 @@ class Search:
         if self.course.kept is None:
             for number, candidate in enumerate(planned):
                 if number not in self.course.told:
-                    if number and not self._room():
+                    if number > 1 and not self._room():
                         break
                     self._try(number, candidate)
             self._blend(len(planned))
@@ -142,12 +144,13 @@ class Search:
         return self.course.seconds + time.monotonic() - self._began
 
     def _left(self) -> float:
-        """Return the seconds that are left for trying: without the last fit, and reading the rows again where one is cut off."""
-        best = self._ranked()[:1]
-        return self.spec.budget - self._seconds() - self.worker.seconds - sum(map(self._refit, best))
+        """Return the seconds that are left for trying: without the last fit, of the best together, and reading again."""
+        best = [self._refit(line) for line in self._ranked()[:_BLENDED]]
+        together = min(sum(best), max([self.spec.budget * _RESERVE, *best[:1]]))
+        return self.spec.budget - self._seconds() - self.worker.seconds - together
 
     def _room(self) -> bool:
-        return self._left() > max(1.0, self.spec.budget / 100)
+        return self._left() > max(1.0, self.spec.budget / 30)
 
     def _refit(self, line: Candidate) -> float:
         """Return about how long it takes to learn from all rows."""
@@ -159,7 +162,8 @@ class Search:
     def _try(self, number: int, candidate: Mapping[str, Any]) -> None:
         self.handle.note(journal.asked(number, candidate))
         facts, began = self.worker.facts, time.monotonic()
-        share = None if candidate["family"] == _BASELINE else self._left() / _SHARE
+        left = self._left() / _SHARE if number > 1 else max(self._left() / _FIRST, _GRACE)
+        share = None if candidate["family"] == _BASELINE else left
         until = None if share is None else began + share
         scores: list[dict[str, float]] = []
         fits: list[float] = []
@@ -176,10 +180,10 @@ class Search:
                     raise Cut
             said = self.worker.ask("said", until=None)
         except Cut:
-            state = "cut"
+            state = "part" if scores else "cut"
             error = f"all folds would take more than its share of the time, {share:.3g} s"
         except Failed as why:
-            state, error = "failed", str(why)
+            state, error, scores = "failed", str(why), []
         self._told(number, candidate, state, scores, fits, error, said, time.monotonic() - began)
 
     def _known(self, metrics: Mapping[str, float]) -> None:
@@ -202,7 +206,7 @@ class Search:
             words=candidate["words"],
             settings={name: value for name, value in candidate["settings"].items() if name != "members"},
             state=state,
-            score=sum(each) / len(each) if state == "done" else None,
+            score=sum(each) / len(each) if each else None,
             scores=each,
             metrics={name: sum(one[name] for one in scores) / len(scores) for name in sorted(names)},
             seconds=seconds,
@@ -222,6 +226,8 @@ class Search:
         if line.score is None:
             self.handle.say(f"{line.name} {'was cut off' if line.state == 'cut' else 'failed'}: {line.error}")
             return
+        if line.state == "part":
+            self.handle.say(f"{line.name} was judged on {len(line.scores)} of its folds: {line.error}")
         self.handle.say(f"{line.name}: {metric} {line.score:.4g} in {line.seconds:.2f} s ({line.words})")
         best = self._ranked()[0].score or 0.0
         self.handle.log(len(self.course.told), **{metric: line.score, f"best_{metric}": best})
@@ -236,7 +242,7 @@ class Search:
         return self.worker.facts["metric"] not in SMALLER
 
     def _ranked(self) -> list[Candidate]:
-        """Return the candidates that were judged in all folds, the best first; of equal ones the cheaper."""
+        """Return the candidates that were judged, the best first; of equal ones the cheaper."""
         done = [line for line in self.course.told.values() if line.score is not None]
         sign = -1 if self._larger else 1
         return sorted(done, key=lambda line: (sign * (line.score or 0.0), line.fit_seconds, line.number))
@@ -249,7 +255,12 @@ class Search:
         room = self.spec.budget - self._seconds()
         for line in self._ranked():
             fits = self.worker.facts["blends"]
-            if line.family in fits and self._refit(line) < room / 2 and len(together) < _BLENDED:
+            if (
+                line.number in self.course.said
+                and line.family in fits
+                and self._refit(line) < room / 2
+                and len(together) < _BLENDED
+            ):
                 together.append(line)
                 room -= self._refit(line)
         if len(together) < 2:
