@@ -24,7 +24,7 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     data, exact = _exact(spec.data, desk)
     found, opens, own = _beginning(spec, desk)
     found["data"] = exact
-    facts = found.get("facts", spec.facts)
+    facts = found.get("facts", spec.facts if own else {"texts": spec.facts.get("texts")})
     texts = bool(facts.get("texts"))
     goals, features = columns.pick_all(
         data.columns, several.targets_of(spec, data.target), spec.features, exact, texts=texts
