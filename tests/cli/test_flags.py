@@ -1,10 +1,12 @@
 """Spec files: what they may be, and that a flag comes first."""
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from leptonai.cli import flags, run
 from leptonai.core.errors import Invalid
@@ -86,3 +88,17 @@ def test_settings_of_learning_are_json_else_text() -> None:
     assert flags.settings("--learn", None) is None
     with pytest.raises(typer.BadParameter, match="NAME=VALUE"):
         flags.settings("--learn", ["ema"])
+
+
+def test_a_cross_validation_tunes_in_each_fold() -> None:
+    words = "create cross_validate --data d --curve --noise --space C=0.01..10:log --goal val_accuracy --budget 10"
+    told = CliRunner().invoke(run.app, [*words.split(), "--dry-run", "-o", "json"])
+    assert told.exit_code == 0, told.output
+    spec = json.loads(told.stdout)["body"]["spec"]
+    assert spec["curve"] == [0.1, 0.2, 0.4, 0.7]
+    assert spec["noise"] == [0.05, 0.1, 0.2, 0.4]
+    assert spec["tune"] == {
+        "space": {"C": {"kind": "float", "low": 0.01, "high": 10.0, "log": True}},
+        "goals": [{"metric": "val_accuracy"}],
+        "trials": 10,
+    }

@@ -270,10 +270,6 @@ def create(
         unfit = [name for name, value in {**asked, "html": html}.items() if value and name != "budget"]
         run_auto.start(spec, {**found, "budget": budget}, unfit, around, wait=wait, dry_run=dry_run, as_=as_)
         return
-    if around["stage"] == "cross_validate" and space:
-        from leptonai.cli import run_tune
-
-        spec["tune"], asked = run_tune.within(asked), {}
     if unfit := [name for name, value in found.items() if value]:
         raise typer.BadParameter(f"--{unfit[0].replace('families', 'family')} is for the stage auto")
     if around["stage"] == "cross_validate" and space:
