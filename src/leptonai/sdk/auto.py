@@ -45,7 +45,7 @@ def auto(
     test: "Dataset | str | None" = None,
     metric: str | None = None,
     features: Sequence[str] | None = None,
-    kind: Literal["auto", "table", "text", "image", "series", "ratings"] = "auto",
+    kind: Literal["auto", "table", "text", "image"] = "auto",
     families: Sequence[str] = (),
     folds: int | None = None,
     by: Literal["auto", "rows", "class", "group", "time"] = "auto",
