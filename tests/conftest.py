@@ -27,15 +27,16 @@ _LIBRARIES = ("PYTEST_", "COV", "TORCHINDUCTOR_", "KMP_", "CRC32C_", "TF2_BEHAVI
 # Threads that libraries start once for a process and keep; they belong to nobody's test.
 _KEPT = ("asyncio_", "ThreadPoolExecutor-tf", "pymain", "execnet", "Dummy", "tqdm", "AnyIO worker", "IOThreadFS")
 
-# Folders whose tests are about processes. The processes of other tests are not measured: that takes half as long again, and
-# what runs in them the tests of the parts measure.
-_MEASURED = ("agent", "server", "serving")
+# Folders and modules whose tests are about processes. The processes of other tests are not measured: that takes half as long
+# again, and what runs in them the tests of the parts measure.
+_MEASURED = ("server", "serving", "agent/test_services.py", "agent/test_rollouts.py", "agent/test_runs.py")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.parent.name not in _MEASURED:
+        folder = request.path.parent.name
+        if not {folder, f"{folder}/{request.path.name}"} & set(_MEASURED):
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
 

@@ -214,6 +214,7 @@ def test_a_test_of_two_versions_ends_by_itself_with_the_better_one(home: Home) -
     assert "always-valid p" in found["story"][-1]["text"]
 
 
+@pytest.mark.slow
 def test_a_shadow_is_watched_until_somebody_promotes_it(home: Home) -> None:
     one, two = home.keep(bundles.adder(1), bundles.failing(2))
     home.start()

@@ -335,6 +335,7 @@ def test_what_won_a_race_computes_also_after_a_restart(tmp_path: Path) -> None:
         home.stop()
 
 
+@pytest.mark.slow
 def test_what_was_not_raced_before_is_raced_after_a_restart(tmp_path: Path) -> None:
     home = Home(tmp_path / "home", LEPTONAI_RACE_SECONDS="0")
     races = home.folder / "races.json"

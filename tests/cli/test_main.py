@@ -1,6 +1,9 @@
 """The command itself: help that teaches, exit codes, one sentence for an error, dry runs that need no server."""
 
 import json
+import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -206,3 +209,14 @@ def test_a_bug_is_a_sentence_unless_debug_is_asked_for(
 def test_os_errors_name_the_file() -> None:
     assert errors.sentence(PermissionError(13, "Permission denied", "/x")) == "/x: Permission denied"
     assert errors.sentence(OSError(28, "No space left on device")) == "No space left on device"
+
+
+def test_ctrl_c_while_a_module_makes_code_from_text(tmp_path: Path) -> None:
+    """As dataclasses do while they are loaded."""
+    (tmp_path / "typer.py").write_text("exec('raise KeyboardInterrupt')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "leptonai.cli", "run", "list"],
+        env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "lepton: stopped\n")

@@ -35,7 +35,7 @@ LONG = {
     f"{name}.md"
     for name in (
         *("train", "transfer", "augment", "memory", "labels", "evaluate", "tune", "auto", "rows", "cli"),
-        *("check", "distributed", "profile", "clean"),
+        *("check", "distributed", "profile", "clean", "private", "datasets", "python-service"),
     )
 }
 

@@ -19,8 +19,9 @@ def start(tmp_path: Path) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow  # the README and the quickstart tell much the same every day
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("count", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, 2])
 def test_demos_at_once_tell_the_same_story_and_leave_nothing(count: int, tmp_path: Path) -> None:
     demos = [start(tmp_path) for _ in range(count)]
     for demo in demos:

@@ -103,6 +103,7 @@ def test_kept_redacted_read_exported_and_deleted(home: Home, tmp_path: Path) -> 
         service._client.close()
 
 
+@pytest.mark.slow
 def test_nothing_is_half_written_when_planes_and_agent_are_killed(home: Home) -> None:
     (people,) = home.keep(bundles.people())
     home.start()

@@ -28,7 +28,9 @@ def write_files(folder: Path) -> None:
 
 
 # On PyTorch it runs each time as part of the README, in tests/docs.
-@pytest.mark.parametrize("head", ["tf.keras", pytest.param("keras on torch", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "head", [pytest.param("tf.keras", marks=pytest.mark.slow), pytest.param("keras on torch", marks=pytest.mark.slow)]
+)
 def test_the_promised_snippet_runs_word_for_word(head: str, tmp_path: Path) -> None:
     assert SNIPPET is not None
     imports, backend = HEADS[head]

@@ -63,6 +63,7 @@ def test_on_pytorch_all(tmp_path: Path) -> None:
     assert "rebuilt on Keras with tensorflow: Doubles is not of Keras" in note
 
 
+@pytest.mark.slow
 def test_on_tensorflow(tmp_path: Path) -> None:
     for found in exports("tensorflow", tmp_path, *QUICK).values():
         agrees(found, "tf2onnx")

@@ -46,7 +46,7 @@ class Packed:
                 self._shapes[array] = (columns[0].shape, _dtype(columns[0]))
                 continue
             floats = array in (FLOATS, "x") or (array == "y" and _group(columns[0]) == FLOATS)
-            alone = array == "y"
+            alone = array == "y" or (len(columns) == 1 and array != "x")  # an array of one column is that column
             for at, column in enumerate(columns):
                 self.places[column.name] = Place(array, None if alone else at)
             self._shapes[array] = (() if alone else (len(columns),), "float32" if floats else "int64")
