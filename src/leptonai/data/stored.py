@@ -21,7 +21,7 @@ from leptonai.data.shards import BLOCKS, read_blocks, read_shard
 
 Batch = dict[str, Any]
 NO_TIME = np.iinfo(np.int64).min  # how a missing datetime is written
-_BLOCK_BYTES = 16 << 20  # of rows that are decoded at a time: with a MiB, two threads wait for each other half of the time
+_BLOCK_BYTES = 16 << 20  # of rows decoded at a time: with a MiB, two threads wait for each other half the time
 _WORD_BYTES = 80  # about what a piece of text takes in memory
 
 
