@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from sklearn.datasets import load_breast_cancer
+from tests.support.cancer import dataset
 from typer.testing import CliRunner
 
 import leptonai
@@ -15,14 +15,7 @@ from leptonai.sdk import client
 
 @pytest.fixture
 def cancer(home: Path, tmp_path: Path) -> leptonai.Dataset:
-    found = load_breast_cancer()
-    lines = [",".join([*(f"c{i}" for i in range(6)), "diagnosis"])]
-    lines += [
-        ",".join([*(f"{v:g}" for v in row[:6]), str(found.target_names[y])])
-        for row, y in zip(found.data, found.target, strict=True)
-    ]
-    (tmp_path / "cancer.csv").write_text("\n".join(lines) + "\n")
-    return leptonai.create_dataset("cancer", files=tmp_path / "cancer.csv", target="diagnosis")
+    return dataset(tmp_path)
 
 
 def test_a_model_is_found_published_and_asked(cancer: leptonai.Dataset) -> None:

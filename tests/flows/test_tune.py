@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer
 from sklearn.tree import DecisionTreeClassifier
+from tests.support.cancer import dataset
 from typer.testing import CliRunner
 
 import leptonai
@@ -18,14 +18,7 @@ SPACE = {"max_depth": (1, 12), "min_samples_leaf": (1, 100, "log"), "criterion":
 
 @pytest.fixture
 def cancer(home: Path, tmp_path: Path) -> leptonai.Dataset:
-    found = load_breast_cancer()
-    lines = [",".join([*(f"c{i}" for i in range(6)), "diagnosis"])]
-    lines += [
-        ",".join([*(f"{v:g}" for v in row[:6]), str(found.target_names[y])])
-        for row, y in zip(found.data, found.target, strict=True)
-    ]
-    (tmp_path / "cancer.csv").write_text("\n".join(lines) + "\n")
-    return leptonai.create_dataset("cancer", files=tmp_path / "cancer.csv", target="diagnosis")
+    return dataset(tmp_path)
 
 
 def test_the_best_model_is_measured_and_published_at_once(cancer: leptonai.Dataset, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from tests.support.cancer import table
 from tests.support.handle import FileHandle, reader_of
 
 from leptonai.core import plugins
@@ -16,15 +16,6 @@ from leptonai.tuning.spec import Tune, Tuned
 from leptonai.tuning.work import tune
 
 pytestmark = pytest.mark.usefixtures("warm", "here")
-
-
-def table(rows: slice) -> dict[str, Any]:
-    from sklearn.datasets import load_breast_cancer
-
-    found = load_breast_cancer()
-    data: dict[str, Any] = {f"c{i}": found.data[rows, i] for i in range(6)}
-    data["diagnosis"] = np.array([str(found.target_names[i]) for i in found.target[rows]], dtype=object)
-    return data
 
 
 def handle_for(folder: Path, kind: type[FileHandle] = FileHandle) -> FileHandle:

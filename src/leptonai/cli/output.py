@@ -47,6 +47,22 @@ def emit_record(output: str, record: Mapping[str, Any], spec: Callable[[Any], di
     emit(output, data, lambda: show.facts_table(shown))
 
 
+def begun(output: str, record: Any) -> None:
+    """Write the record of a Run that nobody waits for."""
+    from leptonai.sdk import show
+
+    facts = {"run": record.id, "state": str(record.state)}
+    emit(output, record.model_dump(mode="json"), lambda: show.facts_table(facts))
+
+
+def left(private: bool) -> None:
+    """Say on stderr what becomes of a Run that nobody waits for, where the server ends with the command."""
+    from leptonai.sdk import show
+
+    if private:
+        show.note("the server of this home ends with this command, and takes the Run up again when it next starts")
+
+
 def flat(value: object) -> object:
     """Return a value as one cell of a table shows it."""
     if isinstance(value, Mapping):

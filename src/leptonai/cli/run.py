@@ -299,8 +299,8 @@ def _start(stage: str, spec: dict[str, Any], around: dict[str, Any], *, wait: bo
     if wait:
         show.note(f"run {record.id} is {record.state}")
         record = runs.follow(via.http, record.id, title=stage)
-    elif via.private:
-        show.note("the server of this home ends with this command, and takes the Run up again when it next starts")
+    else:
+        output.left(via.private)
     answer(record, as_)
 
 

@@ -67,15 +67,10 @@ def start(
     via = client.current()
     record = runs.submit(via.http, "auto", checked, **{k: v for k, v in around.items() if k != "stage"})
     if not wait:
-        if via.private:
-            show.note("the server of this home ends with this command, and takes the Run up again when it next starts")
+        output.left(via.private)
         if asked["publish"]:
             show.note(f"nothing is published without waiting: then  lepton model create {asked['publish']} --run RUN")
-        output.emit(
-            as_,
-            record.model_dump(mode="json"),
-            lambda: show.facts_table({"run": record.id, "state": str(record.state)}),
-        )
+        output.begun(as_, record)
         return
     show.note(f"run {record.id} is {record.state}")
     found = auto.made(runs.follow(via.http, record.id, title="auto"), via)

@@ -71,13 +71,8 @@ def start(
 
     record = runs.submit(via.http, "tune", checked, **{k: v for k, v in around.items() if k != "stage"})
     if not wait:
-        if via.private:
-            show.note("the server of this home ends with this command, and takes the Run up again when it next starts")
-        output.emit(
-            as_,
-            record.model_dump(mode="json"),
-            lambda: show.facts_table({"run": record.id, "state": str(record.state)}),
-        )
+        output.left(via.private)
+        output.begun(as_, record)
         return
     show.note(f"run {record.id} is {record.state}")
     made = tuning.made(tuning.follow(via.http, record), via)

@@ -5,12 +5,13 @@ from typing import Any
 
 from leptonai.core import learning
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Run, utcnow
-from leptonai.core.refs import DatasetRef, Split
+from leptonai.core.nouns import Run
+from leptonai.core.refs import DatasetRef
 from leptonai.core.several import check_one
 from leptonai.core.stages import Changes, Desk, Plan, load, prepared, stage
 from leptonai.core.states import RunState
 from leptonai.tuning import space
+from leptonai.tuning.shared import check_beside, halves, train_run
 from leptonai.tuning.spec import Tune, Tuned
 
 _BESIDE = ("data", "validation", "target")  # of a train spec: what stands beside it
@@ -31,11 +32,7 @@ def prepare_tune(spec: Tune, desk: Desk) -> Plan:
     if spec.trials is None and spec.seconds is None and spec.sampler != "grid":
         found["trials"] = _TRIALS
     data, validation = _parts(spec, desk)
-    for field in _BESIDE:
-        if field in spec.train:
-            raise Invalid(
-                f"train: leave out {field}, which stands beside it", errors=[FieldError(f"train.{field}", "left out")]
-            )
+    check_beside(spec.train, _BESIDE)
     asked = {**spec.train, "data": data, "validation": validation, "target": spec.target}
     plan = prepared("train", {name: value for name, value in asked.items() if value is not None}, desk)
     check_one(plan.spec, "a tuning")
@@ -51,42 +48,17 @@ def prepare_tune(spec: Tune, desk: Desk) -> Plan:
 
 
 def settle_tune(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:  # noqa: ARG001 - what every settle is given
-    """Return the train Runs of the best trials, as if each had been asked for alone: to be evaluated, exported, asked again."""
+    """Return the train Runs of the best trials."""
     tuned = Tuned.model_validate(result)
-    made = []
-    for number in tuned.front:
-        kept = tuned.kept[str(number)]
-        made.append(
-            Run.new(
-                name=f"{run.name[:80]}-trial-{number}",
-                stage="train",
-                spec=kept.spec,
-                state=RunState.SUCCEEDED,
-                site=run.site,
-                parent=run.id,
-                flavour=str(kept.spec["flavour"]),
-                limits=run.limits,
-                opens=tuple(dict.fromkeys((*run.opens, str(kept.spec["code"])))),
-                max_attempts=run.max_attempts,
-                attempt=1,
-                started=run.started,
-                ended=utcnow(),
-                result=kept.fitted,
-                by=run.by,
-            )
-        )
-    return Changes(add=tuple(made))
+    best = {number: tuned.kept[str(number)] for number in tuned.front}
+    return Changes(add=tuple(train_run(run, kept, f"{run.name[:80]}-trial-{number}") for number, kept in best.items()))
 
 
 def _parts(spec: Tune, desk: Desk) -> tuple[str, str | None]:
     """Return what is learnt from, and what is measured on: a part of the data, where a goal needs it and none is given."""
     if spec.validation is not None or not any(goal.metric.startswith("val_") for goal in spec.goals):
         return spec.data, spec.validation
-    version = desk.dataset(spec.data)
-    given = DatasetRef(name=version.name) if spec.data.startswith("ds_") else DatasetRef.parse(spec.data)
-    exact = given.model_copy(update={"name": version.name, "version": version.version, "on": None})
-    halves = [Split(part=part, train_size=1 - _VALIDATION, seed=spec.seed) for part in ("train", "test")]
-    return tuple(str(exact.model_copy(update={"splits": (*exact.splits, half)})) for half in halves)  # type: ignore[return-value]
+    return halves(spec.data, _VALIDATION, spec.seed, desk)
 
 
 def _check_given(spec: Tune) -> None:

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from leptonai.core.errors import FieldError, Invalid
-from leptonai.core.nouns import Run, utcnow
-from leptonai.core.refs import DatasetRef, Split
+from leptonai.core.nouns import Run
+from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import AUTO_KIND, Changes, Desk, Plan, load, prepared
-from leptonai.core.states import RunState
 from leptonai.tuning.auto.spec import LEAST, Auto, Found
+from leptonai.tuning.shared import check_beside, halves, train_run
 
 _TEST = 0.2  # the share of the rows that the chosen model is measured on
 _FIXED = ("data", "validation", "target", "features", "seed")  # of a train spec: what stands beside it
@@ -29,17 +29,14 @@ def prepare_auto(spec: Auto, desk: Desk) -> Plan:
             f"by={spec.by!r} needs {lacks}", errors=[FieldError("column" if spec.column is None else "test", lacks)]
         )
     data, test = _parts(spec, desk)
-    for field in _FIXED:
-        if field in spec.train:
-            raise Invalid(
-                f"train: leave out {field}, which stands beside it", errors=[FieldError(f"train.{field}", "left out")]
-            )
+    check_beside(spec.train, _FIXED)
     version = desk.dataset(data)
     target = spec.target or version.target
     kind, more = load(AUTO_KIND)(spec.kind, version, target, _features(spec, version.columns, target))
-    asked = {**spec.train, **more, "data": data, "target": spec.target, "seed": spec.seed}
-    plan = prepared("train", {name: value for name, value in asked.items() if value is not None}, desk)
-    measured = prepared("train", {**{k: v for k, v in asked.items() if v is not None}, "data": test}, desk)
+    asked = {**spec.train, **more, "target": spec.target, "seed": spec.seed}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    plan = prepared("train", {**asked, "data": data}, desk)
+    measured = prepared("train", {**asked, "data": test}, desk)
     found = {
         "data": plan.spec["data"],
         "test": measured.spec["data"],
@@ -53,37 +50,16 @@ def prepare_auto(spec: Auto, desk: Desk) -> Plan:
 
 
 def settle_auto(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:  # noqa: ARG001 - what every settle is given
-    """Return the train Run of the chosen model, as if it had been asked for alone: to be evaluated, exported, asked again."""
+    """Return the train Run of the chosen model."""
     kept = Found.model_validate(result).kept
-    made = Run.new(
-        name=f"{run.name[:90]}-chosen",
-        stage="train",
-        spec=kept.spec,
-        state=RunState.SUCCEEDED,
-        site=run.site,
-        parent=run.id,
-        flavour=str(kept.spec["flavour"]),
-        limits=run.limits,
-        opens=tuple(dict.fromkeys((*run.opens, str(kept.spec["code"])))),
-        max_attempts=run.max_attempts,
-        attempt=1,
-        started=run.started,
-        ended=utcnow(),
-        result=kept.fitted,
-        by=run.by,
-    )
-    return Changes(add=(made,))
+    return Changes(add=(train_run(run, kept, f"{run.name[:90]}-chosen"),))
 
 
 def _parts(spec: Auto, desk: Desk) -> tuple[str, str]:
     """Return what is learnt from, and what the chosen model is measured on: a fifth of the data, where nothing was given."""
     if spec.test is not None:
         return spec.data, spec.test
-    version = desk.dataset(spec.data)
-    given = DatasetRef(name=version.name) if spec.data.startswith("ds_") else DatasetRef.parse(spec.data)
-    exact = given.model_copy(update={"name": version.name, "version": version.version, "on": None, "tag": None})
-    halves = [Split(part=part, train_size=1 - _TEST, seed=spec.seed) for part in ("train", "test")]
-    return tuple(str(exact.model_copy(update={"splits": (*exact.splits, half)})) for half in halves)  # type: ignore[return-value]
+    return halves(spec.data, _TEST, spec.seed, desk)
 
 
 def _features(spec: Auto, columns: Any, target: str | None) -> tuple[str, ...] | None:
