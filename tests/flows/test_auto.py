@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.support.cancer import dataset
+from tests.support.ratings import planted
 from typer.testing import CliRunner
 
 import leptonai
@@ -76,3 +78,21 @@ def test_a_training_with_a_budget_finds_its_model(cancer: leptonai.Dataset) -> N
     assert "model.onnx" in leptonai.get_model("models:/tumour").record.files
     wrong = CliRunner().invoke(app, [*line, "--epochs", "3"])
     assert wrong.exit_code == 2 and "--epochs is not for finding a model" in wrong.output
+
+
+def test_ratings_are_found_published_and_asked(home: Path, tmp_path: Path) -> None:
+    x, y = planted(users=40, items=25, rank=2, rows=900)
+    lines = [f"{1000 + user:g},film {item:g},{stars:.3f}" for (user, item), stars in zip(x, y, strict=True)]
+    (tmp_path / "stars.csv").write_text("\n".join(["user_id,film,stars", *lines]) + "\n")
+    data = leptonai.create_dataset("stars", files=tmp_path / "stars.csv", target="stars", types={"film": "category"})
+    found = leptonai.auto(data, budget=120, candidates=4, publish="stars")
+    assert found.record.kind == "ratings" and found.chosen.family in ("factors", "blend")
+    version = leptonai.get_model("models:/stars")
+    assert "model.onnx" in version.record.files
+    rows = [
+        {"user_id": 1003, "film": "film 4"},
+        {"user_id": 77, "film": "film 4"},
+        {"user_id": 77, "film": "unheard of"},
+    ]
+    said = [row["prediction"] for row in version.deploy("stars").predict(rows)]
+    assert said[2] == pytest.approx(np.mean(y), abs=0.2) and len({round(value, 3) for value in said}) == 3

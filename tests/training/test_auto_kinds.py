@@ -36,6 +36,45 @@ def test_the_kind_is_told_by_the_columns(columns: Any, asked: str, kind: str, fi
     assert found == (kind, fields)
 
 
+MANY = A([f"n{i}" for i in range(30)], object)
+VALUES = np.arange(30.0)
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked", "kind"),
+    [
+        ({"who": MANY, "what": MANY, "y": VALUES}, "auto", "ratings"),
+        ({"user_id": np.arange(30), "item": np.arange(30), "y": VALUES}, "auto", "ratings"),
+        ({"width": np.arange(30), "height": np.arange(30), "y": VALUES}, "auto", "table"),
+        ({"width": np.arange(30), "height": np.arange(30), "y": VALUES}, "ratings", "ratings"),
+        ({"user_id": np.arange(30), "item": np.arange(30), "when": VALUES, "y": VALUES}, "auto", "table"),
+        ({"user_id": np.arange(30), "item": np.arange(30), "when": VALUES, "y": VALUES}, "ratings", "ratings"),
+        ({"who": MANY, "what": MANY, "y": A(["a", "b"] * 15, object)}, "auto", "table"),
+    ],
+    ids=["words", "numbers", "amounts", "asked for", "more", "more, asked for", "classes"],
+)
+def test_ratings_are_told_where_they_are_plain(columns: Any, asked: str, kind: str) -> None:
+    found, fields = kind_of(asked, reader_of(columns, "y").dataset, "y", None)
+    assert found == kind and (kind == "table" or fields == {"features": list(columns)[:2]})
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (
+            {"a": np.arange(30), "b": np.arange(30), "c": MANY, "y": VALUES},
+            "there are a, b, c: name two with features=",
+        ),
+        ({"a": VALUES, "b": np.arange(30), "y": VALUES}, "there are b: name two"),
+        ({"a": MANY, "b": MANY, "y": MANY}, "it needs a target of numbers, and 'y' is of type category"),
+    ],
+    ids=["three", "one", "words"],
+)
+def test_what_is_no_matrix_of_ratings_is_told(columns: Any, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        kind_of("ratings", reader_of(columns, "y").dataset, "y", None)
+
+
 @pytest.mark.parametrize(
     ("columns", "asked", "words"),
     [

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import FileHandle, reader_of
+from tests.support.ratings import planted
 
 from leptonai.core.errors import Invalid
 from leptonai.training.auto.bench import Bench
@@ -126,6 +127,26 @@ def test_what_cannot_be_learnt_is_told_in_a_sentence(tmp_path: Path, rows: Any, 
 def test_a_metric_that_there_is_none_of_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(Invalid, match="there is no 'auc' here: use one of accuracy"):
         searched(handle_for(tmp_path / "job"), metric="auc")
+
+
+def test_ratings_get_biases_and_factors(tmp_path: Path) -> None:
+    x, y = planted(users=50, items=30, rank=2, rows=1200)
+    names = {"user": x[:, 0].astype(np.int64) * 1000, "item": np.array([f"i{place:g}" for place in x[:, 1]], object)}
+    parts = {"train": slice(0, 1000), "test": slice(1000, 1200)}
+    readers = {
+        part: reader_of({**{name: column[rows] for name, column in names.items()}, "stars": y[rows]}, "stars")
+        for part, rows in parts.items()
+    }
+    handle = FileHandle(tmp_path / "job", "auto", readers)
+    train = {"data": "train", "target": "stars", "flavour": "sklearn", "features": ["user", "item"]}
+    found = searched(handle, kind="ratings", target="stars", train=train, candidates=4, budget=900)
+    scores = {line.family: line.score for line in found.leaderboard}
+    assert found.metric == "rmse" and found.leaderboard[-1].name == "baseline"
+    assert found.leaderboard[0].family in ("factors", "blend")
+    assert scores["factors"] < 0.8 * scores["biases"] < 0.8 * scores["baseline"]
+    assert found.tested["metrics"]["rmse"] < 0.8 * scores["biases"]
+    fitted = Fitted.model_validate(found.kept.fitted)
+    assert [feature.op for feature in fitted.encoding.features] == ["index", "index"]
 
 
 @pytest.mark.slow

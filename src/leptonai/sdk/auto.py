@@ -45,7 +45,7 @@ def auto(
     test: "Dataset | str | None" = None,
     metric: str | None = None,
     features: Sequence[str] | None = None,
-    kind: Literal["auto", "table", "text", "image"] = "auto",
+    kind: Literal["auto", "table", "text", "image", "ratings"] = "auto",
     families: Sequence[str] = (),
     folds: int | None = None,
     by: Literal["auto", "rows", "class", "group", "time"] = "auto",
@@ -58,7 +58,8 @@ def auto(
 ) -> "AutoResult":
     """Find a model for a dataset within a budget of time: one Run that tries kinds of models, and keeps the best.
 
-    What is tried follows from the columns. Each candidate is judged by cross-validation on rows it did not learn from; the best one is
+    What is tried follows from the columns; `kind` says it where they do not: ``"table"``, ``"text"``, ``"image"``, or ``"ratings"`` of
+    users and items. Each candidate is judged by cross-validation on rows it did not learn from; the best one is
     then fitted on all of them, and measured once on rows that no candidate has seen: `test`, or a fifth of the data. `budget`: seconds,
     or words such as ``"5min"``. `metric`: what is to be best, by default ``roc_auc`` of two classes, ``accuracy`` of more, ``rmse`` of
     values. `families`: try only these, such as ``("linear", "boosting")``. `folds`, `by`, `column`: as `Model.cross_validate` takes them;

@@ -33,6 +33,7 @@ class Options:
     category_encoding: Literal["index", "onehot"] = "index"
     scale: bool = True
     images: Literal["channels_first", "channels_last", "flat", "text"] = "channels_last"  # text: it reads texts
+    columns: Literal["values", "names"] = "values"  # names: whole numbers of features are categories
     dtype: Literal["float32", "int64"] = "float32"
     where: str = "the dataset"  # for messages
     values: frozenset[str] = (
@@ -104,6 +105,7 @@ def fit(
     named = (asked,) if isinstance(asked, str) else tuple(asked)
     goals, chosen = pick_all(reader.columns, named, features, options.where, texts=options.images == "text")
     goals = tuple(_as_value(goal) if goal.name in options.values else goal for goal in goals)
+    chosen = tuple(map(_as_name, chosen)) if options.columns == "names" else chosen
     inputs = several.input_codes(options.inputs, chosen, options.images)
     chosen = several.columns_in(options.inputs, chosen) if inputs else chosen
     layout = "table" if inputs else layout_of(chosen, options.images)
@@ -128,6 +130,12 @@ def _as_value(goal: Column) -> Column:
     """Return the column as one of amounts, where its whole numbers could be names: the loss, or the estimator, says that they are none."""
     names = goal.type == FeatureType.CATEGORY and goal.dtype == "int64"
     return goal.model_copy(update={"type": FeatureType.INTEGER}) if names else goal
+
+
+def _as_name(column: Column) -> Column:
+    """Return the column as one of names, where it holds whole numbers."""
+    whole = column.type == FeatureType.INTEGER
+    return column.model_copy(update={"type": FeatureType.CATEGORY, "dtype": "int64"}) if whole else column
 
 
 def _goal(goal: Column, seen: _Seen, options: Options) -> GoalCode | None:

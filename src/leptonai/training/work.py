@@ -244,6 +244,7 @@ def encoding_of(subject: Subject, reader: Reader, traits: trainee.Traits) -> Enc
         category_encoding=spec.category_encoding,
         scale=spec.scale,
         images=traits.layout,
+        columns=traits.columns,
         dtype=traits.input_dtype,
         where=spec.data,
         values=amounts.learnt(spec, several.targets_of(spec, reader.target), subject.learner),

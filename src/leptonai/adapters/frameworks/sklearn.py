@@ -20,6 +20,12 @@ class SklearnFramework:
         base = sys.modules.get("sklearn.base")
         return base is not None and isinstance(model, base.BaseEstimator)
 
+    def estimator(self, name: str, settings: Mapping[str, Any]) -> Any:
+        """Make one of the estimators that scikit-learn has none of, and that are ours."""
+        from importlib import import_module
+
+        return getattr(import_module(f"leptonai.adapters.frameworks.{name}"), name.title())(**settings)
+
     def pack(self, model: Any, compiled: Mapping[str, Any]) -> Packed:
         """See the port. The estimator travels unfitted; metrics can be named, the optimiser and the loss are its own."""
         from sklearn.base import clone, is_classifier, is_regressor
@@ -80,13 +86,19 @@ class SklearnFramework:
         return routes(learner, example)
 
 
-def reads_texts(model: Any) -> bool:
-    """Whether an estimator, or the first of its steps or of its members, makes numbers of texts."""
+def first_of(model: Any) -> Any:
+    """Return what takes the rows: an estimator itself, or the first of its steps or of its members."""
     steps, members = getattr(model, "steps", None), getattr(model, "estimators", None)
     if steps:
-        return reads_texts(steps[0][1])
+        return first_of(steps[0][1])
     if isinstance(members, list) and members and isinstance(members[0], tuple):  # a vote
-        return reads_texts(members[0][1])
+        return first_of(members[0][1])
+    return model
+
+
+def reads_texts(given: Any) -> bool:
+    """Whether an estimator makes numbers of texts."""
+    model = first_of(given)
     return type(model).__module__ == "sklearn.feature_extraction.text" and hasattr(model, "analyzer")
 
 

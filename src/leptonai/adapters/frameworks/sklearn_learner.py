@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from leptonai.adapters.frameworks import arrays, sklearn_metrics, skops_file
-from leptonai.adapters.frameworks.sklearn import reads_texts
+from leptonai.adapters.frameworks.sklearn import first_of, reads_texts
 from leptonai.core.errors import FieldError, Invalid, Unsupported
 from leptonai.core.learning import Way
 
@@ -37,6 +37,11 @@ class SklearnLearner:
     def layout(self) -> str:
         """How it takes rows: "text" where it makes numbers of texts by itself, else "flat", of images and of everything else."""
         return "text" if reads_texts(self.model) else "flat"
+
+    @property
+    def columns(self) -> str:
+        """How it wants its columns; see `training.trainee.Traits`."""
+        return str(getattr(first_of(self.model), "columns", "values"))
 
     @property
     def parameters(self) -> int:

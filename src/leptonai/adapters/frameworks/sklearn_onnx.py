@@ -10,9 +10,10 @@ from skl2onnx import to_onnx
 from skl2onnx.common import _container
 from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType, Int64TensorType
 from sklearn.base import is_classifier
-from sklearn.ensemble import VotingClassifier
+from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.svm import LinearSVC
 
+from leptonai.adapters.frameworks import ratings_onnx
 from leptonai.adapters.frameworks.onnx_quiet import quiet
 from leptonai.core.ports import Learner, Route
 
@@ -27,6 +28,7 @@ def routes(learner: Learner, example: Any) -> Iterator[Route]:
 
     float32 is smaller and quicker; float64 is there for estimators whose thresholds or sums float32 would blur.
     """
+    ratings_onnx.register()
     shape = [None, example.shape[1]]
     outputs = np.shape(learner.predict(example[:1]))[1:]
     if example.dtype.kind in "iu":
@@ -133,13 +135,18 @@ def _integers(value: Any) -> Any:
 
 @contextmanager
 def _votes_apart(estimator: Any) -> Iterator[None]:
-    """Turn off an option of voting that changes only `transform`, and that skl2onnx refuses."""
+    """Turn off an option of voting that changes only `transform`, and that skl2onnx refuses; it takes weights of values as an array only."""
     parts = [estimator, *estimator.get_params(deep=True).values()]
     votes = [part for part in parts if isinstance(part, VotingClassifier) and part.flatten_transform]
+    weighed = [(part, part.weights) for part in parts if isinstance(part, VotingRegressor) and part.weights is not None]
     try:
         for vote in votes:
             vote.flatten_transform = False
+        for vote, weights in weighed:
+            vote.weights = np.asarray(weights, np.float64)
         yield
     finally:
         for vote in votes:
             vote.flatten_transform = True
+        for vote, weights in weighed:
+            vote.weights = weights

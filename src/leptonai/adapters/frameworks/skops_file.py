@@ -9,6 +9,7 @@ from typing import Any
 from leptonai.core.errors import Denied
 
 _TRUSTED = ("sklearn", "numpy", "scipy")
+_OURS = ("leptonai.adapters.frameworks.ratings.Ratings",)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # where the time of a zip file begins
 
 
@@ -20,12 +21,14 @@ def write(estimator: Any) -> bytes:
 
 
 def read(data: bytes, mine: Sequence[Any]) -> Any:
-    """Read a skops file. Raises `Denied` for a type of neither scikit-learn, NumPy, SciPy, nor the user's own (`mine`)."""
+    """Read a skops file. Raises `Denied` for a type of neither scikit-learn, NumPy, SciPy, ours, nor the user's own (`mine`)."""
     from skops import io as skops
 
     own = {f"{made.__module__}.{name}" for made in mine for name in (made.__qualname__, made.__name__)}
     found = skops.get_untrusted_types(data=data)
-    strange = [name for name in found if name.partition(".")[0] not in _TRUSTED and name not in own]
+    strange = [
+        name for name in found if name.partition(".")[0] not in _TRUSTED and name not in own and name not in _OURS
+    ]
     if strange:
         raise Denied(f"the weights hold {', '.join(strange)}, which is not trusted", types=strange)
     return skops.loads(data, trusted=found)

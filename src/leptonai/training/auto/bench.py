@@ -164,10 +164,7 @@ class Bench:
         """Return how rows come to an estimator; tells of columns and a target that cannot be learnt from."""
         plain = self._spec.model_copy(update={"scale": False, "category_encoding": "index"})
         framework: Any = plugins.framework("sklearn")
-        from sklearn.dummy import DummyClassifier
-
-        model = DummyClassifier()
-        packed = framework.pack(models.text_baseline(model) if self._kind == "text" else model, {})
+        packed = framework.pack(models.stand_in(self._kind), {})
         learner = framework.load(packed.code)
         subject = Subject(framework, "", packed.flavour, learner, plain, lambda: learner)
         return encoding_of(subject, self._reader, trainee.Traits.of(learner))

@@ -8,7 +8,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 # Whose models can be put into one, by kind of problem: estimators of scikit-learn that take rows in the same form.
-FAMILIES = {"table": ("linear", "boosting", "forest", "network"), "text": ("words", "bayes", "letters")}
+FAMILIES = {
+    "table": ("linear", "boosting", "forest", "network"),
+    "text": ("words", "bayes", "letters"),
+    "ratings": ("biases", "factors"),
+}
 _STEPS = 20
 _LEAST = 1e-7
 

@@ -63,6 +63,15 @@ _IMAGE = (
     Candidate("network-longer", "network", "a small convolutional network, very many epochs", {"epochs": 40}),
 )
 
+_RATINGS = (
+    _BASE,
+    Candidate("biases", "biases", "what each user and each item adds to the mean", {"rank": 0, "shrink": 5.0}),
+    Candidate("factors", "factors", "biases, and 8 factors of users and items", {"rank": 8, "strength": 0.13}),
+    Candidate("factors-few", "factors", "biases, and 3 factors of users and items", {"rank": 3, "strength": 0.1}),
+    Candidate("factors-many", "factors", "biases, and 24 factors of users and items", {"rank": 24, "strength": 0.14}),
+    Candidate("biases-mild", "biases", "what each user and each item adds to the mean, held back more", {"rank": 0, "shrink": 15.0}),
+)  # fmt: skip
+
 
 def _boosting(draw: random.Random) -> dict[str, Any]:
     return {
@@ -97,6 +106,14 @@ def _network(draw: random.Random) -> dict[str, Any]:
     }
 
 
+def _factors(draw: random.Random) -> dict[str, Any]:
+    return {
+        "rank": draw.choice([2, 4, 8, 16, 32]),
+        "strength": round(10 ** draw.uniform(-1.5, -0.6), 4),
+        "shrink": draw.choice([2.0, 5.0, 10.0]),
+    }
+
+
 _Drawn = Callable[[random.Random], dict[str, Any]]
 _DRAWN: dict[str, tuple[tuple[str, _Drawn, str], ...]] = {
     "table": (
@@ -105,8 +122,9 @@ _DRAWN: dict[str, tuple[tuple[str, _Drawn, str], ...]] = {
         ("boosting", _boosting, "gradient boosted trees of scikit-learn, settings drawn"),
         ("network", _network, "a network, settings drawn"),
     ),
+    "ratings": (("factors", _factors, "biases and factors, settings drawn"),),
 }
-_FIXED = {"table": _TABLE, "text": _TEXT, "image": _IMAGE}
+_FIXED = {"table": _TABLE, "text": _TEXT, "image": _IMAGE, "ratings": _RATINGS}
 
 
 def names(kind: str) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """What kind of problem a dataset is, told from its schema alone."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,14 +9,17 @@ from leptonai.core.nouns import Column, Dataset
 from leptonai.core.signature import FeatureType
 from leptonai.training import columns as all_columns
 
+_MANY = 20  # categories: so many have users and items, and few of other columns
+_NAMES = re.compile(r"(user|item|customer|product|movie|book|member|article)([ _-]?(id|nr|number))?|(.+[ _-])?id")
+
 
 def kind_of(
     asked: str, data: Dataset, target: str | None, features: Sequence[str] | None
 ) -> tuple[str, dict[str, Any]]:
     """Return the kind of problem, and the fields of a train spec that follow from it. Raises `Invalid`, `Unsupported`.
 
-    text: there is a column of text; only columns of text are read · image: one column of images · table: everything else that has
-    columns of scalars.
+    text: there is a column of text; only columns of text are read · image: one column of images · ratings: two columns that name
+    something, and a target of numbers · table: everything else that has columns of scalars.
     """
     where = f"datasets:/{data.name}@v{data.version}"
     beside = [column for column in data.columns if column.name != target and not column.pii]
@@ -30,8 +34,10 @@ def kind_of(
     if texts and features is None:
         fields = {"features": [column.name for column in named if column.type != FeatureType.TEXT]}
     goal, chosen = all_columns.pick(data.columns, target, fields.get("features"), where)
-    kind = _told(chosen) if asked == "auto" else asked
-    if kind == "image" and _told(chosen) != "image":
+    kind = _told(chosen, goal) if asked == "auto" else asked
+    if kind == "ratings":
+        return kind, {**fields, "features": _two_names(chosen, goal, where)}
+    if kind == "image" and _told(chosen, goal) != "image":
         raise _unfit(kind, where, "one column of images, with features=[…]")
     if all_columns.task_of(goal) == "regression" and goal.shape:
         raise Invalid(
@@ -41,10 +47,38 @@ def kind_of(
     return kind, fields
 
 
-def _told(chosen: Sequence[Column]) -> str:
+def _told(chosen: Sequence[Column], goal: Column) -> str:
     if len(chosen) == 1 and chosen[0].type == FeatureType.IMAGE and min(chosen[0].shape[:2]) >= 4:
         return "image"
+    if len(chosen) == 2 and all(map(_is_name, chosen)) and _is_amount(goal):
+        return "ratings"
     return "table"
+
+
+def _is_name(column: Column) -> bool:
+    """Whether a column plainly names something: many categories, or whole numbers that are called so."""
+    if column.type == FeatureType.CATEGORY:
+        return len(column.categories) >= _MANY
+    return column.type == FeatureType.INTEGER and _NAMES.fullmatch(column.name.lower()) is not None
+
+
+def _is_amount(goal: Column) -> bool:
+    """Whether a target is a number; whole ones that were imported as classes are, where there are more than two."""
+    if goal.type == FeatureType.CATEGORY:
+        return goal.dtype == "int64" and len(goal.categories) > 2
+    return all_columns.task_of(goal) == "regression" and not goal.shape
+
+
+def _two_names(chosen: Sequence[Column], goal: Column, where: str) -> list[str]:
+    """Return the columns of users and of items. Raises `Invalid` where they are not two, or the target is no number."""
+    names = [column.name for column in chosen if column.type in (FeatureType.CATEGORY, FeatureType.INTEGER)]
+    if len(names) != 2:
+        listed = ", ".join(names) or "none"
+        right = f"two columns, of users and of items, by categories or whole numbers; there are {listed}: name two with features=[…]"
+        raise _unfit("ratings", where, right)
+    if not _is_amount(goal):
+        raise _unfit("ratings", where, f"a target of numbers, and {goal.name!r} is of type {goal.type}")
+    return names
 
 
 def _unfit(kind: str, where: str, right: str) -> Invalid:

@@ -136,6 +136,21 @@ def _bayes(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: in
     return make_pipeline(TfidfVectorizer(sublinear_tf=True, min_df=2), ComplementNB(**settings))
 
 
+def _ratings(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:  # noqa: ARG001 - as the others
+    framework: Any = plugins.framework("sklearn")
+    return framework.estimator("ratings", {**settings, "random_state": seed})
+
+
+def stand_in(kind: str) -> Any:
+    """Return an estimator by which columns and target of this kind of problem are encoded, before any is tried."""
+    from sklearn.dummy import DummyClassifier
+
+    if kind == "ratings":
+        framework: Any = plugins.framework("sklearn")
+        return framework.estimator("ratings", {})
+    return text_baseline(DummyClassifier()) if kind == "text" else DummyClassifier()
+
+
 def text_baseline(model: Any) -> Any:
     """Put something before the baseline that takes texts, which it does not look at."""
     from sklearn.feature_extraction.text import HashingVectorizer
@@ -148,6 +163,7 @@ def text_baseline(model: Any) -> Any:
 _MAKERS = {
     "baseline": _baseline, "linear": _linear, "boosting": _boosting, "forest": _forest, "network": _network,
     "words": _words, "letters": _letters, "bayes": _bayes,
+    "biases": _ratings, "factors": _ratings,
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ class Auto(Frozen):
     test: str | None = None  # what the chosen model is measured on, once; default: a fifth of `data`
     target: str | None = None  # overrides the dataset's
     features: tuple[str, ...] | None = None  # default: all columns but the target
-    kind: Literal["auto", "table", "text", "image"] = "auto"  # of the problem; auto: by the columns
+    kind: Literal["auto", "table", "text", "image", "ratings"] = "auto"  # of the problem; auto: by the columns
     budget: Finite = Field(default=300.0, ge=0, le=30 * 86400)  # seconds, of all attempts
     metric: Annotated[str, Field(min_length=1, max_length=100)] | None = None  # default: roc_auc, accuracy or rmse
     folds: Annotated[int, Field(ge=2, le=20)] | None = None  # default: 5, fewer where the rows are many
