@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Executor]:
     """An executor whose fork server is there before the tests are watched for what they leave behind."""
     executor = plugins.executor("local")
+    executor.warm("data")  # type: ignore[attr-defined]
     executor.start(Job("first", "leptonai.testing.jobs:note", {}, tmp_path_factory.mktemp("first")))
     wait_for(lambda: executor.poll("first"), 120)
     yield executor

@@ -302,6 +302,8 @@ def _start(stage: str, spec: dict[str, Any], around: dict[str, Any], *, wait: bo
     if wait:
         show.note(f"run {record.id} is {record.state}")
         record = runs.follow(via.http, record.id, title=stage)
+        if stage == "train" and "code" not in checked and "pretrained" not in checked:
+            show.note("one model that suits the columns was trained: --budget 5min tries many, and keeps the best")
     else:
         output.left(via.private)
     answer(record, as_)

@@ -20,6 +20,7 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
+from threadpoolctl import threadpool_info
 
 from leptonai.adapters.frameworks import skops_file
 from leptonai.core import plugins
@@ -164,6 +165,31 @@ def test_what_scikit_learn_cannot_do_is_said() -> None:
 def test_what_it_warns_of_is_kept_to_be_told() -> None:
     learner, _ = learnt(MLPClassifier((4,), max_iter=2))
     assert any("Maximum iterations" in note for note in learner.notes)
+
+
+class Threads(ClassifierMixin, BaseEstimator):
+    """A classifier that notes by how many threads boosted trees would compute."""
+
+    def fit(self, x: Any, y: Any) -> "Threads":
+        self.classes_ = np.unique(y)
+        self.seen_ = _threads()
+        return self
+
+    def predict(self, x: Any) -> Any:
+        return np.zeros(len(x), int)
+
+
+def _threads() -> set[int]:
+    return {int(one["num_threads"]) for one in threadpool_info() if one["user_api"] == "openmp"}
+
+
+def test_few_rows_are_learnt_from_by_one_thread() -> None:
+    before = _threads()
+    for count, wanted in ((4_999, {1}), (5_000, before)):
+        learner = FRAMEWORK.load(FRAMEWORK.pack(Threads(), {}).code)
+        learner.begin(np.zeros((count, 2), np.float32), np.arange(count) % 2, "classification", 2, 0)
+        learner.step(np.zeros((count, 2), np.float32), np.arange(count) % 2)
+        assert learner.model.seen_ == wanted and _threads() == before
 
 
 class Votes(ClassifierMixin, BaseEstimator):

@@ -1,6 +1,6 @@
 """The process that jobs are forked from: it has the heavy libraries of one flavour loaded, and does nothing else.
 
-    python -P -m leptonai.adapters.executors.forkserver SOCKET FLAVOUR
+    python -P -m leptonai.adapters.executors.forkserver SOCKET FLAVOUR [ahead]
 
 It only imports, it never computes: a child forked from a process that has used torch, JAX or polars hangs on their locks and
 lost threads, one forked after mere imports works. When it forks it has one thread, and no work that a fork could interrupt. JSON lines go
@@ -37,7 +37,7 @@ from leptonai.core.nouns import Limits
 LOG = "output.log"
 _WATCH = 0.25  # seconds between two looks at jobs with a limit on memory or processor time
 _GLANCE = 2.0  # and at the others, to know who belongs to whom
-_NICE = 10  # while it loads: some seconds of one core, after each start of an agent
+_NICE = 10  # while it loads ahead of any job: some seconds of one core, after each start of an agent
 _ENTRY = "leptonai.agent.once:main"  # what an agent starts: loaded ahead like the libraries
 
 
@@ -305,10 +305,11 @@ def _load(flavour: str) -> None:
     plugins.load_ahead()
 
 
-def main(sock_number: int, flavour: str) -> None:
-    """Load what the flavour needs, then serve."""
+def main(sock_number: int, flavour: str, *, ahead: bool) -> None:
+    """Load what the flavour needs, then serve. `ahead`: nobody waits for it yet."""
     gc.disable()
-    with ThreadPoolExecutor(1, "loading", initializer=_give_way) as pool:  # it is gone before anything is forked
+    # The thread is gone before anything is forked.
+    with ThreadPoolExecutor(1, "loading", initializer=_give_way if ahead else None) as pool:
         pool.submit(_load, flavour).result()
     gc.collect()
     gc.freeze()  # or the first collection in a child would touch, and so copy, every page
@@ -318,4 +319,4 @@ def main(sock_number: int, flavour: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    main(int(sys.argv[1]), sys.argv[2], ahead="ahead" in sys.argv[3:])

@@ -66,7 +66,7 @@ class LocalExecutor:
     def warm(self, flavour: str) -> None:
         """Load the libraries of a flavour ahead, in the background. Raises `Unavailable`."""
         with self._lock:
-            self._server(flavour)
+            self._server(flavour, ahead=True)
 
     def start(self, job: Job) -> None:
         """Start a job. Raises `Unavailable` when that cannot be done, `Conflict` while one with this id runs."""
@@ -142,8 +142,8 @@ class LocalExecutor:
 
     # ------------------------------------------------------------------------------------------- fork servers
 
-    def _server(self, flavour: str) -> _Server:
-        """Return the fork server of a flavour, started if need be."""
+    def _server(self, flavour: str, *, ahead: bool = False) -> _Server:
+        """Return the fork server of a flavour, started if need be; one that loads ahead of any job gives way to all else."""
         if self._closed:
             raise Unavailable("the executor is closed")
         if flavour not in FLAVOURS:
@@ -162,6 +162,7 @@ class LocalExecutor:
                             "leptonai.adapters.executors.forkserver",
                             str(theirs.fileno()),
                             flavour,
+                            *(["ahead"] if ahead else []),
                         ],
                         env=environment,
                         stdin=subprocess.DEVNULL,

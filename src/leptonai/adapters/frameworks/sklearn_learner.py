@@ -1,5 +1,6 @@
 """A scikit-learn estimator that learns inside a Run: one fit on all rows, kept as a skops file."""
 
+import contextlib
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from leptonai.adapters.frameworks import arrays, sklearn_metrics, skops_file
 from leptonai.adapters.frameworks.sklearn import first_of, reads_texts
 from leptonai.core.errors import FieldError, Invalid, Unsupported
 from leptonai.core.learning import Way
+
+_FEW = 5000  # rows: threads of boosted trees would wait for each other longer than they compute
 
 
 class SklearnLearner:
@@ -108,7 +111,7 @@ class SklearnLearner:
 
     def step(self, x: Any, y: Any) -> None:
         """Fit on all rows. What scikit-learn warns of, such as no convergence, is kept for `notes`."""
-        with warnings.catch_warnings(record=True) as caught:
+        with warnings.catch_warnings(record=True) as caught, _few_threads(len(x)):
             warnings.simplefilter("always")
             try:
                 more = {} if self._weights is None else {self._weighing(): self._weights[y]}
@@ -137,12 +140,13 @@ class SklearnLearner:
         x, y = (np.concatenate(parts) for parts in zip(*self._seen, strict=True))
         self._seen = []
         found, raw = {}, None
-        if self._task == "regression" or hasattr(self.model, "predict_proba"):
-            raw = self.predict(x)
-            found["loss"] = self.last_loss = sklearn_metrics.loss(self._task, y, raw)
-        predicted = (
-            raw.reshape(np.shape(y)) if raw is not None and self._task == "regression" else self.model.predict(x)
-        )
+        with _few_threads(len(x)):
+            if self._task == "regression" or hasattr(self.model, "predict_proba"):
+                raw = self.predict(x)
+                found["loss"] = self.last_loss = sklearn_metrics.loss(self._task, y, raw)
+            predicted = (
+                raw.reshape(np.shape(y)) if raw is not None and self._task == "regression" else self.model.predict(x)
+            )
         return found | sklearn_metrics.measured(self._metrics, self._task, y, predicted)
 
     def predict(self, x: Any) -> Any:
@@ -196,3 +200,13 @@ def _make_importable(mine: Sequence[Any]) -> None:
         module = sys.modules.setdefault(made.__module__, ModuleType(made.__module__))
         if getattr(module, made.__name__, None) is None:
             setattr(module, made.__name__, made)
+
+
+def _few_threads(rows: int) -> contextlib.AbstractContextManager[object]:
+    """Have one thread compute while there is too little for several."""
+    import threadpoolctl  # type: ignore[import-untyped]  # a part of scikit-learn's installation
+
+    if rows >= _FEW:
+        return contextlib.nullcontext()
+    limits: contextlib.AbstractContextManager[object] = threadpoolctl.threadpool_limits(1)
+    return limits
