@@ -1,5 +1,6 @@
 """Models of several targets and inputs, as a person asks for them: by keywords, by a command line, over HTTP; and what is refused."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from tests.support.warm import libraries
+from tests.support.warm import keras_here, libraries
 from torch import nn
 from typer.testing import CliRunner
 
@@ -119,6 +120,38 @@ def test_two_inputs_and_two_targets_from_the_fit_to_the_service(server: Client, 
     service.delete()
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+def test_the_same_of_keras(server: Client) -> None:
+    keras = keras_here()
+    train, test = leptonai.get_dataset("patients").split(train_size=0.8)
+    random.seed(0)
+    bmi, rest = keras.Input((1,), name="bmi"), keras.Input((8,), name="rest")
+    found = keras.layers.Dense(8, "relu")(keras.layers.Concatenate()([bmi, rest]))
+    outputs = [keras.layers.Dense(2, "softmax", name="pressure")(found), keras.layers.Dense(1, name="progress")(found)]
+    own = keras.Model([bmi, rest], outputs)
+    own.compile(
+        optimizer=keras.optimizers.Adam(0.01),
+        loss={"pressure": "sparse_categorical_crossentropy", "progress": "mse"},
+        metrics={"pressure": ["accuracy"], "progress": ["mae"]},
+    )
+    model = leptonai.Model(own)
+    with pytest.raises(Invalid, match="nothing is said of the model's input 'rest'"):
+        model.fit(train, target=TARGETS, inputs={"bmi": ["bmi"]})
+    history = model.fit(train, target=TARGETS, validation_data=test, epochs=10)
+    assert len(history.run.record.spec["inputs"]["rest"]) == 8
+    report = model.evaluate(test, resamples=50)
+    assert report.metrics["progress_mae"] == pytest.approx(history["val_progress_mae"][-1], rel=1e-4)
+    assert report.metrics["pressure_accuracy"] == pytest.approx(history["val_pressure_accuracy"][-1], rel=1e-4)
+    version = model.publish("patients-keras")
+    assert version.note == ""
+    assert [spec.name for spec in version.signature.outputs] == ["pressure", "pressure_probabilities", "progress"]
+    service = version.deploy("patients-keras", public=True)
+    row = {"age": 50, "sex": 1, "bmi": 20.0, "s1": 180, "s2": 110, "s3": 50, "s4": 4, "s5": 4.6, "s6": 90}
+    (said,) = service.predict([row])
+    assert set(said) == {"pressure", "pressure_probabilities", "progress"}
+    service.delete()
+
+
 def test_the_same_by_command_line_and_http(server: Client, tmp_path: Path) -> None:
     from leptonai.cli.main import app
 
@@ -139,7 +172,7 @@ def test_what_cannot_be_done_is_refused_before_a_run(server: Client) -> None:
     before = len(leptonai.list_runs())
     forest = leptonai.Model(LogisticRegression())
     with pytest.raises(
-        Unsupported, match="target: a model of sklearn cannot have several targets; a module of PyTorch can"
+        Unsupported, match="target: a model of sklearn cannot have several targets; one of PyTorch or Keras can"
     ):
         forest.fit("patients", target=TARGETS)
     model = leptonai.Model(Both())

@@ -116,7 +116,7 @@ def check(spec: Train, goals: Sequence[Column], framework: str, *, able: bool) -
     if not able:
         field = "target" if several else "inputs"
         raise Unsupported(
-            f"{field}: a model of {framework} cannot have {what}; a module of PyTorch can",
+            f"{field}: a model of {framework} cannot have {what}; one of PyTorch or Keras can",
             errors=[FieldError(field, "one")],
         )
     if whole := [goal for goal in goals if several and goal.type in WHOLE]:

@@ -11,7 +11,7 @@ import pytest
 from tests.support.warm import keras_here, libraries
 
 from leptonai.core import plugins, settings
-from leptonai.core.errors import Invalid, Unavailable, Unsupported
+from leptonai.core.errors import Invalid, Unavailable
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 FRAMEWORK = plugins.framework("keras")
@@ -216,9 +216,9 @@ def test_models_that_cannot_be_used(keras: Any) -> None:
         FRAMEWORK.pack(Closed(layers.Dense(1)), compiled)
     one, two = keras.Input((4,)), keras.Input((4,))
     both = keras.Model([one, two], layers.Dense(1)(layers.Add()([one, two])))
-    with pytest.raises(Unsupported, match="2 inputs"):
-        FRAMEWORK.load(FRAMEWORK.pack(both, compiled).code)
     values = np.zeros(30, np.float32)
+    with pytest.raises(Invalid, match=r"the model takes 2 inputs, .*: say which columns are in each"):
+        begun(both, compiled, values)
     with pytest.raises(Invalid, match="takes 5 features, and the data gives 4"):
         begun(keras.Sequential([keras.Input((5,)), layers.Dense(1)]), compiled, values)
     with pytest.raises(Invalid, match=r"cannot take rows of shape \(4,\)"):

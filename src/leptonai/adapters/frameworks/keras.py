@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from leptonai.adapters.frameworks import packing
-from leptonai.core.errors import Unavailable, Unsupported
+from leptonai.core.errors import Unavailable
 from leptonai.core.learning import ALL
 from leptonai.core.ports import Learner, Packed, Recipe, Route
 
@@ -22,6 +22,7 @@ class KerasFramework:
         "lora",
     }  # the back end has device and precision
     starts = True  # from weights of elsewhere
+    several = True  # inputs, and targets
     apart = (("ema", "unfreeze_after"),)  # Keras averages only what learns from the start
 
     def owns(self, model: object) -> bool:
@@ -34,6 +35,7 @@ class KerasFramework:
         import keras
 
         from leptonai.adapters.frameworks.keras_config import describe
+        from leptonai.adapters.frameworks.keras_fed import inputs_of
         from leptonai.adapters.frameworks.keras_parts import (
             compiled_with,
             custom_objects,
@@ -58,6 +60,7 @@ class KerasFramework:
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
             "backend": parts["backend"],
             "parameters": int(sum(w.size for w in weights)),
+            **({"inputs": inputs} if (inputs := inputs_of(model)) else {}),
         }
         return Packed(packing.by_value(parts, "the model"), parts["backend"], facts)
 
@@ -74,9 +77,6 @@ class KerasFramework:
                 f"set KERAS_BACKEND={parts['backend']}"
             )
         learner = KerasLearner(parts)
-        inputs = getattr(learner.model, "inputs", None)  # only a model that is built says
-        if isinstance(inputs, (list, tuple)) and len(inputs) > 1:
-            raise Unsupported(f"the model has {len(inputs)} inputs; give one that takes one array")
         if weights is not None:
             learner.load_weights(weights)
         return learner

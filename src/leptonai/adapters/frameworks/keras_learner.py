@@ -3,7 +3,6 @@
 import base64
 import copy
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,13 +11,17 @@ import numpy as np
 from keras.src.random.seed_generator import global_seed_generator
 
 from leptonai.adapters.frameworks import arrays, keras_pretrained, packing
+from leptonai.adapters.frameworks.keras_aim import Aim, activation_of, name_of
+from leptonai.adapters.frameworks.keras_fed import inputs_of, outputs_of
+from leptonai.adapters.frameworks.keras_fit import check_input, one_output, refused
 from leptonai.adapters.frameworks.keras_frozen import KerasFrozen
 from leptonai.adapters.frameworks.keras_parts import made, no_needless_import
 from leptonai.adapters.frameworks.keras_way import KerasWay, Smoothed, configured
-from leptonai.adapters.frameworks.shapes import a_row, check_outputs, outputs
+from leptonai.adapters.frameworks.shapes import a_row, check_outputs
 from leptonai.core.beginning import Beginning
-from leptonai.core.errors import FieldError, Invalid, LeptonError
+from leptonai.core.errors import Invalid
 from leptonai.core.learning import Way
+from leptonai.core.several import Several
 
 
 class KerasLearner:
@@ -31,9 +34,7 @@ class KerasLearner:
         self._parts = parts  # what `KerasFramework.pack` packed
         self.activation = "none"
         self.last_loss = float("nan")
-        self._one_hot = False
-        self._task = ""
-        self._outputs: tuple[int, ...] = ()
+        self._aim: Aim | None = None
         self._about: dict[str, Any] = {}
         self._asked = Way()
         self._way: KerasWay | None = None
@@ -41,18 +42,37 @@ class KerasLearner:
         self._frozen: KerasFrozen | None = None
         self.beginning: Beginning | None = None  # weights from elsewhere, told before it begins
         self.began: dict[str, Any] | None = None  # what of them was taken over
+        self._make()
+
+    def _make(self) -> None:
         self.model = self._made()
+        self.net = self._dressed()
 
     def _made(self) -> Any:
         with no_needless_import(), keras.saving.custom_object_scope(self._parts["custom"]):
             config = copy.deepcopy(self._parts["config"])  # a functional model takes it apart
-            model = keras.saving.deserialize_keras_object(config, safe_mode=False)
+            return keras.saving.deserialize_keras_object(config, safe_mode=False)
+
+    def _dressed(self) -> Any:
+        """Return what learns: the model itself, or what feeds it."""
+        return self._going_on(self.model)
+
+    @staticmethod
+    def _going_on(net: Any) -> Any:
         # A step of Keras begins its metrics anew; ours go on to the end of the epoch.
-        object.__setattr__(model, "reset_metrics", lambda: None)
-        return model
+        object.__setattr__(net, "reset_metrics", lambda: None)
+        return net
+
+    def several(self, how: Several) -> "KerasLearner":
+        """Return the Learner of the same model that takes several inputs, or predicts several targets."""
+        from leptonai.adapters.frameworks.keras_several import SeveralKerasLearner
+
+        return SeveralKerasLearner(self._parts, how, self)
 
     @property
     def _embedding(self) -> Any:
+        if inputs_of(self.model):
+            return None  # which of them it takes is not known
         layers = [layer for layer in self.model._flatten_layers(include_self=False) if not _is_input(layer)]
         return layers[0] if layers and isinstance(layers[0], keras.layers.Embedding) else None
 
@@ -78,52 +98,66 @@ class KerasLearner:
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. A model that was built keeps its weights; one that was not is built after seeding."""
         self._seed(seed)
-        self.model = self._made()  # once more: layers and initialisers draw their own seeds when they are made
-        _check_input(self.model, np.shape(x))
-        with _refused(np.shape(x)):
+        self._make()  # once more: layers and initialisers draw their own seeds when they are made
+        self._check_rows(x)
+        with refused.of(x):
             output = self._call(x)
-        self._outputs = tuple(output.shape)
         if self._parts["weights"] and (self.began is None or not self.began["changed"]):
             _assign(self.model.weights, self._parts["weights"], "the model's own weights do not fit the data")
         if self.beginning is not None:
-            self._take(self.beginning, x, y, task, classes)
-        loss = self._compile()
-        kind = _loss_kind(loss)
-        several = outputs(self._outputs) > 1
-        self._task, self._one_hot = task, task == "classification" and several and kind == "probabilities"
-        check_outputs(self._outputs, np.shape(y), task, classes, "index" if kind == "sparse" else kind)
-        self.activation = _activation(loss, several) if task == "classification" else "value"
-        with _refused(np.shape(x)):
-            self.model.test_on_batch(*self._tensors(x, y))  # makes loss and metrics, and shows whether they fit
-            self._way = KerasWay(self._asked, self.model)
+            output = self._take(self.beginning, x, y, task, classes, output)
+        self._take_aim(output, np.shape(y), task, classes, self._compile())
+        with refused.of(x):
+            self.net.test_on_batch(
+                self._given(x), self._wanted(y)
+            )  # makes loss and metrics, and shows whether they fit
+            self._way = KerasWay(self._asked, self.net)
             self._build_optimizer()
-        type(self.model).reset_metrics(self.model)
-        self._about = {"rows": [int(n) for n in np.shape(x)[1:]], "dtype": str(x.dtype)}
+        type(self.net).reset_metrics(self.net)
+        self._about = self._about_of(x)
         self._seed(seed)
 
-    def _take(self, beginning: Beginning, x: Any, y: Any, task: str, classes: int) -> None:
-        need = keras_pretrained.wanted(task, classes, self._outputs, y) if beginning.fit_head else None
+    def _check_rows(self, x: Any) -> None:
+        check_input(self.model, np.shape(x), inputs_of(self.model))
+
+    def _take_aim(self, output: Any, target: tuple[int, ...], task: str, classes: int, loss: Any) -> None:
+        """Find what the loss wants, now that an output is there. Raises `Invalid` where it does not suit the target, of this shape."""
+        self._aim = Aim.of(loss, output.shape, task)
+        kind = "index" if self._aim.kind == "sparse" else self._aim.kind
+        check_outputs(self._aim.output, target, task, classes, kind)
+        self.activation = self._aim.activation
+
+    def _about_of(self, x: Any) -> dict[str, Any]:
+        return {"rows": [int(n) for n in np.shape(x)[1:]], "dtype": str(x.dtype)}
+
+    def _take(self, beginning: Beginning, x: Any, y: Any, task: str, classes: int, output: Any) -> Any:
+        need = self._head_for(output, y, task, classes) if beginning.fit_head else None
         if need is not None:
             self._parts = {
                 **self._parts,
                 "config": keras_pretrained.with_head(self._parts["config"], need),
                 "weights": [],
             }
-            self.model = self._made()
-            self._outputs = tuple(self._call(x).shape)
+            self._make()
+            output = self._call(x)
         names = _paths(self.model.weights)
         self.began = {**keras_pretrained.take(self.model.weights, names, beginning), "changed": need is not None}
+        return output
+
+    def _head_for(self, output: Any, y: Any, task: str, classes: int) -> int | None:
+        """Return how many outputs the last layer has to be made anew with; None where it fits."""
+        return keras_pretrained.wanted(task, classes, tuple(output.shape), y)
 
     def _build_optimizer(self) -> None:
         learning = self._asked.learning
         later = learning.unfreeze_after is not None
         if later:  # what is frozen learns later, so the optimiser has room for it
-            self.model.optimizer.build(self.model.trainable_variables)
-        self._frozen = KerasFrozen(self.model, learning) if learning.freeze else None
+            self.net.optimizer.build(self.net.trainable_variables)
+        self._frozen = KerasFrozen(self.net, learning) if learning.freeze else None
         if self._frozen is not None:
             self._frozen.at(0)
         if not later:
-            self.model.optimizer.build(self.model.trainable_variables)
+            self.net.optimizer.build(self.net.trainable_variables)
 
     def thaw(self, epoch: int) -> str | None:
         """Freeze what is frozen in this epoch; return a line that says so where that is new."""
@@ -145,11 +179,14 @@ class KerasLearner:
             if learning.asked:
                 options["optimizer"] = configured(options.get("optimizer", "rmsprop"), learning)
             if learning.label_smoothing:
-                logits = _activation(loss, several=True) != "none"
-                self._smoothed = Smoothed(loss, _name(loss), learning.label_smoothing, from_logits=logits)
+                logits = activation_of(loss, several=True) != "none"
+                self._smoothed = Smoothed(loss, name_of(loss), learning.label_smoothing, from_logits=logits)
                 options["loss"] = self._smoothed
-            self.model.compile(**options)
+            self.net.compile(**self._options(options))
         return loss
+
+    def _options(self, options: dict[str, Any]) -> dict[str, Any]:
+        return options
 
     @staticmethod
     def _seed(seed: int) -> None:
@@ -158,43 +195,34 @@ class KerasLearner:
 
     def _call(self, x: Any) -> Any:
         self._mode(training=False)
-        output = self.model(keras.ops.convert_to_tensor(x), training=False)
-        if isinstance(output, (list, tuple, dict)):
-            raise TypeError(f"the model gives a {type(output).__name__}, where one array is needed")
-        return output
+        return one_output(self.model(self._given(x), training=False), outputs_of(self.model))
 
     def _mode(self, *, training: bool) -> None:
         if self._smoothed is not None:
             self._smoothed.learning = training
-        if keras.config.backend() == "torch" and self.model.training != training:
-            self.model.train(training)  # for layers that are written in PyTorch
+        if keras.config.backend() == "torch" and self.net.training != training:
+            self.net.train(training)  # for layers that are written in PyTorch
 
-    def _tensors(self, x: Any, y: Any) -> tuple[Any, Any]:
-        # Losses and metrics of the user's own are given tensors, as by Keras's fit.
-        return keras.ops.convert_to_tensor(x), keras.ops.convert_to_tensor(self._target(y))
+    # Losses and metrics of the user's own are given tensors, as by Keras's fit.
+    def _given(self, x: Any) -> Any:
+        return keras.ops.convert_to_tensor(x)
+
+    def _wanted(self, y: Any) -> Any:
+        assert self._aim is not None  # noqa: S101  (begin set it)
+        return keras.ops.convert_to_tensor(self._aim.target(y))
 
     @property
     def takes_shares(self) -> bool:
         """Whether the loss takes shares of classes, floats (batch, classes), in place of class numbers."""
-        return self._one_hot
-
-    def _target(self, y: Any) -> Any:
-        if self._task == "classification":
-            if y.dtype.kind == "f" and y.ndim == 2:  # shares of classes
-                return y
-            if self._one_hot:
-                return np.eye(outputs(self._outputs), dtype=np.float32)[y]
-            if outputs(self._outputs) > 1:
-                return y
-            y = y.astype(np.float32)
-        return y[:, None] if y.ndim == 1 and len(self._outputs) > 1 else y
+        return self._aim is not None and self._aim.one_hot
 
     def step(self, x: Any, y: Any) -> None:
         """See the port."""
         steps = self._steps
         self._mode(training=True)
         steps.averaged(False)
-        found = self.model.train_on_batch(*self._tensors(x, y), sample_weight=steps.row_weights(y), return_dict=True)
+        weights = steps.row_weights(y)
+        found = self.net.train_on_batch(self._given(x), self._wanted(y), sample_weight=weights, return_dict=True)
         self.last_loss = float(found["loss"])
 
     def rate(self, share: float) -> None:
@@ -214,7 +242,7 @@ class KerasLearner:
     def measure(self, x: Any, y: Any) -> None:
         """See the port."""
         self._look()
-        self.model.test_on_batch(*self._tensors(x, y))
+        self.net.test_on_batch(self._given(x), self._wanted(y))
 
     def _look(self) -> None:
         """Have the model give what it will give once it is trained."""
@@ -224,21 +252,21 @@ class KerasLearner:
 
     def metrics(self) -> dict[str, float]:
         """See the port."""
-        found = {name: float(value) for name, value in self.model.get_metrics_result().items()}
-        type(self.model).reset_metrics(self.model)
+        found = {name: float(value) for name, value in self.net.get_metrics_result().items()}
+        type(self.net).reset_metrics(self.net)
         return found
 
     def predict(self, x: Any) -> Any:
         """See the port."""
         self._look()
-        return np.asarray(self.model.predict_on_batch(x), dtype=np.float32)
+        return np.asarray(self.net.predict_on_batch(x), dtype=np.float32)
 
     def state(self) -> dict[str, bytes]:
         """See the port."""
         self._steps.averaged(False)
         groups = {
-            "optimizer": self.model.optimizer.variables,
-            "metrics": self.model.metrics_variables,
+            "optimizer": self.net.optimizer.variables,
+            "metrics": self.net.metrics_variables,
             "seeds": self._seeds(),
         }
         values = {f"{name}/{i}": _numpy(v) for name, vs in groups.items() for i, v in enumerate(vs)}
@@ -255,8 +283,8 @@ class KerasLearner:
         self._steps.restored()
         values, counts = arrays.parse(state["learner.safetensors"])
         groups = {
-            "optimizer": self.model.optimizer.variables,
-            "metrics": self.model.metrics_variables,
+            "optimizer": self.net.optimizer.variables,
+            "metrics": self.net.metrics_variables,
             "seeds": self._seeds(),
         }
         for name, variables in groups.items():
@@ -300,8 +328,12 @@ def load_into(model: Any, weights: bytes) -> None:
     """Put trained weights into a model, built if it is not. Raises `Invalid` when they are those of another one."""
     values, about = arrays.parse(weights)
     if not model.built or len(model.weights) != len(about["order"]):
-        with _refused((1, *about["rows"])):
-            model(keras.ops.zeros((1, *about["rows"]), dtype=about["dtype"]))
+        shapes = about.get("inputs") or {"": [about["rows"], about["dtype"]]}  # of several inputs by name
+        given = {name: keras.ops.zeros((1, *row), dtype=dtype) for name, (row, dtype) in shapes.items()}
+        words = ", ".join(f"{name} {a_row(x.shape)}".strip() for name, x in given.items())
+        one = given.get("")
+        with refused(words, one.shape[1] if one is not None and len(one.shape) == 2 else None):
+            model(given if one is None else one)
     _assign(model.weights, [values[name] for name in about["order"]], "the trained weights do not fit this model")
 
 
@@ -333,68 +365,6 @@ def _paths(variables: Sequence[Any]) -> list[str]:
 def _is_input(layer: Any) -> bool:
     # Containers are listed beside what they contain.
     return isinstance(layer, (keras.layers.InputLayer, keras.Model))
-
-
-def _check_input(model: Any, shape: tuple[int, ...]) -> None:
-    takes = getattr(model, "input_shape", None) if model.built else None
-    if not isinstance(takes, tuple) or len(takes) != len(shape):
-        return
-    if any(n is not None and n != have for n, have in zip(takes[1:], shape[1:], strict=True)):
-        if len(takes) == 2:
-            raise Invalid(f"the model takes {takes[1]} features, and the data gives {shape[1]}")
-        raise Invalid(f"the model takes rows of shape {a_row(takes)}, and the data gives {a_row(shape)}")
-
-
-class _refused:  # noqa: N801  (used like a function)
-    """Turn what a model raises on its first batch into `Invalid`."""
-
-    def __init__(self, shape: Sequence[int]):
-        self.shape = shape
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, Exception) or isinstance(error, (LeptonError, MemoryError)):
-            return
-        text = re.sub(r"\x1b\[\d+m", "", str(error))
-        text = text.split("Arguments received by")[0]
-        text = " ".join(re.sub(r"Exception encountered when calling [^\n]*\n", "", text).split())
-        wants = re.search(r"expected axis -1 of input shape to have value (\d+)", text)
-        if wants and len(self.shape) == 2:
-            raise Invalid(
-                f"the model takes {wants[1]} features, and the data gives {self.shape[1]}",
-                errors=[FieldError("model", text)],
-            ) from error
-        raise Invalid(
-            f"the model cannot take rows of shape {a_row(self.shape)}: {text}", errors=[FieldError("model", text)]
-        ) from error
-
-
-def _name(loss: Any) -> str:
-    name = loss if isinstance(loss, str) else getattr(loss, "__name__", type(loss).__name__)
-    return name.lower().replace("_", "")
-
-
-def _loss_kind(loss: Any) -> str:
-    """Return what a loss wants of the target of several classes: "sparse" numbers, one-hot "probabilities", or "custom"."""
-    name = _name(loss)
-    if name.startswith("sparse") or name in ("crossentropy", "ce"):
-        return "sparse"
-    own = (
-        isinstance(loss, str)
-        or str(getattr(loss, "__module__", "")).startswith("keras")
-        or type(loss).__module__.startswith("keras")
-    )
-    return "probabilities" if own else "custom"
-
-
-def _activation(loss: Any, several: bool) -> str:
-    if not getattr(loss, "from_logits", False):
-        config = loss.get_config() if isinstance(loss, keras.losses.Loss) and hasattr(loss, "get_config") else {}
-        if not config.get("from_logits", False):
-            return "none"
-    return "softmax" if several and "binary" not in _name(loss) else "sigmoid"
 
 
 def _torch_generator() -> str | None:

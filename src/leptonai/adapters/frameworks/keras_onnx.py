@@ -5,9 +5,11 @@ by tf2onnx. JAX: by Keras' own exporter. Where all of them fail, the model is re
 installed, in a process of its own, from its description and weights: no code travels, and no pickle.
 """
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,10 +18,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from leptonai.adapters.frameworks.keras_fed import Fed
 from leptonai.adapters.frameworks.onnx_quiet import quiet
 from leptonai.core import settings
 from leptonai.core.errors import Unsupported
 from leptonai.core.ports import Learner, Route
+from leptonai.core.several import Several
 
 # what each back end needs to be installed to export
 _NEEDS = {"torch": ("torch",), "tensorflow": ("tensorflow", "tf2onnx"), "jax": ("jax", "jax2onnx")}
@@ -28,10 +32,11 @@ _SECONDS = 600
 
 def routes(learner: Learner, example: Any) -> Iterator[Route]:
     """Yield the ways to export a Keras model, best first. `example` is a batch of its inputs."""
-    yield from here(learner.model, example)
+    model: Any = getattr(learner, "net", learner.model)
+    yield from here(model, example)
     for backend, needs in _NEEDS.items():
         if backend != keras.backend.backend() and all(find_spec(name) for name in needs):
-            yield _rebuilt(learner.model, example, backend)
+            yield _rebuilt(model, example, backend)
 
 
 def here(model: keras.Model, example: Any) -> Iterator[Route]:
@@ -52,6 +57,8 @@ def here(model: keras.Model, example: Any) -> Iterator[Route]:
 
 def by_keras(model: keras.Model, example: Any) -> bytes:
     """Export with `model.export(format="onnx")`, which writes a file."""
+    if isinstance(model, Fed):
+        raise Unsupported("it is for one input and one output")
     spec = keras.InputSpec(shape=(None, *np.shape(example)[1:]), dtype=str(example.dtype))
     with TemporaryDirectory() as folder, quiet():
         path = Path(folder) / "model.onnx"
@@ -65,12 +72,15 @@ def _rebuilt(model: keras.Model, example: Any, backend: str) -> Route:
 
 def by_rebuilding(model: keras.Model, example: Any, backend: str) -> bytes:
     """Export in a process whose Keras runs on `backend`. Raises `Unsupported` with what that process said."""
+    how = model.how if isinstance(model, Fed) else Several()
+    model = model.module if isinstance(model, Fed) else model
     own = {type(layer).__name__ for layer in model._flatten_layers() if not type(layer).__module__.startswith("keras.")}
     if own:
         raise Unsupported(f"{', '.join(sorted(own))} is not of Keras, and no code travels to that process")
     with TemporaryDirectory() as folder:
         with quiet():
             model.save(Path(folder) / "model.keras")  # JSON and numbers
+        (Path(folder) / "several.json").write_text(json.dumps(asdict(how)))
         np.save(Path(folder) / "example.npy", example[:8], allow_pickle=False)
         try:
             done = subprocess.run(

@@ -11,6 +11,7 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
+from leptonai.adapters.frameworks.keras_fed import arrays_of, in_order
 from leptonai.adapters.frameworks.onnx_quiet import quiet
 
 OPSET = 18
@@ -18,11 +19,13 @@ OPSET = 18
 
 def by_tf2onnx(model: keras.Model, example: Any) -> bytes:
     """Export the inference graph of the model, its batch size left open."""
-    spec = tf.TensorSpec((None, *np.shape(example)[1:]), example.dtype.name, name="x")
+    given = arrays_of(example)
+    specs = [tf.TensorSpec((None, *x.shape[1:]), x.dtype.name, name=f"x{place}") for place, x in enumerate(given)]
+    compute = in_order(model)
     with quiet():
-        graph = tf.function(lambda x: model(x, training=False), input_signature=[spec])
+        graph = tf.function(lambda *x: compute(*x), input_signature=specs)
         converted, _ = tf2onnx.convert.from_function(
-            graph, input_signature=[spec], opset=OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
+            graph, input_signature=specs, opset=OPSET, custom_op_handlers={"Erfc": (_erfc, [])}
         )
         captured = {
             inner.name: outer.numpy()

@@ -14,7 +14,7 @@ from leptonai.core.errors import FieldError, Invalid
 
 _AUTO = ("accuracy", "acc", "crossentropy", "ce")  # Keras picks by the shapes
 _SHORT = ("mse", "mae", "mape", "msle", "bce", "cce", "kld")  # names that Keras knows and does not list
-_OPTIONS = ("optimizer", "loss", "metrics")
+_OPTIONS = ("optimizer", "loss", "metrics")  # of several targets loss and metrics by name, or in their order
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def compiled_with(model: Any, compiled: Mapping[str, Any]) -> dict[str, Any]:
 def _check(found: Mapping[str, Any]) -> None:
     if isinstance(name := found.get("optimizer"), str):
         _known("optimizer", name, keras.optimizers, (keras.optimizers.Optimizer,), ())
-    if isinstance(name := found.get("loss"), str):
+    for name in _strings(found.get("loss")):
         _known("loss", name, keras.losses, (keras.losses.Loss,), _AUTO[2:])
     for name in _strings(found.get("metrics")):
         _known("metric", name, keras.metrics, (keras.metrics.Metric,), _AUTO)
@@ -92,12 +92,12 @@ def _gives(module: Any, word: str) -> bool:
         return False
 
 
-def _strings(metrics: Any) -> Iterator[str]:
-    if isinstance(metrics, str):
-        yield metrics
-    elif isinstance(metrics, (list, tuple)):
-        for metric in metrics:
-            yield from _strings(metric)
+def _strings(given: Any) -> Iterator[str]:
+    if isinstance(given, str):
+        yield given
+    elif isinstance(given, (list, tuple, Mapping)):
+        for part in given.values() if isinstance(given, Mapping) else given:
+            yield from _strings(part)
 
 
 def described(value: Any) -> Any:

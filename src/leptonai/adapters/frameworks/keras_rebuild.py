@@ -4,13 +4,16 @@ The parent chose the back end by KERAS_BACKEND, which Keras reads once, when it 
 its description and weights in Keras' safe mode: a layer that is not Keras' own cannot be made again here.
 """
 
+import json
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from leptonai.adapters.frameworks.keras_fed import Fed, arrays_of, in_order
 from leptonai.adapters.frameworks.keras_onnx import here
+from leptonai.core.several import Goal, Several
 
 
 def main(folder: Path) -> str | None:
@@ -18,7 +21,10 @@ def main(folder: Path) -> str | None:
     example = np.load(folder / "example.npy", allow_pickle=False)
     try:
         model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
-        model(example[:1])
+        told = json.loads((folder / "several.json").read_text())
+        if told["inputs"] or told["goals"]:
+            model = Fed(model, Several(tuple(told["inputs"]), tuple(Goal(**goal) for goal in told["goals"])))
+        in_order(model)(*arrays_of(example[:1]))
     except Exception as error:  # noqa: BLE001  whatever a stranger's model raises is the reason
         return f"it cannot be made again: {_first_line(error)}"
     reasons = []

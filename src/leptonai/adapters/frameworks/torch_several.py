@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from leptonai.adapters.frameworks.shapes import a_row, check_outputs, outputs
+from leptonai.adapters.frameworks.by_target import check_goal, for_each, known, told_apart
+from leptonai.adapters.frameworks.shapes import outputs
 from leptonai.adapters.frameworks.torch_compute import Compute
 from leptonai.adapters.frameworks.torch_learner import TorchLearner
 from leptonai.adapters.frameworks.torch_library_metrics import LibraryMetric
 from leptonai.adapters.frameworks.torch_metrics import Metric, listed, made, suits
 from leptonai.adapters.frameworks.torch_parts import AnyLoss, Loss, OptimizerRecipe, default_loss, targets
-from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.several import Goal, Several, packed
 
 Tensor = torch.Tensor
@@ -54,27 +54,6 @@ class InOrder(nn.Module):
 
 def _as_numbers(part: nn.Module, given: tuple[Any, ...]) -> Any:  # noqa: ARG001  (what every hook is given)
     return (given[0].long(), *given[1:]) if given and given[0].is_floating_point() else given
-
-
-def told_apart(given: Any, goals: tuple[Goal, ...]) -> dict[str, Tensor]:
-    """Return a module's outputs by target. Raises `TypeError` where they cannot be told apart."""
-    names = [goal.name for goal in goals]
-    if isinstance(given, Mapping):
-        if set(given) != set(names):
-            raise TypeError(
-                f"the model gives outputs {', '.join(map(str, given))} for the targets {', '.join(names)}: name them alike"
-            )
-        return {name: given[name] for name in names}
-    if isinstance(given, (tuple, list)):
-        if len(given) != len(names):
-            raise TypeError(f"the model gives {len(given)} outputs for {len(names)} targets")
-        return dict(zip(names, given, strict=True))
-    values = all(goal.task == "regression" for goal in goals)
-    if values and isinstance(given, Tensor) and given.dim() == 2 and given.shape[1] == len(names):
-        return {name: given[:, place] for place, name in enumerate(names)}
-    raise TypeError(
-        f"the model gives one {type(given).__name__} for {len(names)} targets: return a dict by target, or a tuple in their order"
-    )
 
 
 class Wanted(NamedTuple):
@@ -168,12 +147,12 @@ class SeveralLearner(TorchLearner):
             super()._aim(output, y, task, classes)
             return
         self._task, self.activation = task, "value"
-        given = _by_goal(self._given_loss, self._how.goals)
+        given = for_each(self._given_loss, self._how.goals, "loss")
         self._metrics = []
         for goal in self._how.goals:
             one = output[goal.name]
             found = given[goal.name] or default_loss(goal.task, outputs(one.shape))
-            _check(goal, tuple(one.shape), np.shape(y[goal.name]), found)
+            check_goal(goal, tuple(one.shape), np.shape(y[goal.name]), found.kind)
             scores = found.activation or ("sigmoid" if outputs(one.shape) == 1 else "softmax")
             self._losses_of[goal.name] = found
             self.activations[goal.name] = scores if goal.task == "classification" else "value"
@@ -207,41 +186,8 @@ class SeveralLearner(TorchLearner):
             return packed({name: part.float().cpu().numpy() for name, part in self._run(self._input(x)).items()})
 
 
-def _by_goal(given: AnyLoss, goals: tuple[Goal, ...]) -> dict[str, Loss | None]:
-    names = [goal.name for goal in goals]
-    if isinstance(given, Loss) or given is None:
-        return dict.fromkeys(names, given)
-    if isinstance(given, dict):
-        _known(given, names, "loss")
-        return {name: given.get(name) for name in names}
-    if len(given) != len(names):
-        raise Invalid(
-            f"loss: {len(given)} are given for {len(names)} targets", errors=[FieldError("loss", "one for each target")]
-        )
-    return dict(zip(names, given, strict=True))
-
-
 def _metrics_of(given: Any, goal: Goal, goals: tuple[Goal, ...]) -> list[Any]:
     if not isinstance(given, Mapping):  # for all of them: those that are for such targets
         return [metric for metric in listed(given) if suits(metric, goal.task)]
-    _known(given, [other.name for other in goals], "metrics")
+    known(given, [other.name for other in goals], "metrics")
     return listed(given.get(goal.name))
-
-
-def _known(given: Mapping[str, Any], names: list[str], field: str) -> None:
-    if strange := [name for name in given if name not in names]:
-        raise Invalid(
-            f"{field}: {strange[0]!r} is none of the targets {', '.join(names)}",
-            errors=[FieldError(f"{field}.{strange[0]}", f"one of {', '.join(names)}")],
-        )
-
-
-def _check(goal: Goal, output: tuple[int, ...], target: tuple[int, ...], found: Loss) -> None:
-    try:
-        if goal.task == "regression" and output[1:] not in ((), (1,)):
-            raise Invalid(f"the target is one number a row, and the model gives {a_row(output)}")
-        if goal.task == "regression" and found.kind == "index":
-            raise Invalid("the loss is for classes, and the target is a number: use a loss such as 'mse'")
-        check_outputs(output, target, goal.task, goal.classes, found.kind)
-    except Invalid as error:
-        raise Invalid(f"target {goal.name!r}: {error.message}", errors=error.errors) from error
