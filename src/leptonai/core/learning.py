@@ -82,6 +82,18 @@ class Lora(Frozen):
     targets: Annotated[tuple[str, ...], BeforeValidator(lambda given: _listed(given, "+"))] = ()
 
 
+class Mitigate(Frozen):
+    """Treat the groups of a column alike: the difference between them is at most `within`, of the rows it learns from.
+
+    demographic_parity: of the share that is said to be the second class · equalized_odds: of the true and of the false positive rate
+    (Agarwal et al. 2018, arXiv:1803.02453). The column is needed while it learns, and never afterwards.
+    """
+
+    column: str = Field(min_length=1)
+    constraint: Literal["demographic_parity", "equalized_odds"] = "demographic_parity"
+    within: float = Field(default=0.02, gt=0, lt=1)
+
+
 def _listed(given: Any, sign: str = ",") -> Any:
     return tuple(filter(None, map(str.strip, given.split(sign)))) if isinstance(given, str) else given
 
@@ -111,6 +123,7 @@ def _rate(given: Any) -> float | str | None:
 Rate = Annotated[float | Literal["find"] | None, BeforeValidator(_rate)]
 AnySchedule = Annotated[Schedule, _in_words("kind")]
 AnyAdversarial = Annotated[Adversarial, _in_words("method")]
+AnyMitigate = Annotated[Mitigate, _in_words("column")]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 
 
@@ -129,6 +142,7 @@ class Learning(Frozen):
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None  # by class; a class without one has 1
     balanced_sampling: bool = False  # each class equally often in an epoch
     adversarial: AnyAdversarial | None = None
+    mitigate: AnyMitigate | None = None  # groups of a column are treated alike
     freeze: Layers = ()  # layers that do not learn: "all but head", or names such as "features.0, encoder.*"
     unfreeze_after: int | None = Field(default=None, ge=1)  # epochs, after which what is frozen learns too
     unfreeze_layers: int | None = Field(default=None, ge=1)  # so many each epoch, the last first; None: all at once
@@ -174,4 +188,5 @@ class Way:
 
     learning: Learning = Learning()
     class_weights: tuple[float, ...] | None = None  # by class number
+    groups: Any = None  # int64 (rows,): of all rows, where groups are to be treated alike
     bounds: tuple[float, float] | None = None  # what an input can be, such as 0 to 1 of images; None: any number

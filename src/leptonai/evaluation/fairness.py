@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leptonai.core.nouns import Run
 from leptonai.evaluation.subgroups import Levels
 
 Array = NDArray[Any]
@@ -78,3 +79,19 @@ def _why_not(column: Levels | None) -> str | None:
     if (column.codes < 0).any():
         return f"it has more than {len(column.words)} values; make groups of them"
     return None
+
+
+def learnt(run: Run) -> list[str]:
+    """Return a sentence on what treating groups alike changed, where the training was asked for it."""
+    rule = (run.spec.get("learning") or {}).get("mitigate")
+    history = (run.result or {}).get("history") or {}
+    if not rule or not history:
+        return []
+    prefix, rows = ("val_", "its validation rows") if "val_accuracy" in history else ("", "the rows it learnt from")
+    moved = (
+        f"{name.replace('_', ' ')} from {history[f'{prefix}plain_{name}'][-1]:.3g} to {history[f'{prefix}{name}'][-1]:.3g}"
+        for name in ("parity_difference", "odds_difference", "accuracy")
+    )
+    return [
+        f"it learnt with mitigate={rule['column']!r} ({rule['constraint']}), which on {rows} moved the {', the '.join(moved)}"
+    ]

@@ -11,7 +11,7 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run
 from leptonai.core.signature import Signature
 from leptonai.core.stages import Handle, Reader
-from leptonai.evaluation import comparing, several
+from leptonai.evaluation import comparing, fairness, several
 from leptonai.evaluation.latency import of_one_row
 from leptonai.evaluation.measuring import Answers, errors_of, finite_rows, report
 from leptonai.evaluation.probes import Probed, Subject, outliers_of, probe
@@ -42,7 +42,7 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
     trained = _trained_run(spec, handle)
     if goals := (trained.result or {})["encoding"].get("goals"):
         return several.evaluate(spec, goals, trained.id, handle)
-    notes: list[str] = []
+    notes = fairness.learnt(trained)
     with _subject(spec, handle) as subject, _other(spec, handle, notes) as other:
         looked = [column for column in reader.columns if spec.slices or column.name in spec.sensitive]
         watch = Watch(looked, subject.target, spec.sensitive)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
-from leptonai.core.learning import Adversarial, Learning, Lora, Schedule
+from leptonai.core.learning import Adversarial, Learning, Lora, Mitigate, Schedule
 from leptonai.sdk.specs import check
 
-__all__ = ["Adversarial", "HowItLearns", "Learning", "Lora", "Schedule"]
+__all__ = ["Adversarial", "HowItLearns", "Learning", "Lora", "Mitigate", "Schedule"]
 
 
 class HowItLearns(TypedDict, total=False):
@@ -23,6 +23,7 @@ class HowItLearns(TypedDict, total=False):
     class_weights: Literal["balanced"] | Mapping[Any, float] | None
     balanced_sampling: bool
     adversarial: Adversarial | str | Mapping[str, Any] | None
+    mitigate: Mitigate | str | Mapping[str, Any] | None
     freeze: str | Sequence[str]
     unfreeze_after: int | None
     unfreeze_layers: int | None

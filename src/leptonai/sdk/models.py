@@ -118,7 +118,8 @@ class Model:
 
         How it learns: `learning_rate`; `schedule` ("cosine:warmup=2", "onecycle", "plateau:patience=3", "linear", "step"); `clip_norm`,
         `clip_value`; `accumulate` batches to a step; `weight_decay`; `label_smoothing`; `ema` of the weights (0.999, say);
-        `class_weights` ("balanced", or by class); `balanced_sampling`; `adversarial` ("fgsm:epsilon=0.03", "pgd:steps=7"); `device`
+        `class_weights` ("balanced", or by class); `balanced_sampling`; `mitigate` ("sex", "sex:constraint=equalized_odds,within=0.05": groups are
+        treated alike; your estimator stays unfitted, what was learnt is a vote of two); `adversarial` ("fgsm:epsilon=0.03", "pgd:steps=7"); `device`
         ("auto", "cpu", "cuda", "mps") and `precision` ("auto", "fp32", "bf16", "fp16"); `freeze` ("all but head", or layers), `unfreeze_after`
         epochs, `unfreeze_layers` each epoch, `layer_decay` of the rate from layer to layer, and `lora` (8, "8:alpha=16").
         """
@@ -156,7 +157,7 @@ class Model:
         record = runs.submit(via.http, "train", sent(check(Train, document, "fit")), name=name)
         record = runs.follow(via.http, record.id, title="fit", show_progress=_shown(verbose))
         fitted = Fitted.model_validate(record.result)
-        if self._framework is not None:
+        if self._framework is not None and how.get("mitigate") is None:  # else a vote, which is another estimator
             self._framework.absorb(self.model, via.http.download(fitted.weights))
         self._run, self._report = runs.Run(record, via), None
         params = {"epochs": fitted.epochs, "batch_size": batch_size, "seed": seed, "parameters": fitted.parameters}

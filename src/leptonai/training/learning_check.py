@@ -23,7 +23,7 @@ def check_learning(spec: Train, framework: str, task: str) -> None:
             f"learning_rate: a model of {framework} does not learn batch by batch, so none can be found: give a number, or tune it",
             errors=[FieldError("learning.learning_rate", "a number")],
         )
-    for name in ("class_weights", "balanced_sampling", "label_smoothing"):
+    for name in ("class_weights", "balanced_sampling", "label_smoothing", "mitigate"):
         if name in spec.learning.asked and task not in ("classification", "several"):
             raise Invalid(
                 f"{name} is for classes, and the target is a number",

@@ -8,7 +8,7 @@ import numpy as np
 
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle
-from leptonai.training import trainee
+from leptonai.training import mitigating, trainee
 from leptonai.training.augment.apply import Augmenter
 from leptonai.training.checkpoint import Course
 from leptonai.training.rows import Rows
@@ -38,10 +38,13 @@ def all_at_once(
     learner.step(*(rows.all() if augmenter is None else copies(spec, handle, rows, augmenter)))
     for note in trainee.notes(learner):
         handle.say(note)
-    metrics = dict(learner.metrics())
+    metrics = dict(learner.metrics()) | mitigating.told(spec, learner, rows)
     if validation is not None:
         learner.measure(*validation.all())
-        metrics |= {f"val_{name}": value for name, value in learner.metrics().items()}
+        metrics |= {
+            f"val_{name}": value
+            for name, value in {**learner.metrics(), **mitigating.told(spec, learner, validation)}.items()
+        }
     course.seconds, course.epoch = time.perf_counter() - began, 1
     course.history, course.times = {name: [value] for name, value in metrics.items()}, [time.time()]
     handle.log(1, **{name: value for name, value in metrics.items() if np.isfinite(value)})

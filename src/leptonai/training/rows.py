@@ -132,6 +132,10 @@ class Rows:
         """The targets of all rows."""
         return self._y if self.held else targets(self._encoding, self._reader.read(self._encoding.targets))
 
+    def values(self, column: str) -> Array:
+        """Return a column of the dataset, of all rows: it need not be one that the model sees."""
+        return np.asarray(self._reader.read((column,))[column])
+
     def even(self, seed: int | None) -> None:
         """Have each class come equally often in an epoch, from now on; None: have each row come once."""
         self._even = seed

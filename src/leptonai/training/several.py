@@ -125,7 +125,7 @@ def check(spec: Train, goals: Sequence[Column], framework: str, *, able: bool) -
             "classes",
             errors=[FieldError("target", "numbers and classes")],
         )
-    of_one = ["class_weights", "balanced_sampling", "label_smoothing"] if several else []
+    of_one = ["class_weights", "balanced_sampling", "label_smoothing", "mitigate"] if several else []
     for name in (*of_one, "adversarial", "lora"):
         if name in spec.learning.asked:
             raise Unsupported(

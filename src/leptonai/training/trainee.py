@@ -124,6 +124,11 @@ def notes(learner: Learner) -> list[str]:
     return list(getattr(learner, "notes", ()))
 
 
+def by_groups(learner: Learner, x: Any, y: Any, groups: Any) -> dict[str, float]:
+    """Return how alike groups of rows are treated, as it is and as it was before that was asked for."""
+    return dict(cast(Any, learner).by_groups(x, y, groups))
+
+
 def may_save(learner: Learner) -> bool:
     """Whether what goes on from here comes to the same weights; true where it does not say."""
     return bool(getattr(learner, "may_save", True))

@@ -9,7 +9,7 @@ from leptonai.core.nouns import Blob, Dataset, Run
 from leptonai.core.refs import DatasetRef
 from leptonai.core.stages import FLAVOURS, RULES, Desk, Plan, load
 from leptonai.core.states import RunState
-from leptonai.training import columns, defaults, several
+from leptonai.training import columns, defaults, mitigating, several
 from leptonai.training.augment.check import check_steps
 from leptonai.training.augment.spec import AnyStep, Steps
 from leptonai.training.learning_check import check_learning, check_workers
@@ -29,6 +29,9 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     goals, features = columns.pick_all(
         data.columns, several.targets_of(spec, data.target), spec.features, exact, texts=texts
     )
+    if spec.learning.mitigate is not None:
+        features = mitigating.seen(spec, data.columns, goals, features, exact)
+        found["features"] = tuple(column.name for column in features)
     inputs = several.inputs_of(spec.inputs, facts.get("inputs", ()), features)
     features = several.columns_in(inputs, features) if inputs else features
     task = columns.task_of(goals[0]) if len(goals) == 1 else "several"
@@ -36,7 +39,7 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     steps = _declared(data, exact) if spec.augment is None else spec.augment
     check_steps(steps, features, classes=task in ("classification", "several"), arrays=goals[0].type in columns.WHOLE)
     names = tuple(goal.name for goal in goals)
-    used = (*names, *(feature.name for feature in features))
+    used = (*names, *(feature.name for feature in features), *mitigating.needs(spec))
     opens += personal.opens(data, desk, used)
     found |= {"target": names[0] if len(names) == 1 else names, "augment": steps, "inputs": inputs}
     if spec.checks:
@@ -67,6 +70,7 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
     framework = found.get("framework") or spec.framework or _OF.get(found["flavour"], found["flavour"])
     check_starts(spec.pretrained, framework)
     check_learning(spec, framework, task)
+    mitigating.check(spec, steps)
     able = getattr(plugins.framework(framework), "several", False)
     several.check(spec.model_copy(update=found), goals, framework, able=able)
     check_workers(spec, framework)

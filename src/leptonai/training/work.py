@@ -27,6 +27,7 @@ from leptonai.training import (
     encoder,
     events,
     fast_path,
+    mitigating,
     one_fit,
     pretrained_work,
     rate_finder,
@@ -303,7 +304,7 @@ def _way(spec: Train, encoding: Encoding, rows: Rows) -> Way:
     asked = spec.learning.class_weights
     weights = None if asked is None else balance.weights(asked, encoding, rows.labels)
     pictures = all(feature.op == "image" for feature in encoding.features)
-    return Way(spec.learning, weights, (0.0, 1.0) if pictures else None)
+    return Way(spec.learning, weights, mitigating.groups(spec, rows), (0.0, 1.0) if pictures else None)
 
 
 def callbacks_of(spec: Train, learner: Learner, saved: Saved | None, handle: Handle) -> Callbacks | None:

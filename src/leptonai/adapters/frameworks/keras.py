@@ -20,6 +20,7 @@ class KerasFramework:
         "precision",
         "layer_decay",
         "lora",
+        "mitigate",
     }  # the back end has device and precision
     starts = True  # from weights of elsewhere
     several = True  # inputs, and targets

@@ -13,7 +13,8 @@ class SklearnFramework:
     """Estimators and pipelines of scikit-learn, and those that follow its conventions."""
 
     name = "sklearn"
-    learns = frozenset({"class_weights", "balanced_sampling"})
+    learns = frozenset({"class_weights", "balanced_sampling", "mitigate"})
+    apart = (("class_weights", "mitigate"), ("balanced_sampling", "mitigate"))  # which weighs rows by itself
 
     def owns(self, model: object) -> bool:
         """Whether it is an estimator: a ``sklearn.base.BaseEstimator``."""

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from leptonai.adapters.frameworks import arrays, sklearn_metrics, skops_file
+from leptonai.adapters.frameworks import arrays, sklearn_fair, sklearn_metrics, skops_file
 from leptonai.adapters.frameworks.sklearn import first_of, reads_texts
 from leptonai.core.errors import FieldError, Invalid, Unsupported
-from leptonai.core.learning import Way
+from leptonai.core.learning import Mitigate, Way
 
 _FEW = 5000  # rows: threads of boosted trees would wait for each other longer than they compute
 
@@ -31,6 +31,8 @@ class SklearnLearner:
         self._metrics, self._mine = list(metrics), list(mine)
         self._task, self._classes = "", 0
         self._weights: Any = None
+        self._mitigate: tuple[Mitigate, Any, str] | None = None  # groups, and the name by which `fit` takes weights
+        self._plain: Any = None  # what the same rows make without it
         self._found: dict[str, float] = {}
         self._seen: list[tuple[Any, Any]] = []
         self.measures_training = True  # on the rows it learnt from, which may take longer than the fit
@@ -67,17 +69,21 @@ class SklearnLearner:
         """Say how to learn; before it begins. Raises `Unsupported` where the estimator weighs no rows."""
         if way.class_weights is not None:
             self._weights = np.array(way.class_weights)
-            self._weighing()
+            self._weighing("class_weights")
+        if way.learning.mitigate is not None:
+            sklearn_fair.check(self.model)
+            self._mitigate = (way.learning.mitigate, way.groups, self._weighing("mitigate"))
 
-    def _weighing(self) -> str:
+    def _weighing(self, asked: str) -> str:
         """Return the name by which `fit` takes weights of rows: that of a pipeline's last step is longer."""
         from sklearn.utils.validation import has_fit_parameter
 
         last = self.model.steps[-1][1] if hasattr(self.model, "steps") else self.model
         if not has_fit_parameter(last, "sample_weight"):
+            instead = "use balanced_sampling" if asked == "class_weights" else "take a model that does"
             raise Unsupported(
-                f"class_weights: {type(last).__name__} weighs no rows: use balanced_sampling",
-                errors=[FieldError("learning.class_weights", "use balanced_sampling")],
+                f"{asked}: {type(last).__name__} weighs no rows: {instead}",
+                errors=[FieldError(f"learning.{asked}", instead)],
             )
         return f"{self.model.steps[-1][0]}__sample_weight" if hasattr(self.model, "steps") else "sample_weight"
 
@@ -111,11 +117,16 @@ class SklearnLearner:
 
     def step(self, x: Any, y: Any) -> None:
         """Fit on all rows. What scikit-learn warns of, such as no convergence, is kept for `notes`."""
+        fair = None
         with warnings.catch_warnings(record=True) as caught, _few_threads(len(x)):
             warnings.simplefilter("always")
             try:
-                more = {} if self._weights is None else {self._weighing(): self._weights[y]}
-                self.model.fit(x, y, **more)
+                if self._mitigate is None:
+                    more = {} if self._weights is None else {self._weighing("class_weights"): self._weights[y]}
+                    self.model.fit(x, y, **more)
+                else:
+                    fair = sklearn_fair.mitigated(self.model, x, y, *self._mitigate)
+                    self.model, self._plain = fair.model, fair.plain
             except (ValueError, TypeError) as error:
                 short = " ".join(str(error).split())[:500]
                 raise Invalid(
@@ -123,6 +134,7 @@ class SklearnLearner:
                     errors=[FieldError("model", short)],
                 ) from error
         self.notes = list(dict.fromkeys(" ".join(str(w.message).split())[:300] for w in caught))
+        self.notes += [] if fair is None else [fair.words]
         self.activation = "value" if self._task == "regression" else self._kind()
         if self._task == "classification" and len(getattr(self.model, "classes_", ())) < self._classes:
             self.model.all_classes_ = self._classes  # the training part lacks some; it is kept with the weights
@@ -148,6 +160,12 @@ class SklearnLearner:
                 raw.reshape(np.shape(y)) if raw is not None and self._task == "regression" else self.model.predict(x)
             )
         return found | sklearn_metrics.measured(self._metrics, self._task, y, predicted)
+
+    def by_groups(self, x: Any, y: Any, groups: Any) -> dict[str, float]:
+        """Return accuracy and the differences between groups of rows (int64, by number), and those of the model without `mitigate`."""
+        before = sklearn_fair.figures(y, sklearn_fair.positive(self._plain, x), groups)
+        after = sklearn_fair.figures(y, sklearn_fair.positive(self.model, x), groups)
+        return {**after, **{f"plain_{name}": value for name, value in before.items()}}
 
     def predict(self, x: Any) -> Any:
         """See the port. Classes that the training part lacked have probability 0."""

@@ -16,7 +16,7 @@ class TorchFramework:
     """Modules of PyTorch, with its optimisers and losses by name or as objects."""
 
     name = "torch"
-    learns = ALL
+    learns = ALL - {"mitigate"}  # which fits an estimator again and again
     starts = True  # from weights of elsewhere
     several = True  # inputs, and targets
 
