@@ -86,6 +86,20 @@ def test_without_a_model_one_is_picked_by_the_columns(at: CatalogDesk) -> None:
     assert prepare_train(Train(data="pets", epochs=1), at).spec["epochs"] == 1
 
 
+def test_a_sensitive_column_is_left_out_of_what_the_model_sees_unless_it_is_named(at: CatalogDesk) -> None:
+    at.keep(
+        Dataset.new(
+            name="staff", version=1, digest="4", rows=9, bytes=1, columns=(COLUMNS[0], *COLUMNS[2:]), target="churned", manifest="m4"
+        )
+    )  # fmt: skip
+    learning: Any = {"mitigate": "kind"}
+    plan = prepare_train(Train(data="staff", learning=learning), at)
+    assert plan.spec["features"] == ["age"]
+    assert prepare_train(Train.model_validate(plan.spec), at) == plan
+    both = prepare_train(Train(data="staff", features=("age", "kind"), learning=learning), at)
+    assert both.spec["features"] == ["age", "kind"]
+
+
 @pytest.mark.parametrize(
     ("given", "error", "says"),
     [
@@ -106,6 +120,18 @@ def test_without_a_model_one_is_picked_by_the_columns(at: CatalogDesk) -> None:
         ({"data": "churn", "features": ("age",), "learning": {"ema": 0.9}}, Unsupported, "ema: a model of sklearn cannot.* keras and torch can"),
         ({"data": "churn", "features": ("age",), "callbacks": "theirs"}, Denied, "callbacks.*theirs"),
         ({"data": "churn", "features": ("kind",), "target": "age", "learning": {"class_weights": "balanced"}}, Invalid, "is for classes"),
+        ({"data": "churn", "features": ("age",), "learning": {"mitigate": "sex"}}, Invalid, "mitigate: datasets:/churn@v2 has no column 'sex'"),
+        ({"data": "churn", "features": ("age",), "learning": {"mitigate": "churned"}}, Invalid, "'churned' is the target"),
+        ({"data": "churn", "features": ("age",), "learning": {"mitigate": "age"}}, Invalid, "'age' is of type number: make groups of it"),
+        ({"data": "churn", "features": ("kind",), "target": "age", "learning": {"mitigate": "kind"}}, Invalid, "mitigate is for classes"),
+        (
+            {"data": "churn", "features": ("age",), "framework": "torch", "code": "c0de", "learning": {"mitigate": "kind"}},
+            Unsupported, "mitigate: a model of torch cannot do it; models of sklearn can",
+        ),
+        (
+            {"data": "churn", "features": ("age",), "learning": {"mitigate": "kind", "class_weights": "balanced"}},
+            Unsupported, "cannot do it together with class_weights",
+        ),
         ({"data": "churn", "features": ("age",), "shuffle": False, "learning": {"balanced_sampling": True}}, Invalid, "leave shuffle on"),
         (
             {"data": "churn", "features": ("age",), "framework": "torch", "code": "c0de", "learning": {"schedule": "plateau:monitor=val_f1"}},
