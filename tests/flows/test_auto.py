@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.support.cancer import dataset
-from tests.support.ratings import planted
+from tests.support.ratings import planted as planted_ratings
+from tests.support.series import planted, times
 from typer.testing import CliRunner
 
 import leptonai
@@ -81,7 +82,7 @@ def test_a_training_with_a_budget_finds_its_model(cancer: leptonai.Dataset) -> N
 
 
 def test_ratings_are_found_published_and_asked(home: Path, tmp_path: Path) -> None:
-    x, y = planted(users=40, items=25, rank=2, rows=900)
+    x, y = planted_ratings(users=40, items=25, rank=2, rows=900)
     lines = [f"{1000 + user:g},film {item:g},{stars:.3f}" for (user, item), stars in zip(x, y, strict=True)]
     (tmp_path / "stars.csv").write_text("\n".join(["user_id,film,stars", *lines]) + "\n")
     data = leptonai.create_dataset("stars", files=tmp_path / "stars.csv", target="stars", types={"film": "category"})
@@ -96,3 +97,26 @@ def test_ratings_are_found_published_and_asked(home: Path, tmp_path: Path) -> No
     ]
     said = [row["prediction"] for row in version.deploy("stars").predict(rows)]
     assert said[2] == pytest.approx(np.mean(y), abs=0.2) and len({round(value, 3) for value in said}) == 3
+
+
+def test_a_series_is_told_ahead_published_and_asked(home: Path, tmp_path: Path) -> None:
+    y, when = planted(240, 24), times("2024-03-01", 240, "h")
+    lines = [f"{moment},{value:.3f}" for moment, value in zip(when.astype("datetime64[s]"), y, strict=True)]
+    (tmp_path / "load.csv").write_text("\n".join(["hour,load", *lines]) + "\n")
+    leptonai.create_dataset("load", files=tmp_path / "load.csv", target="load")
+    line = ["run", "create", "train", "--data", "load", "--budget", "120s", "--family", "smoothing", "--horizon", "24"]
+    said = CliRunner().invoke(app, [*line, "--publish", "load", "-o", "json"])
+    assert said.exit_code == 0, said.output
+    found = json.loads(said.stdout)
+    assert found["kind"] == "series" and found["tested"]["rows"] == 24 and "24 steps of 1 hour" in found["notes"][0]
+    service = leptonai.get_model("models:/load").deploy("load")
+    told = service.predict(
+        [{"hour": "2024-03-11T00:00:00"}, {"hour": "2024-03-11T23:00:00"}, {"hour": "2024-03-12T00:00:00"}]
+    )
+    truth = planted(264, 24)
+    assert [row["prediction"] for row in told[:2]] == pytest.approx([truth[240], truth[263]], abs=2)
+    assert told[2]["prediction"] is None  # beyond what it can tell
+    with pytest.raises(Invalid, match="a series is judged in time"):
+        leptonai.auto("load", by="rows")
+    with pytest.raises(Invalid, match="horizon is of a series"):
+        leptonai.auto("load", kind="table", horizon=3)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.support.handle import ArrayReader, reader_of
+from tests.support.series import times
 
 from leptonai.core.errors import Invalid, LeptonError
 from leptonai.training.auto.families import names, planned
@@ -56,6 +57,39 @@ VALUES = np.arange(30.0)
 def test_ratings_are_told_where_they_are_plain(columns: Any, asked: str, kind: str) -> None:
     found, fields = kind_of(asked, reader_of(columns, "y").dataset, "y", None)
     assert found == kind and (kind == "table" or fields == {"features": list(columns)[:2]})
+
+
+WHEN = times("2019-01", 30, "D")
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked", "kind", "features"),
+    [
+        ({"when": WHEN, "y": VALUES}, "auto", "series", ["when"]),
+        ({"when": WHEN, "shop": MANY, "y": VALUES}, "auto", "table", None),
+        ({"when": WHEN, "shop": MANY, "heat": VALUES, "y": VALUES}, "series", "series", ["when", "shop"]),
+        ({"when": WHEN, "y": MANY}, "auto", "table", None),
+    ],
+    ids=["plain", "more", "more, asked for", "classes"],
+)
+def test_series_are_told_where_they_are_plain(columns: Any, asked: str, kind: str, features: Any) -> None:
+    found, fields = kind_of(asked, reader_of(columns, "y").dataset, "y", None)
+    assert found == kind and fields.get("features") == features
+
+
+@pytest.mark.parametrize(
+    ("columns", "time", "words"),
+    [
+        ({"a": VALUES, "y": VALUES}, None, "name it with column=…, there are none"),
+        ({"a": WHEN, "b": WHEN, "y": VALUES}, None, "there are a, b"),
+        ({"a": WHEN, "b": VALUES, "y": VALUES}, "b", "column='b' to be a time; there are a"),
+        ({"a": WHEN, "y": MANY}, None, "a target of numbers, and 'y' is of type category"),
+    ],
+    ids=["none", "two", "no time", "words"],
+)
+def test_what_is_no_series_is_told(columns: Any, time: Any, words: str) -> None:
+    with pytest.raises(Invalid, match=words):
+        kind_of("series", reader_of(columns, "y").dataset, "y", None, time)
 
 
 @pytest.mark.parametrize(

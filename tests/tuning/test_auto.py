@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from tests.support.handle import FileHandle, reader_of
 from tests.support.ratings import planted
+from tests.support.series import planted as planted_series
+from tests.support.series import times
 
 from leptonai.core.errors import Invalid
 from leptonai.training.auto.bench import Bench
+from leptonai.training.predictor import from_files
 from leptonai.training.spec import Fitted
 from leptonai.tuning.auto import work
 from leptonai.tuning.auto.spec import Auto, Found
@@ -147,6 +150,76 @@ def test_ratings_get_biases_and_factors(tmp_path: Path) -> None:
     assert found.tested["metrics"]["rmse"] < 0.8 * scores["biases"]
     fitted = Fitted.model_validate(found.kept.fitted)
     assert [feature.op for feature in fitted.encoding.features] == ["index", "index"]
+
+
+def of_series(shops: int = 1, **more: Any) -> dict[str, Any]:
+    """Return 120 days of some shops."""
+    y = np.concatenate([planted_series(120, 7, seed=shop) + 30 * shop for shop in range(shops)])
+    names = np.repeat(np.array([f"shop {shop}" for shop in range(shops)], object), 120)
+    rows = {"day": np.tile(times("2019-01", 120, "D"), shops), "shop": names, "sold": y}
+    return rows | {"heat": np.random.default_rng(0).normal(size=len(y))} | more
+
+
+def in_time(folder: Path, rows: dict[str, Any], **more: Any) -> tuple[FileHandle, dict[str, Any]]:
+    handle = FileHandle(folder, "auto", {"train": reader_of(rows, "sold")})
+    train = {"data": "train", "target": "sold", "flavour": "sklearn", "features": ["day", "shop"]}
+    return handle, {
+        "kind": "series",
+        "by": "time",
+        "target": "sold",
+        "test": None,
+        "train": train,
+        "budget": 900,
+        **more,
+    }
+
+
+def test_series_are_judged_in_time_and_told_after_their_end(tmp_path: Path) -> None:
+    handle, spec = in_time(
+        tmp_path / "job", of_series(shops=3), candidates=5, folds=3, families=("naive", "smoothing", "blend")
+    )
+    found = searched(handle, **spec)
+    board = {line.name: line for line in found.leaderboard}
+    assert found.folds == 3 and found.tested["rows"] == 36 and found.test is None
+    assert board["smoothing"].score < board["baseline"].score < board["last"].score
+    assert "12 steps of 1 day are told ahead, for 3 series by 'shop'" in found.notes[0]
+    fitted = Fitted.model_validate(found.kept.fitted)
+    assert [feature.op for feature in fitted.encoding.features] == ["moment", "index"]
+    with handle.blobs.open(fitted.code) as code, handle.blobs.open(fitted.weights) as weights:
+        model = from_files(code.read(), weights.read(), found.kept.fitted)
+    later = {"day": times("2019-05-01", 14, "D"), "shop": np.array(["shop 2"] * 14, object)}
+    said = model.scores(later)
+    truth = planted_series(134, 7, seed=2)[120:132] + 60
+    assert np.abs(said[:12] - truth).mean() < 1 and np.isnan(said[12:]).all()
+
+
+def test_what_is_known_ahead_is_learnt_from_where_it_is_named(tmp_path: Path) -> None:
+    rows = of_series()
+    rows["sold"] = rows["sold"] + 5 * rows["heat"]
+    handle, spec = in_time(
+        tmp_path / "job", rows, features=("day", "heat"), families=("lags",), candidates=3, horizon=5
+    )
+    spec["train"]["features"] = ["day", "heat"]
+    found = searched(handle, **spec)
+    assert found.leaderboard[0].family == "lags" and found.leaderboard[0].score < 0.7 * found.leaderboard[-1].score
+
+
+@pytest.mark.parametrize(
+    ("rows", "more", "words"),
+    [
+        (of_series(2, shop=np.array(["a"] * 240, object)), {}, "rows 0 and 120 have the same time, 2019-01-01, in one series"),
+        (of_series(day=np.where(np.arange(120) == 5, np.datetime64("NaT"), times("2019-01", 120, "D"))), {}, "row 5 of train has no time"),
+        (of_series(day=times("2019-01", 120, "D") + (np.arange(120) == 7) * np.timedelta64(1, "h")), {}, "row 7: the time 2019-01-08 01:00:00 is not on the steps of 1 day"),
+        (of_series(), {"horizon": 50}, "has 120 steps of 1 day, too few to tell 50 ahead in 2 folds and a test: horizon at most"),
+        (of_series(sold=np.where(np.arange(120) == 5, np.nan, np.arange(120.0))), {}, "'sold' is empty in 1 row"),
+    ],
+    ids=["twice", "no time", "between", "short", "no value"],
+)  # fmt: skip
+def test_what_is_no_series_is_told_in_a_sentence(tmp_path: Path, rows: Any, more: Any, words: str) -> None:
+    handle, document = in_time(tmp_path / "job", rows, **more)
+    spec = asked(**document)
+    with pytest.raises(Invalid, match=words):
+        Bench(spec.train, spec.model_dump(), handle)
 
 
 @pytest.mark.slow

@@ -206,6 +206,9 @@ def create(
     kind: Annotated[
         str | None, typer.Option(help="Of the problem, where the columns do not say.", rich_help_panel=AUTO)
     ] = None,
+    horizon: Annotated[
+        int | None, typer.Option(min=1, help="Of a series: how many steps are told ahead.", rich_help_panel=AUTO)
+    ] = None,
     metric: Annotated[str | None, typer.Option(help="What is to be best.", rich_help_panel=AUTO)] = None,
     publish: Annotated[
         str | None, typer.Option(metavar="NAME", help="Make a version of what was found.", rich_help_panel=AUTO)
@@ -266,7 +269,7 @@ def create(
 
         run_tune.start(spec, asked, around, html, wait=wait, dry_run=dry_run, as_=as_)
         return
-    found = {"test": test, "families": family, "kind": kind, "metric": metric, "publish": publish}
+    found = {"test": test, "families": family, "kind": kind, "horizon": horizon, "metric": metric, "publish": publish}
     if around["stage"] == "auto" or (around["stage"] == "train" and budget and "code" not in spec):
         from leptonai.cli import run_auto
 

@@ -19,6 +19,7 @@ _OWN = (
     "folds",
     "by",
     "column",
+    "horizon",
     "families",
     "candidates",
     "seed",
@@ -49,7 +50,7 @@ def start(
         )
     if asked["budget"] and len(asked["budget"]) > 1:
         raise typer.BadParameter("give one --budget, a time such as 5min")
-    given = {name: asked[name] for name in ("test", "families", "kind", "metric") if asked[name]}
+    given = {name: asked[name] for name in ("test", "families", "kind", "horizon", "metric") if asked[name]}
     train = {**spec.get("train", {}), **{name: spec[name] for name in _OF_TRAIN if spec.get(name) is not None}}
     document = {
         **{name: value for name, value in spec.items() if name in _OWN},

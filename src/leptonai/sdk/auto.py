@@ -45,8 +45,9 @@ def auto(
     test: "Dataset | str | None" = None,
     metric: str | None = None,
     features: Sequence[str] | None = None,
-    kind: Literal["auto", "table", "text", "image", "ratings"] = "auto",
+    kind: Literal["auto", "table", "text", "image", "ratings", "series"] = "auto",
     families: Sequence[str] = (),
+    horizon: int | None = None,
     folds: int | None = None,
     by: Literal["auto", "rows", "class", "group", "time"] = "auto",
     column: str | None = None,
@@ -58,8 +59,8 @@ def auto(
 ) -> "AutoResult":
     """Find a model for a dataset within a budget of time: one Run that tries kinds of models, and keeps the best.
 
-    What is tried follows from the columns; `kind` says it where they do not: ``"table"``, ``"text"``, ``"image"``, or ``"ratings"`` of
-    users and items. Each candidate is judged by cross-validation on rows it did not learn from; the best one is
+    What is tried follows from the columns; `kind` says it where they do not: ``"table"``, ``"text"``, ``"image"``, ``"ratings"`` of
+    users and items, or ``"series"`` by time: `column` is the time, and `horizon` how many steps are told ahead. Each candidate is judged by cross-validation on rows it did not learn from; the best one is
     then fitted on all of them, and measured once on rows that no candidate has seen: `test`, or a fifth of the data. `budget`: seconds,
     or words such as ``"5min"``. `metric`: what is to be best, by default ``roc_auc`` of two classes, ``accuracy`` of more, ``rmse`` of
     values. `families`: try only these, such as ``("linear", "boosting")``. `folds`, `by`, `column`: as `Model.cross_validate` takes them;
@@ -82,6 +83,7 @@ def auto(
         "folds": folds,
         "by": by,
         "column": column,
+        "horizon": horizon,
         "candidates": candidates,
         "seed": seed,
     }

@@ -33,7 +33,8 @@ class Options:
     category_encoding: Literal["index", "onehot"] = "index"
     scale: bool = True
     images: Literal["channels_first", "channels_last", "flat", "text"] = "channels_last"  # text: it reads texts
-    columns: Literal["values", "names"] = "values"  # names: whole numbers of features are categories
+    # names: whole numbers of features are categories · moments: times are told as their day and its seconds
+    columns: Literal["values", "names", "moments"] = "values"
     dtype: Literal["float32", "int64"] = "float32"
     where: str = "the dataset"  # for messages
     values: frozenset[str] = (
@@ -222,6 +223,8 @@ def _code(column: Column, seen: _Seen, options: Options) -> FeatureCode:
         )
     if options.dtype == "int64":
         return _whole_number(column, seen, about)
+    if column.type == FeatureType.DATETIME and options.columns == "moments":
+        return FeatureCode(op="moment", **about)
     if column.type == FeatureType.DATETIME:
         return FeatureCode(op="time", mean=seen.mean, std=seen.std, **about)
     if not options.scale:
@@ -247,6 +250,8 @@ def _whole_number(column: Column, seen: _Seen, about: dict[str, Any]) -> Feature
 
 def width(feature: FeatureCode) -> int:
     """Return how many columns of a table (or of a flat array) a feature fills."""
+    if feature.op == "moment":
+        return 2
     return len(feature.categories) if feature.op == "onehot" else math.prod(feature.shape)
 
 
@@ -312,6 +317,14 @@ def _scaled(feature: FeatureCode, values: Any, out: Array) -> None:
         out[:, 0] = scaled
 
 
+def _moment(feature: FeatureCode, values: Any, out: Array) -> None:  # noqa: ARG001  (one shape for all)
+    given = np.asarray(values)
+    micro = (given.astype("datetime64[us]") if given.dtype.kind == "M" else given).astype(np.int64)
+    out[:, 0], rest = np.divmod(micro, 86_400_000_000)
+    out[:, 1] = rest / 1_000_000
+    out[micro == _NO_TIME] = np.nan
+
+
 def _raw(feature: FeatureCode, values: Any, out: Array) -> None:
     values = np.asarray(values)
     if out.dtype == np.int64 and values.dtype.kind == "f":
@@ -352,7 +365,7 @@ def _flat(feature: FeatureCode, values: Any, out: Array) -> None:
 
 
 _ENCODE: dict[str, Callable[[FeatureCode, Any, Array], None]] = {
-    "scale": _scaled, "time": _scaled, "raw": _raw, "flag": _flag, "index": _index, "onehot": _onehot,
+    "scale": _scaled, "time": _scaled, "moment": _moment, "raw": _raw, "flag": _flag, "index": _index, "onehot": _onehot,
     "image": _flat, "tensor": _flat,
 }  # fmt: skip
 

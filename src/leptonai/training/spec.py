@@ -108,12 +108,12 @@ class FeatureCode(Frozen):
     """How one column becomes numbers. The same rules run in training (NumPy) and inside the published ONNX graph.
 
     scale: (x - mean) / std in float64, then float32; a missing value becomes 0. time: the same, on microseconds since
-    1970. raw: as it is. text: as it is; the model has a tokeniser. index: position in `categories` from 1, 0 for a value not seen or missing. onehot: one column for
+    1970. moment: the days since 1970 and the seconds of the day. raw: as it is. text: as it is; the model has a tokeniser. index: position in `categories` from 1, 0 for a value not seen or missing. onehot: one column for
     each category, all 0 for a value not seen. flag: 0 or 1. image: uint8 to [0, 1]. tensor: float32 as it is.
     """
 
     column: str
-    op: Literal["scale", "time", "raw", "index", "onehot", "flag", "image", "tensor", "text"]
+    op: Literal["scale", "time", "moment", "raw", "index", "onehot", "flag", "image", "tensor", "text"]
     type: str  # the column's FeatureType
     dtype: str
     shape: tuple[int, ...] = ()

@@ -18,7 +18,8 @@ class Traits:
 
     incremental: bool = True  # learns batch by batch; else `step` is called once, with all rows
     layout: Literal["channels_first", "channels_last", "flat", "text"] = "channels_last"  # of images
-    columns: Literal["values", "names"] = "values"  # names: whole numbers are names of something, and no amounts
+    # names: whole numbers are names of something, and no amounts · moments: a time is told exactly, as its day and its seconds
+    columns: Literal["values", "names", "moments"] = "values"
     input_dtype: Literal["float32", "int64"] = "float32"  # int64 where it begins with an embedding
     entries: int | None = None  # how many numbers that embedding knows
     rounds: int | None = None  # `step` is called so many times, each time with all rows; None: once

@@ -22,10 +22,13 @@ class SklearnFramework:
         return base is not None and isinstance(model, base.BaseEstimator)
 
     def estimator(self, name: str, settings: Mapping[str, Any]) -> Any:
-        """Make one of the estimators that scikit-learn has none of, and that are ours."""
-        from importlib import import_module
+        """Make what scikit-learn has none of, and is ours, by the name of its class."""
+        from leptonai.adapters.frameworks.ratings import Ratings
+        from leptonai.adapters.frameworks.series import Lagged, Naive, Smoothing
+        from leptonai.adapters.frameworks.series_grid import Grid
 
-        return getattr(import_module(f"leptonai.adapters.frameworks.{name}"), name.title())(**settings)
+        ours: tuple[type, ...] = (Ratings, Naive, Smoothing, Lagged, Grid)
+        return next(one for one in ours if one.__name__ == name)(**settings)
 
     def pack(self, model: Any, compiled: Mapping[str, Any]) -> Packed:
         """See the port. The estimator travels unfitted; metrics can be named, the optimiser and the loss are its own."""
@@ -84,6 +87,8 @@ class SklearnFramework:
 
         if reads_texts(getattr(learner, "model", None)):
             raise Unsupported("texts are cut into words by rules of scikit-learn that ONNX has no operator for")
+        if getattr(learner, "columns", "values") == "moments":
+            raise Unsupported("a time is found on the calendar of its series, which ONNX has no operator for")
         return routes(learner, example)
 
 

@@ -35,7 +35,8 @@ class SklearnLearner:
         self._plain: Any = None  # what the same rows make without it
         self._found: dict[str, float] = {}
         self._seen: list[tuple[Any, Any]] = []
-        self.measures_training = True  # on the rows it learnt from, which may take longer than the fit
+        # On the rows it learnt from, which may take longer than the fit; a forecast says nothing of them.
+        self.measures_training = self.columns != "moments"
         _make_importable(self._mine)
 
     @property

@@ -9,7 +9,10 @@ from typing import Any
 from leptonai.core.errors import Denied
 
 _TRUSTED = ("sklearn", "numpy", "scipy")
-_OURS = ("leptonai.adapters.frameworks.ratings.Ratings",)
+_OURS = tuple(
+    f"leptonai.adapters.frameworks.{name}"
+    for name in ("ratings.Ratings", "series.Naive", "series.Smoothing", "series.Lagged")
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # where the time of a zip file begins
 
 

@@ -17,6 +17,7 @@ from leptonai.training import trainee
 from leptonai.training.auto import blending, models
 from leptonai.training.auto.families import Candidate, names, planned
 from leptonai.training.auto.held import held
+from leptonai.training.auto.series import Line, line_of
 from leptonai.training.crossing import By, asked_of, fold_of, places_of
 from leptonai.training.encoder import targets
 from leptonai.training.labelled import Chosen
@@ -51,11 +52,20 @@ class Bench:
             load(HOLD)(spec.checks, spec.data, handle)
         self._reader = held(labelled(spec, handle.data(spec.data), spec.data, handle))
         self._whole = self._encoding()
+        self._line: Line | None = None
+        if self._kind == "series":
+            self._line = line = line_of(self._reader, self._whole, self._asked, spec.data)
+            self._spec = spec = spec.model_copy(update={"features": line.features})
+            self._whole = self._encoding()
         self._truth = targets(self._whole, self._reader.read((self._whole.target,)))
         _check_truth(self._truth, self._whole, spec.data)
-        self.folds = self._folds()
+        self.folds = self._line.folds if self._line else self._folds()
         by: By = asked["by"]
-        self._places = places_of(self._reader, self._whole, self.folds, by, asked["column"], spec.seed)
+        self._places = (
+            self._line.windows
+            if self._line
+            else places_of(self._reader, self._whole, self.folds, by, asked["column"], spec.seed)
+        )
         width = sum(math.prod(feature.shape) for feature in self._whole.features)
         self.judged = self.folds if by in ("group", "time") else _judged(self._reader.rows, width, self.folds)
         self._said: dict[int, Array] = {}  # by fold, of the candidate at work
@@ -72,12 +82,14 @@ class Bench:
         return {
             "task": self._whole.task, "metric": self._asked["metric"] or default, "folds": self.folds, "judged": self.judged,
             "rows": self._reader.rows, "blends": blending.FAMILIES.get(self._kind, ()),
+            "notes": self._line.notes if self._line else (),
         }  # fmt: skip
 
     def planned(self) -> list[dict[str, Any]]:
         """Return all candidates there may be, in the order in which they are tried."""
         found = planned(self._kind, tuple(self._asked["families"]), int(self._asked["candidates"]), self._spec.seed)
-        return [vars(one) for one in found]
+        more = self._line.settings if self._line else {}
+        return [vars(one) | {"settings": {**one.settings, **more}} for one in found]
 
     # ------------------------------------------------------------------------------------------------ one fold
 
@@ -143,6 +155,12 @@ class Bench:
         return spec.model_dump(mode="json"), fitted.model_dump(mode="json"), tested
 
     def _tested(self, subject: Subject, encoding: Encoding) -> dict[str, Any]:
+        if self._asked["test"] is None:  # the last of its own steps
+            kept, asked = self._parts(self.folds)
+            scores = fold_of(
+                subject, Chosen(self._reader, kept), Chosen(self._reader, asked), self._whole, self._handle
+            )
+            return self._measured(encoding, self._truth[asked], scores)
         where = str(self._asked["test"])
         reader = labelled(self._spec, self._handle.data(where), where, self._handle)
         if not reader.rows:
@@ -151,6 +169,16 @@ class Bench:
             )
         truth = targets(encoding, reader.read((encoding.target,)))
         scores = asked_of(subject.learner, encoding, reader)
+        if not np.isfinite(scores).all():
+            row = int((~np.isfinite(scores.reshape(len(scores), -1))).any(axis=1).argmax())
+            raise Invalid(
+                f"row {row} of {where} cannot be told: it is not among the steps that follow on the last one of {self._spec.data}; "
+                "give a test within the horizon",
+                errors=[FieldError("test", "steps within the horizon")],
+            )
+        return self._measured(encoding, truth, scores)
+
+    def _measured(self, encoding: Encoding, truth: Array, scores: Array) -> dict[str, Any]:
         found: dict[str, Any] = load(SCORE)(encoding.task, encoding.classes, truth, scores, 1000, self._spec.seed)
         return found
 

@@ -12,6 +12,7 @@ FAMILIES = {
     "table": ("linear", "boosting", "forest", "network"),
     "text": ("words", "bayes", "letters"),
     "ratings": ("biases", "factors"),
+    "series": ("baseline", "naive", "smoothing", "lags"),
 }
 _STEPS = 20
 _LEAST = 1e-7

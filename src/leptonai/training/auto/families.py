@@ -72,6 +72,17 @@ _RATINGS = (
     Candidate("biases-mild", "biases", "what each user and each item adds to the mean, held back more", {"rank": 0, "shrink": 15.0}),
 )  # fmt: skip
 
+_SERIES = (
+    Candidate("baseline", BASELINE, "as it was a season before", {"made": "Naive"}),
+    Candidate("last", "naive", "as it was last", {"made": "Naive", "seasonal": False}),
+    Candidate("smoothing", "smoothing", "exponential smoothing with a season and a damped trend", {"made": "Smoothing"}),
+    Candidate("lags-linear", "lags", "a linear model of what was before, and of the calendar", {"made": "Lagged", "model": "linear"}),
+    Candidate("lags", "lags", "gradient boosted trees on what was before, and on the calendar", {"made": "Lagged"}),
+    Candidate("seasons", "naive", "the mean of four seasons before", {"made": "Naive", "seasons": 4}),
+    Candidate("smoothing-plain", "smoothing", "exponential smoothing with a damped trend", {"made": "Smoothing", "seasonal": False}),
+    Candidate("smoothing-logs", "smoothing", "the same of logarithms, with a season: both are multiplied", {"made": "Smoothing", "logs": True}),
+)  # fmt: skip
+
 
 def _boosting(draw: random.Random) -> dict[str, Any]:
     return {
@@ -114,6 +125,17 @@ def _factors(draw: random.Random) -> dict[str, Any]:
     }
 
 
+def _lags(draw: random.Random) -> dict[str, Any]:
+    settings = {
+        "learning_rate": round(10 ** draw.uniform(-1.7, -0.9), 4),
+        "max_iter": draw.choice([100, 200, 400]),
+        "max_leaf_nodes": draw.choice([7, 15, 31]),
+        "min_samples_leaf": draw.choice([20, 60, 200]),
+        "max_features": draw.choice([0.5, 1.0]),
+    }
+    return {"made": "Lagged", "settings": settings}
+
+
 _Drawn = Callable[[random.Random], dict[str, Any]]
 _DRAWN: dict[str, tuple[tuple[str, _Drawn, str], ...]] = {
     "table": (
@@ -123,8 +145,9 @@ _DRAWN: dict[str, tuple[tuple[str, _Drawn, str], ...]] = {
         ("network", _network, "a network, settings drawn"),
     ),
     "ratings": (("factors", _factors, "biases and factors, settings drawn"),),
+    "series": (("lags", _lags, "gradient boosted trees on what was before, settings drawn"),),
 }
-_FIXED = {"table": _TABLE, "text": _TEXT, "image": _IMAGE, "ratings": _RATINGS}
+_FIXED = {"table": _TABLE, "text": _TEXT, "image": _IMAGE, "ratings": _RATINGS, "series": _SERIES}
 
 
 def names(kind: str) -> tuple[str, ...]:

@@ -14,12 +14,12 @@ _NAMES = re.compile(r"(user|item|customer|product|movie|book|member|article)([ _
 
 
 def kind_of(
-    asked: str, data: Dataset, target: str | None, features: Sequence[str] | None
+    asked: str, data: Dataset, target: str | None, features: Sequence[str] | None, time: str | None = None
 ) -> tuple[str, dict[str, Any]]:
     """Return the kind of problem, and the fields of a train spec that follow from it. Raises `Invalid`, `Unsupported`.
 
     text: there is a column of text; only columns of text are read · image: one column of images · ratings: two columns that name
-    something, and a target of numbers · table: everything else that has columns of scalars.
+    something, and a target of numbers · series: a time, and a target of numbers; `time`: the column of it · table: everything else that has columns of scalars.
     """
     where = f"datasets:/{data.name}@v{data.version}"
     beside = [column for column in data.columns if column.name != target and not column.pii]
@@ -33,8 +33,12 @@ def kind_of(
         raise _unfit(asked, where, "a column of text")
     if texts and features is None:
         fields = {"features": [column.name for column in named if column.type != FeatureType.TEXT]}
+    if asked == "series":
+        return "series", {**fields, "features": _in_time(data.columns, target, features, time, where)}
     goal, chosen = all_columns.pick(data.columns, target, fields.get("features"), where)
     kind = _told(chosen, goal) if asked == "auto" else asked
+    if kind == "series":
+        return kind, {**fields, "features": [chosen[0].name]}
     if kind == "ratings":
         return kind, {**fields, "features": _two_names(chosen, goal, where)}
     if kind == "image" and _told(chosen, goal) != "image":
@@ -52,7 +56,36 @@ def _told(chosen: Sequence[Column], goal: Column) -> str:
         return "image"
     if len(chosen) == 2 and all(map(_is_name, chosen)) and _is_amount(goal):
         return "ratings"
+    if len(chosen) == 1 and chosen[0].type == FeatureType.DATETIME and _is_amount(goal):
+        return "series"
     return "table"
+
+
+def _in_time(
+    columns: Sequence[Column], target: str | None, features: Sequence[str] | None, time: str | None, where: str
+) -> list[str]:
+    """Return the column of the time, and those that may name a series; or the time, and what was named. Raises `Invalid`."""
+    beside = [column for column in columns if column.name != target and not column.pii]
+    times = [column.name for column in beside if column.type == FeatureType.DATETIME]
+    if len(times) != 1 and time not in times:
+        listed = ", ".join(times) or "none"
+        right = (
+            f'one column of times: name it with column=…, there are {listed}; import it with types={{…: "datetime"}}'
+        )
+        raise _unfit("series", where, right)
+    moment = time or times[0]
+    if moment not in times:
+        raise _unfit("series", where, f"column={moment!r} to be a time; there are {', '.join(times)}")
+    if features is None:
+        more = [column.name for column in beside if column.type == FeatureType.CATEGORY]
+    else:
+        more = [name for name in features if name != moment]
+    goal, _ = all_columns.pick(columns, target, [moment, *more], where)
+    if not _is_amount(goal):
+        raise _unfit("series", where, f"a target of numbers, and {goal.name!r} is of type {goal.type}")
+    if others := [name for name in more if name in times]:
+        raise _unfit("series", where, f"one time, and {others[0]!r} is another: leave it out of features")
+    return [moment, *more]
 
 
 def _is_name(column: Column) -> bool:

@@ -12,6 +12,7 @@ from leptonai.training.spec import Encoding, Train
 MOST_NAMES = (
     100  # categories that have a column each; those of a column with more are encoded by what the target is for them
 )
+_STAND_INS = {"ratings": "Ratings", "series": "Naive"}
 
 
 class Made(NamedTuple):
@@ -35,7 +36,8 @@ def made(candidate: Mapping[str, Any], kind: str, encoding: Encoding, spec: Trai
         framework: Any = plugins.framework("lightgbm")
         more = {"random_state": spec.seed, "verbose": -1, **settings}
         return Made("lightgbm", framework.estimator(encoding.task, more), {}, plain)
-    model = estimator(family, settings, encoding, spec.seed)
+    maker = "naive" if "made" in settings and family == BASELINE else family  # of a series: as it was a season ago
+    model = estimator(maker, settings, encoding, spec.seed)
     if kind == "text" and family == BASELINE:
         model = text_baseline(model)
     return Made("sklearn", model, {}, plain)
@@ -138,16 +140,25 @@ def _bayes(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: in
 
 def _ratings(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:  # noqa: ARG001 - as the others
     framework: Any = plugins.framework("sklearn")
-    return framework.estimator("ratings", {**settings, "random_state": seed})
+    return framework.estimator("Ratings", {**settings, "random_state": seed})
+
+
+def _series(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:  # noqa: ARG001 - as the others
+    """Make a model of a series; where its time lies, what names it and how far it tells is among its settings: see `series.Line`."""
+    framework: Any = plugins.framework("sklearn")
+    made = settings.pop("made")
+    known = settings.pop("known", ())
+    more = {"known": tuple(known), "random_state": seed} if made == "Lagged" else {}
+    return framework.estimator(made, {**settings, **more})
 
 
 def stand_in(kind: str) -> Any:
     """Return an estimator by which columns and target of this kind of problem are encoded, before any is tried."""
     from sklearn.dummy import DummyClassifier
 
-    if kind == "ratings":
+    if kind in _STAND_INS:
         framework: Any = plugins.framework("sklearn")
-        return framework.estimator("ratings", {})
+        return framework.estimator(_STAND_INS[kind], {})
     return text_baseline(DummyClassifier()) if kind == "text" else DummyClassifier()
 
 
@@ -164,6 +175,7 @@ _MAKERS = {
     "baseline": _baseline, "linear": _linear, "boosting": _boosting, "forest": _forest, "network": _network,
     "words": _words, "letters": _letters, "bayes": _bayes,
     "biases": _ratings, "factors": _ratings,
+    "naive": _series, "smoothing": _series, "lags": _series,
 }  # fmt: skip
 
 

@@ -18,12 +18,15 @@ class Auto(Frozen):
     test: str | None = None  # what the chosen model is measured on, once; default: a fifth of `data`
     target: str | None = None  # overrides the dataset's
     features: tuple[str, ...] | None = None  # default: all columns but the target
-    kind: Literal["auto", "table", "text", "image", "ratings"] = "auto"  # of the problem; auto: by the columns
+    kind: Literal["auto", "table", "text", "image", "ratings", "series"] = (
+        "auto"  # of the problem; auto: by the columns
+    )
     budget: Finite = Field(default=300.0, ge=0, le=30 * 86400)  # seconds, of all attempts
     metric: Annotated[str, Field(min_length=1, max_length=100)] | None = None  # default: roc_auc, accuracy or rmse
     folds: Annotated[int, Field(ge=2, le=20)] | None = None  # default: 5, fewer where the rows are many
     by: Literal["auto", "rows", "class", "group", "time"] = "auto"  # as of a cross-validation
     column: str | None = None  # of the groups, or of the time
+    horizon: Annotated[int, Field(ge=1, le=100_000)] | None = None  # of a series: how many steps are told ahead
     families: Annotated[tuple[str, ...], Field(max_length=20)] = ()  # only these, and the baseline
     candidates: int = Field(default=40, ge=1, le=1000)  # at most so many are tried
     train: dict[str, Any] = Field(default_factory=dict)  # the training's spec; the server fills it in

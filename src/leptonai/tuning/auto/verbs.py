@@ -21,31 +21,26 @@ def prepare_auto(spec: Auto, desk: Desk) -> Plan:
             f"budget: {spec.budget:g} s is too little to try anything: give at least {LEAST:g} s",
             errors=[FieldError("budget", f"at least {LEAST:g} s")],
         )
-    if spec.by in ("group", "time") and (spec.column is None or spec.test is None):
-        lacks = (
-            "column, the name of a column" if spec.column is None else "test, rows that are held out in the same way"
-        )
-        raise Invalid(
-            f"by={spec.by!r} needs {lacks}", errors=[FieldError("column" if spec.column is None else "test", lacks)]
-        )
-    data, test = _parts(spec, desk)
     check_beside(spec.train, _FIXED)
-    version = desk.dataset(data)
+    version = desk.dataset(spec.data)
     target = spec.target or version.target
-    kind, more = load(AUTO_KIND)(spec.kind, version, target, _features(spec, version.columns, target))
+    kind, more = load(AUTO_KIND)(spec.kind, version, target, _features(spec, version.columns, target), spec.column)
+    by = _by(spec, kind)
+    data, test = _parts(spec, kind, desk)
     asked = {**spec.train, **more, "target": spec.target, "seed": spec.seed}
     asked = {name: value for name, value in asked.items() if value is not None}
     plan = prepared("train", {**asked, "data": data}, desk)
-    measured = prepared("train", {**asked, "data": test}, desk)
+    measured = None if test is None else prepared("train", {**asked, "data": test}, desk)
     found = {
         "data": plan.spec["data"],
-        "test": measured.spec["data"],
+        "test": None if measured is None else measured.spec["data"],
         "target": plan.spec["target"],
         "train": plan.spec,
         "kind": kind,
+        "by": by,
     }
     exact = spec.model_copy(update=found).model_dump(mode="json")
-    opens = tuple(dict.fromkeys((*plan.opens, *measured.opens)))
+    opens = tuple(dict.fromkeys((*plan.opens, *(measured.opens if measured else ()))))
     return Plan(exact, opens, plan.flavour, f"auto-{DatasetRef.parse(plan.spec['data']).name}"[:100])
 
 
@@ -55,9 +50,35 @@ def settle_auto(run: Run, result: Mapping[str, Any], desk: Desk) -> Changes:  # 
     return Changes(add=(train_run(run, kept, f"{run.name[:90]}-chosen"),))
 
 
-def _parts(spec: Auto, desk: Desk) -> tuple[str, str]:
-    """Return what is learnt from, and what the chosen model is measured on: a fifth of the data, where nothing was given."""
-    if spec.test is not None:
+def _by(spec: Auto, kind: str) -> str:
+    """Return how folds are made. Raises `Invalid` for what they cannot be made by."""
+    if kind == "series":
+        if spec.by not in ("auto", "time"):
+            raise Invalid(
+                f"by={spec.by!r}: a series is judged in time: leave by out", errors=[FieldError("by", "left out")]
+            )
+        return "time"
+    if spec.horizon is not None:
+        raise Invalid(
+            f"horizon is of a series, and this is a {kind}: leave it out, or ask with kind='series'",
+            errors=[FieldError("horizon", "left out")],
+        )
+    if spec.by in ("group", "time") and (spec.column is None or spec.test is None):
+        lacks = (
+            "column, the name of a column" if spec.column is None else "test, rows that are held out in the same way"
+        )
+        raise Invalid(
+            f"by={spec.by!r} needs {lacks}", errors=[FieldError("column" if spec.column is None else "test", lacks)]
+        )
+    return spec.by
+
+
+def _parts(spec: Auto, kind: str, desk: Desk) -> tuple[str, str | None]:
+    """Return what is learnt from, and what the chosen model is measured on: a fifth of the data, where nothing was given.
+
+    A series is measured on the last of its own steps: None.
+    """
+    if spec.test is not None or kind == "series":
         return spec.data, spec.test
     return halves(spec.data, _TEST, spec.seed, desk)
 

@@ -121,6 +121,7 @@ class Search:
         """Try candidates while there is time, then keep the best."""
         self.worker.start()
         facts = self.worker.facts
+        self._notes += facts["notes"]
         if self.course.told:
             self.handle.say(f"goes on with the search: {len(self.course.told)} candidates are known")
         if facts["judged"] < facts["folds"]:
