@@ -57,7 +57,7 @@ class Trained:
         framework tells no such thing. Raises `MissingExtra`.
         """
         tells = getattr(self.learner, "attribution", None)
-        if tells is None or self.fitted.encoding.layout not in ("channels_first", "text"):
+        if tells is None or self.fitted.encoding.layout not in ("channels_first", "channels_last", "text"):
             return None
         return tells(encode(self.fitted.encoding, batch), of)
 

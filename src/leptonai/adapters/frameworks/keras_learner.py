@@ -16,6 +16,7 @@ from leptonai.adapters.frameworks.keras_fed import inputs_of, outputs_of
 from leptonai.adapters.frameworks.keras_fit import check_input, one_output, refused
 from leptonai.adapters.frameworks.keras_frozen import KerasFrozen
 from leptonai.adapters.frameworks.keras_parts import made, no_needless_import
+from leptonai.adapters.frameworks.keras_probed import KerasProbed
 from leptonai.adapters.frameworks.keras_way import KerasWay, Smoothed, configured
 from leptonai.adapters.frameworks.shapes import a_row, check_outputs
 from leptonai.core.beginning import Beginning
@@ -24,7 +25,7 @@ from leptonai.core.learning import Way
 from leptonai.core.several import Several
 
 
-class KerasLearner:
+class KerasLearner(KerasProbed):
     """See `core.ports.Learner`; the attributes say what the platform asks before it has a batch."""
 
     incremental = True
