@@ -157,11 +157,15 @@ class Model:
         record = runs.submit(via.http, "train", sent(check(Train, document, "fit")), name=name)
         record = runs.follow(via.http, record.id, title="fit", show_progress=_shown(verbose))
         fitted = Fitted.model_validate(record.result)
-        if self._framework is not None and how.get("mitigate") is None:  # else a vote, which is another estimator
-            self._framework.absorb(self.model, via.http.download(fitted.weights))
         self._run, self._report = runs.Run(record, via), None
+        self._absorb(self._run, fitted)
         params = {"epochs": fitted.epochs, "batch_size": batch_size, "seed": seed, "parameters": fitted.parameters}
         return History(self._run, fitted.history, params)
+
+    def _absorb(self, run: "Run", fitted: Fitted) -> None:
+        """Have the user's object hold what was learnt, but where that is a vote, which is another estimator."""
+        if self._framework is not None and not (run.record.spec.get("learning") or {}).get("mitigate"):
+            self._framework.absorb(self.model, client.current().http.download(fitted.weights))
 
     def code(self) -> dict[str, Any]:
         """Upload the model, and what `compile` was given; return the fields of a train spec that name them. None of these without a model."""
@@ -257,9 +261,7 @@ class Model:
             made = build(found.best_params)
             self.model, _ = made if isinstance(made, tuple) else (made, None)
             self._framework = plugins.framework_of(self.model)
-        if self._framework is not None:
-            weights = Fitted.model_validate(self._run.record.result).weights
-            self._framework.absorb(self.model, via.http.download(weights))
+        self._absorb(self._run, Fitted.model_validate(self._run.record.result))
         return found
 
     def predict(self, data: "Dataset | str", *, batch_size: int = 1024, verbose: Verbose = "auto") -> Any:
