@@ -24,10 +24,7 @@ _SHARES = (
         ]
     )
 )
-_SEASONS, _STEPS = (
-    12,
-    2_000,
-)  # of the past that smoothing looks at: at most so many seasons, or steps where those are fewer
+_SEASONS, _LEAST, _MOST = 12, 200, 8_000  # of the past, smoothing looks at so many seasons, and so many steps
 
 
 class _Series(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -102,7 +99,7 @@ class Smoothing(_Series):
             raise ValueError("logarithms are of values above 0, and some are not")
         season = grid.season(seen) if self.seasonal else 1
         values = np.log(filled) if self.logs else filled
-        values = values[:, -max(min(_SEASONS * season, 4 * _STEPS), min(_STEPS, 200)) :]
+        values = values[:, -min(max(_SEASONS * season, _LEAST), _MOST) :]
         said = smoothed(values, season, self.horizon)
         self.table_ = (np.exp(said) if self.logs else said).astype(np.float32)
 

@@ -154,9 +154,9 @@ class Search:
         return self._left() > max(1.0, self.spec.budget / 30)
 
     def _refit(self, line: Candidate) -> float:
-        """Return about how long it takes to learn from all rows."""
-        folds = self.worker.facts["folds"]
-        return float(line.fit_seconds * folds / (folds - 1) * _SLOWER)
+        """Return about how long it takes to learn from all rows; once more, where the test is the last of them."""
+        folds, times = self.worker.facts["folds"], 1 if self.spec.test else 2
+        return float(line.fit_seconds * folds / (folds - 1) * _SLOWER * times)
 
     # ------------------------------------------------------------------------------------------- one candidate
 
@@ -272,7 +272,7 @@ class Search:
         try:
             found = self.worker.ask("blend", members, blobs, until=began + max(1.0, room / 2))
         except (Cut, Failed) as why:
-            self.handle.say(f"the best are not weighed together: {why or 'there is no time for it'}")
+            self.handle.say(f"the best are not weighed together: {str(why) or 'there is no time for it'}")
             return
         if found is not None:
             used = found["candidate"]["settings"]["weights"]
@@ -299,7 +299,7 @@ class Search:
             try:
                 spec, fitted, tested = self.worker.ask("keep", self.course.made[line.number], until=until)
             except (Cut, Failed) as why:
-                self._notes.append(f"{line.name} is not kept: {why or 'to fit it on all rows took too long'}")
+                self._notes.append(f"{line.name} is not kept: {str(why) or 'to fit it on all rows took too long'}")
                 continue
             entry = journal.kept(line.number, Kept(spec=spec, fitted=fitted), tested, self._seconds())
             self.handle.note(entry)
