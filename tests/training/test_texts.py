@@ -156,3 +156,18 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         train(begins(handle, folder(), features=("length",)), handle)
     with pytest.raises(Unsupported, match="adversarial: words cannot be changed by a little"):
         train(begins(handle, folder(), learning={"adversarial": "fgsm"}), handle)
+
+
+def test_a_head_alone_learns_at_a_rate_of_its_own() -> None:
+    from leptonai.core.learning import Learning
+    from leptonai.training.defaults import text_learning
+
+    alone = Learning.model_validate({"freeze": "all but head"})
+    assert text_learning(alone).learning_rate == 0.01
+    for given in (
+        {},
+        {"freeze": "all but head", "unfreeze_after": 2},
+        {"freeze": "all but head", "learning_rate": 0.3},
+    ):
+        own = Learning.model_validate(given)
+        assert text_learning(own) == own

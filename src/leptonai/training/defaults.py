@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from leptonai.core import plugins
+from leptonai.core.learning import ALL_BUT_HEAD, Learning
 from leptonai.core.nouns import Column
 from leptonai.core.signature import FeatureType
 from leptonai.core.stages import Reader
@@ -14,6 +15,7 @@ from leptonai.training.spec import Encoding, Train
 
 _EPOCHS = 10  # of a network, unless the user says
 TEXT_EPOCHS = 3  # of a model of texts, which begins with much
+_HEAD_RATE = 0.01  # of a new head alone: what suits weights that know much would leave it as it was drawn
 
 
 class Picked(NamedTuple):
@@ -97,3 +99,11 @@ def _network(spec: Train, image: Column, target: Column, task: str) -> Picked:
     compiled = {"optimizer": "adam", "loss": loss, "metrics": [metric]}
     words = f"a network of {sum(isinstance(layer, nn.Conv2d) for layer in layers)} convolutions, in PyTorch"
     return Picked("torch", nn.Sequential(*layers), compiled, spec, words)
+
+
+def text_learning(asked: Learning) -> Learning:
+    """Return how a model of texts learns: where only its head does, at a rate for a head, unless another one was asked for."""
+    head_alone = ALL_BUT_HEAD in asked.freeze and asked.unfreeze_after is None
+    return (
+        asked.model_copy(update={"learning_rate": _HEAD_RATE}) if head_alone and asked.learning_rate is None else asked
+    )

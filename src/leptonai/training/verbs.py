@@ -57,6 +57,8 @@ def prepare_train(spec: Train, desk: Desk) -> Plan:
         found["flavour"] = spec.flavour or spec.framework
     elif texts and spec.pretrained is not None and "code" not in found:  # of a folder
         found |= {"framework": None, "flavour": "transformers"}
+        if task != "generation":
+            found["learning"] = defaults.text_learning(spec.learning)
         if "epochs" not in spec.model_fields_set:
             found["epochs"] = defaults.TEXT_EPOCHS
     elif "code" not in found:
