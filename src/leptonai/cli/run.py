@@ -10,12 +10,28 @@ import typer
 from leptonai.cli import flags, output
 from leptonai.cli.flags import DryRun, GetOutput, Limit, Output, SpecFile, Wait, merge, need
 from leptonai.cli.flags_evaluate import EVALUATE, Curve, Explain, Importance, Noise, Outliers, Robustness
+from leptonai.cli.flags_search import (
+    Budget,
+    Family,
+    Goal,
+    Horizon,
+    Html,
+    Kind,
+    Metric,
+    Parallel,
+    Pruner,
+    Publish,
+    Sampler,
+    Space,
+    Start,
+    Test,
+)
 from leptonai.cli.flags_train import TRAIN, Inputs, LossWeights, Targets
 
 app = typer.Typer(name="run", help="Train, evaluate, and see how it went.", no_args_is_help=True)
 
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="Its id: run_…")]
-TUNE, AUTO, MORE = "Tune", "Find a model", "The Run itself"
+MORE = "The Run itself"
 
 # What a Run is asked with beside its spec; a key of a spec file that is not here belongs to the spec.
 AROUND = ("stage", "name", "site", "parent", "limits", "max_attempts")
@@ -163,56 +179,20 @@ def create(
     ] = None,
     name: Annotated[str | None, typer.Option(help="A label, to find it again.", rich_help_panel=MORE)] = None,
     site: Annotated[str | None, typer.Option(help="Where it runs; default: home.", rich_help_panel=MORE)] = None,
-    space: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SETTING",
-            help="What is varied: learning_rate=1e-4..0.1:log, depth=2..12, optimizer=adam|sgd; repeatable.",
-            rich_help_panel=TUNE,
-        ),
-    ] = None,
-    goal: Annotated[
-        list[str] | None,
-        typer.Option(help="What is to be best: val_accuracy, min:latency_ms; repeatable.", rich_help_panel=TUNE),
-    ] = None,
-    budget: Annotated[
-        list[str] | None,
-        typer.Option(help="Trials, or a time such as 10min; both may be given. A time for auto.", rich_help_panel=TUNE),
-    ] = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="auto, tpe, gp, random, grid, cmaes or nsga2.", rich_help_panel=TUNE)
-    ] = None,
-    pruner: Annotated[
-        str | None,
-        typer.Option(help="Give hopeless trials up: asha, hyperband, median or none.", rich_help_panel=TUNE),
-    ] = None,
-    parallel: Annotated[
-        int | None, typer.Option(help="Trials at once; default: one for each core.", rich_help_panel=TUNE)
-    ] = None,
-    start: Annotated[
-        list[str] | None,
-        typer.Option(metavar="RUN", help="An earlier tune Run to begin with; repeatable.", rich_help_panel=TUNE),
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a page with plots of the study.", rich_help_panel=TUNE)
-    ] = None,
-    test: Annotated[
-        str | None,
-        typer.Option(metavar="DATASET", help="Measure the chosen model on this, once.", rich_help_panel=AUTO),
-    ] = None,
-    family: Annotated[
-        list[str] | None, typer.Option(help="Try only these kinds of models; repeatable.", rich_help_panel=AUTO)
-    ] = None,
-    kind: Annotated[
-        str | None, typer.Option(help="Of the problem, where the columns do not say.", rich_help_panel=AUTO)
-    ] = None,
-    horizon: Annotated[
-        int | None, typer.Option(min=1, help="Of a series: how many steps are told ahead.", rich_help_panel=AUTO)
-    ] = None,
-    metric: Annotated[str | None, typer.Option(help="What is to be best.", rich_help_panel=AUTO)] = None,
-    publish: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Make a version of what was found.", rich_help_panel=AUTO)
-    ] = None,
+    space: Space = None,
+    goal: Goal = None,
+    budget: Budget = None,
+    sampler: Sampler = None,
+    pruner: Pruner = None,
+    parallel: Parallel = None,
+    start: Start = None,
+    html: Html = None,
+    test: Test = None,
+    family: Family = None,
+    kind: Kind = None,
+    horizon: Horizon = None,
+    metric: Metric = None,
+    publish: Publish = None,
     max_attempts: Annotated[
         int | None, typer.Option(help="How often a lost attempt is taken up again.", rich_help_panel=MORE)
     ] = None,
