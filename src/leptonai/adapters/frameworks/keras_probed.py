@@ -1,5 +1,6 @@
 """What gradients tell of a Keras model that has learnt, on each of its back ends: where it looks, and what an aimed change does."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ _STEPS = 32  # of the integral
 _SURE = 1e-6
 
 
-class KerasProbed:
+class KerasProbed(ABC):
     """The part of a learner that is asked after it has learnt; `attribution` is told of pictures."""
 
     model: Any
@@ -77,8 +78,8 @@ class KerasProbed:
             changed = changed if bounds is None else np.clip(changed, *bounds)
         return np.asarray(changed, x.dtype)
 
-    def _look(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _look(self) -> None: ...
 
 
 def slope_of(score: Score, x: Array) -> Array:

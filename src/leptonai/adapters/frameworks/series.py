@@ -5,6 +5,7 @@ the place of the series from 1 (0: one that is not known, which gets the mean of
 the last time that it learnt from, and NaN for every other time.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any, Self
 
 import numpy as np
@@ -27,7 +28,7 @@ _SHARES = (
 _SEASONS, _LEAST, _MOST = 12, 200, 8_000  # of the past, smoothing looks at so many seasons, and so many steps
 
 
-class _Series(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class _Series(RegressorMixin, BaseEstimator, ABC):  # type: ignore[misc]  # scikit-learn has no types
     """What they share: how rows become a grid of series by steps, and which step a row asks for."""
 
     columns = "moments"
@@ -55,8 +56,8 @@ class _Series(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
             found[known] = self._said(grid, series[known], ahead[known].astype(np.int64), given[known])
         return found
 
-    def _learn(self, grid: Grid, seen: Array, filled: Array, x: Array) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _learn(self, grid: Grid, seen: Array, filled: Array, x: Array) -> None: ...
 
     def _said(self, grid: Grid, series: Array, ahead: Array, x: Array) -> Array:  # noqa: ARG002  (all but those of lags)
         found: Array = self.table_[series, ahead]

@@ -1,5 +1,6 @@
 """What gradients tell of a PyTorch module that has learnt: where it looks, and what a small change aimed at it does."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from leptonai.core.learning import Adversarial
 Tensor = torch.Tensor
 
 
-class Probed:
+class Probed(ABC):
     """The part of a learner that is asked after it has learnt; `attribution` is told of pictures and of texts."""
 
     model: nn.Module
@@ -52,11 +53,11 @@ class Probed:
         )
         return found.cpu().numpy()
 
-    def _look(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _look(self) -> None: ...
 
-    def _input(self, x: Any) -> Tensor:
-        raise NotImplementedError
+    @abstractmethod
+    def _input(self, x: Any) -> Tensor: ...
 
 
 def _loss(output: Tensor, truth: Tensor, activation: str) -> Tensor:
