@@ -57,7 +57,7 @@ class Bench:
         session = onnxruntime.InferenceSession(str(self.us.model), providers=["CPUExecutionProvider"])
         self.expected = session.run(None, {"image": self.images})[0]
         if self.takes("cache"):
-            self.cached = cache.measure(self.us.home, self.images, self.seconds, self.folder)
+            self.cached = cache.measure(self.us.home, self.us.model, self.images, self.seconds, self.folder)
             self.figures |= self.cached.figures()
         chosen = [(it, found) for it in PEERS if self.takes(it.name) and (found := self.choose(it)) is not None]
         for number in range(self.rounds):

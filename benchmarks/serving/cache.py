@@ -1,7 +1,8 @@
 """More services than fit into memory: what a call of one costs whose model is there, beside a server that has one service only.
 
 Both servers run at once and take turns, so that a machine whose speed drifts slows both alike. One connection, one request after
-the other. Of the 300 services, 90 take turns: each was called before, so that its model is in memory, as 100 may be.
+the other. Of the 300 services, 90 take turns: each was called before, so that its model is in memory, as 100 may be. The bare runtime
+does the same in the same turns: what it loses is the machine's, whose caches hold one model's weights and not those of 90.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import numpy as np
+import onnxruntime
 
 from leptonai.core.ids import new_id
 from leptonai.core.nouns import Model, Service, ServiceStatus, Variant
@@ -38,6 +40,8 @@ class Found:
 
     one: list[float]
     hits: list[float]
+    bare_one: list[float]  # of the bare runtime
+    bare_hits: list[float]
     first_ms: float  # of a call that waited for its model
     resident: int
 
@@ -51,14 +55,17 @@ class Found:
         return {
             "cache_one_service_p50_ms": statistics.median(self.one),
             "cache_hit_p50_ms": statistics.median(self.hits),
+            "cache_bare_runtime_one_model_p50_ms": statistics.median(self.bare_one),
+            "cache_bare_runtime_in_turns_p50_ms": statistics.median(self.bare_hits),
             "cache_loaded_for_the_call_p50_ms": self.first_ms,
             "cache_resident": self.resident,
         }
 
 
-def measure(home: Path, images: np.ndarray, seconds: float, folder: Path) -> Found:
-    """Measure with the model "cnn" of a home folder, whose server does not run."""
+def measure(home: Path, model: Path, images: np.ndarray, seconds: float, folder: Path) -> Found:
+    """Measure with the model "cnn" of a home folder, whose server does not run. `model`: the same as an ONNX file."""
     body = _request(home, images)
+    bare = Bare(model, images)
     with _home(home, folder / "one", 1) as one, _home(home, folder / "many", SERVICES) as many:
         alone, several = Caller(one, body), Caller(many, body)
         first = sorted(
@@ -68,15 +75,35 @@ def measure(home: Path, images: np.ndarray, seconds: float, folder: Path) -> Fou
             alone.call(0)
             several.call(SERVICES - 1 - number % CALLED)
         time.sleep(2.0)
-        found = Found([], [], statistics.median(first[len(first) // 2 :]) * 1e3, several.resident())
+        found = Found([], [], [], [], statistics.median(first[len(first) // 2 :]) * 1e3, several.resident())
         until = time.perf_counter() + max(2.0, 2 * seconds)
         while time.perf_counter() < until or len(found.one) < 5:
             found.one.append(statistics.median(alone.call(0) for _ in range(CALLED * 2)) * 1e3)
             hits = [several.call(SERVICES - 1 - number % CALLED) for number in range(CALLED * 2)]
             found.hits.append(statistics.median(hits) * 1e3)
+            found.bare_one.append(statistics.median(bare.run(0) for _ in range(CALLED * 2)) * 1e3)
+            found.bare_hits.append(statistics.median(bare.run(n % CALLED) for n in range(CALLED * 2)) * 1e3)
         alone.close()
         several.close()
     return found
+
+
+class Bare:
+    """The runtime alone: as many sessions as take turns, each with weights of its own."""
+
+    def __init__(self, model: Path, images: np.ndarray):
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        self._sessions = [
+            onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"]) for _ in range(CALLED)
+        ]
+        self._given = {"image": images[:1]}
+
+    def run(self, number: int) -> float:
+        """Compute one image by one of them; return the seconds."""
+        start = time.perf_counter()
+        self._sessions[number].run(None, self._given)
+        return time.perf_counter() - start
 
 
 class Caller:

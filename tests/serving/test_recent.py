@@ -1,5 +1,6 @@
 """Some requests are kept for a while, others go to the prediction log; none of it grows without bound."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,9 @@ from tests.support.plane import Plane
 
 from leptonai.serving import frames, seen
 from leptonai.serving.plane import recent
+from leptonai.serving.plane.batcher import Item
 from leptonai.serving.plane.keys import Keys
-from leptonai.serving.plane.recent import NEVER, Watch, gap
+from leptonai.serving.plane.recent import NEVER, Sight, Watch, gap
 from leptonai.serving.seen import Seen
 
 
@@ -22,6 +24,14 @@ def entry(number: int = 0, size: int = 8, **more: Any) -> Seen:
         "status": 200, "seconds": 0.001, "rows": 1, "key": "-", "inputs": {"x": np.zeros((1, size), np.uint8)}, "outputs": {},
     }  # fmt: skip
     return Seen(**fields | more)
+
+
+def sight(now: float) -> Sight:
+    """A request that was answered at that time."""
+    model: Any = SimpleNamespace(id="m", metrics={})
+    route: Any = SimpleNamespace(replica=SimpleNamespace(model=model), version="1", variant="stable")
+    item = Item({}, 1, 1.0, lambda _: None)
+    return Sight(b"1", b"POST", b"/", {}, 8, 8, 200, route, {"x": np.zeros((1, 8), np.uint8)}, item, now, now)
 
 
 def test_a_request_is_kept_with_what_went_in_and_came_out(plane: Plane) -> None:
@@ -63,6 +73,25 @@ def test_what_is_kept_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [len(watch.recent(service)) for service in "bc"] == [2, 0]
     watch.only(["c"])
     assert (watch.held, watch.recent("a")) == (0, [])
+
+
+def test_services_that_are_called_at_once_share_the_time_to_keep() -> None:
+    def kept(services: int, pause: float, seconds: float) -> list[int]:
+        """Call services in turn; return how many requests of each were kept."""
+        watch, counts, now = Watch(Keys()), [0] * services, 1.0
+        for number in range(round(seconds / pause)):
+            tap, now = watch.tap(str(number % services)), now + pause
+            if now >= tap.due:  # as whoever answers looks
+                before = tap.due
+                tap.look(sight(now))
+                counts[number % services] += tap.due != before
+        return counts
+
+    assert kept(1, 0.001, 10.0)[0] == pytest.approx(10.0 / recent.EVERY_SECONDS, rel=0.1)
+    many = kept(90, 0.001, 20.0)
+    assert min(many) > 0.8 * max(many)  # nobody is left out
+    assert sum(many) == pytest.approx(20.0 / recent.ALL_SECONDS, rel=0.1)
+    assert kept(300, 0.1, 60.0) == [2] * 300  # who is called seldom is kept each time
 
 
 def test_what_the_agent_does_not_fetch_is_dropped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 _SQUARES = _LARGEST**2
 _REMEMBERED = 512  # forms of requests
 _FORM_BYTES = 2048  # of one that is remembered
+_PARSER = simdjson.Parser()  # one for all models of a process: its memory is warm whichever is called
 
 
 class Tensor(NamedTuple):
@@ -43,14 +44,14 @@ class Form(NamedTuple):
 
 
 class Quick:
-    """Reads requests, one after the other; not to be shared by threads."""
+    """Reads requests, one after the other; all on one thread, since they share a parser."""
 
     def __init__(self, signature: Signature):
         self._specs = {spec.name: spec for spec in signature.inputs}
         self._outputs = tuple(spec.name for spec in signature.outputs)
         self._brackets = 1 + 2 * len(self._specs)  # inputs, and a shape and data for each: more of them are nested
         self._able = all(spec.datatype in (*_FLOATS, "INT64", "UINT8") for spec in signature.inputs)
-        self._parser = simdjson.Parser()
+        self._parser = _PARSER
         self._around: dict[tuple[bytes, bytes], Request] = {}  # what stands around the numbers of one tensor
         self._headers: dict[bytes, Form] = {}  # the JSON of the binary extension
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from leptonai.serving.plane.traces import Traces
 
 LOG_SHARE = 0.01  # of the requests, where nobody said otherwise
-EVERY_SECONDS = 0.05  # at most so often a request is kept to be tried again
+EVERY_SECONDS = 0.05  # at most so often a request of one service is kept to be tried again …
+ALL_SECONDS = 0.01  # … and of all that are called, together: to keep one costs as much as a small model takes
 KEPT = 256  # requests of one service
 KEPT_BYTES = 4 * 2**20  # of one service
 ALL_BYTES = 64 * 2**20  # of all services of a process
@@ -92,7 +93,7 @@ class Tap:
         if kept or logged:
             found = self._seen(sight)
             if kept:
-                self.due = sight.encoded + EVERY_SECONDS
+                self.due = sight.encoded + max(EVERY_SECONDS, ALL_SECONDS * self._watch.keepers)
                 self._keep(found)
             if logged:
                 self._watch.log(found)
@@ -133,7 +134,7 @@ class Tap:
         size = entry.bytes
         if size > ENTRY_BYTES or entry.status != 200:
             return
-        kept = self.recent
+        kept, before = self.recent, bool(self.recent)
         while kept and (len(kept) >= KEPT or self._bytes + size > KEPT_BYTES):
             gone = kept.popleft().bytes
             self._bytes -= gone
@@ -142,10 +143,12 @@ class Tap:
             kept.append(entry)
             self._bytes += size
             self._watch.held += size
+        self._watch.keepers += bool(kept) - before
 
     def forget(self) -> None:
         """Forget what was kept."""
         self._watch.held -= self._bytes
+        self._watch.keepers -= bool(self.recent)
         self._bytes = 0
         self.recent.clear()
 
@@ -165,6 +168,7 @@ class Watch:
         self.access: AccessLog | None = None
         self.others: list[Watcher] = []
         self.held = 0  # bytes of all that is kept
+        self.keepers = 0  # services of which anything is kept
         self.dropped = 0  # entries of the prediction log that did not fit
         self.logged = 0
         self._taps: dict[str, Tap] = {}
