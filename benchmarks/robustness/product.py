@@ -17,6 +17,7 @@ from serving.peers_list import Peer, Variant
 from serving import load, process
 
 Request = load.Request
+UPDATE_SECONDS = 300.0
 
 
 class Product:
@@ -127,9 +128,18 @@ class Theirs(Product):
             return [pid for pid in self.tree() if "ServeReplica" in _command(pid)]
         return super().workers()
 
-    def update(self, number: int) -> None:  # noqa: ARG002 - there is one model: a restart is how a server takes another
-        self.stop()
-        self.start()
+    def update(self, number: int) -> None:
+        if self.name != "ray":  # there is one model: a restart is how a server takes another
+            self.stop()
+            self.start()
+            return
+        done = self.folder / "updated"
+        os.kill(self.main, signal.SIGHUP)
+        until = time.perf_counter() + UPDATE_SECONDS
+        while not done.exists() or done.read_text() != str(number + 1):
+            if time.perf_counter() > until:
+                raise process.NotStarted(f"the update did not end within {UPDATE_SECONDS:g} s")
+            time.sleep(0.05)
 
 
 class Stream:

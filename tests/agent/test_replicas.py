@@ -108,14 +108,14 @@ def test_up_and_down_under_load_and_no_request_fails(small: Home) -> None:
     assert len(until(lambda: workers(small))) == 1
     with load(small, url) as callers:
         callers.callers(6)
-        until(lambda: (now := small.status("double")["replicas"]) and now["ready"] == 3, 40)
+        until(lambda: (now := small.status("double")["replicas"]) and now["ready"] == 3)
         pids = workers(small)
         assert len(pids) == 3
         os.kill(pids[-1], signal.SIGKILL)  # in the middle of a request: another one takes its place
         until(lambda: len(set(workers(small)) - set(pids)) == 1 and len(workers(small)) == 3)
         callers.callers(1)
         callers.pause = 0.2
-        until(lambda: len(workers(small)) == 1, 40)
+        until(lambda: len(workers(small)) == 1)
         callers.pause = 0.0
         callers.callers(4)
         time.sleep(0.3)

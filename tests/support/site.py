@@ -19,7 +19,10 @@ from leptonai.server.context import open_context
 PROBE = Path(__file__).parent / "probe"
 
 
-def until(look: Callable[[], Any], seconds: float = 30.0) -> Any:
+PATIENCE = 120.0  # seconds: on a machine that others use too everything takes longer
+
+
+def until(look: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Return what `look` finds, once it finds something."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -130,7 +133,7 @@ class Home:
     def record(self, id: str) -> dict[str, Any]:
         return dict(self.http.call("GET", f"/runs/{id}"))
 
-    def ended(self, id: str, seconds: float = 30.0) -> dict[str, Any]:
+    def ended(self, id: str, seconds: float = PATIENCE) -> dict[str, Any]:
         until(lambda: self.record(id)["state"] in ("succeeded", "failed", "cancelled"), seconds)
         return self.record(id)
 
@@ -157,6 +160,6 @@ class Home:
         except NotFound:
             return {}
 
-    def settled(self, name: str, state: str, model: Model | None = None, seconds: float = 30.0) -> dict[str, Any]:
+    def settled(self, name: str, state: str, model: Model | None = None, seconds: float = PATIENCE) -> dict[str, Any]:
         until(lambda: (s := self.status(name))["state"] == state and (model is None or model.id in s["live"]), seconds)
         return self.status(name)

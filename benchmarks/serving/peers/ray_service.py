@@ -3,6 +3,9 @@
 import logging
 import os
 import signal
+from itertools import count
+from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import onnxruntime
@@ -24,7 +27,8 @@ QUIET = LoggingConfig(enable_access_log=False, log_level="ERROR")
     ray_actor_options={"num_cpus": 0.5},
 )
 class Cnn:
-    def __init__(self) -> None:
+    def __init__(self, version: int) -> None:
+        self.version = version  # another one is another deployment, whose replicas Ray starts anew
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self.session = onnxruntime.InferenceSession(
@@ -47,6 +51,12 @@ if __name__ == "__main__":
         _temp_dir=os.environ["BENCH_TEMPORARY"], object_store_memory=100 * 2**20,
     )  # fmt: skip
     serve.start(http_options=HTTPOptions(host="127.0.0.1", port=int(os.environ["BENCH_PORT"])), logging_config=QUIET)
-    serve.run(Cnn.bind(), logging_config=QUIET)
+    serve.run(Cnn.bind(0), logging_config=QUIET)
     signal.signal(signal.SIGTERM, lambda *_: (serve.shutdown(), ray.shutdown(), os._exit(0)))
-    signal.pause()
+    # Another version, as its pages update one: benchmarks/robustness.py asks for it.
+    asked: SimpleQueue[int] = SimpleQueue()
+    signal.signal(signal.SIGHUP, lambda *_: asked.put(1))
+    for number in count(1):
+        asked.get()
+        serve.run(Cnn.bind(number), logging_config=QUIET)
+        (Path(os.environ["BENCH_TEMPORARY"]) / "updated").write_text(str(number))
