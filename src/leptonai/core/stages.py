@@ -223,23 +223,23 @@ _LEARNING = {
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(512 << 20),
 }
+# httpx imports httpcore with the first client that is made, which each Run, and each process that tries settings, would do anew.
+_EVERY = ("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "httpcore", "encodings.idna")
+_MODELS = ("onnxruntime", "cloudpickle", "sklearn.metrics", "tensorboardX.record_writer", "optuna", "optuna.importance")
+_ADAPTERS = "leptonai.adapters.frameworks"
+_KERAS = ("keras", *_MODELS, f"{_ADAPTERS}.keras_learner")
+_TORCH = (*_EVERY, "torch", *_KERAS, "torch._dynamo", f"{_ADAPTERS}.torch_learner")
 FLAVOURS: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     # pandas: PyArrow imports it with the first array that is made, where it is installed, which takes a Run 0.3 s.
-    "data": (("numpy", "pandas", "pyarrow.parquet", "pyarrow.parquet.encryption", "polars", "httpx", "PIL.Image"), {}),
-    "sklearn": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "sklearn.ensemble", "sklearn.linear_model",
-                 "sklearn.pipeline", "skl2onnx", "onnxruntime", "cloudpickle", "skops.io", "tensorboardX.record_writer"),
-                _LEARNING),
-    "torch": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "torch", "keras", "onnxruntime", "cloudpickle",
-               "sklearn.metrics", "torch._dynamo", "tensorboardX.record_writer"), {"KERAS_BACKEND": "torch", **_LEARNING}),
-    "transformers": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "torch", "keras", "onnxruntime", "cloudpickle",
-                      "sklearn.metrics", "torch._dynamo", "tensorboardX.record_writer", "tokenizers", "transformers.modeling_utils",
-                      "transformers.models.bert.modeling_bert", "transformers.models.llama.modeling_llama", "peft"),
-                     {"KERAS_BACKEND": "torch", **_LEARNING}),
-    "tensorflow": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "tensorflow", "keras", "onnxruntime",
-                    "cloudpickle", "sklearn.metrics", "tensorboardX.record_writer"), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", **_LEARNING}),
+    "data": ((*_EVERY, "pandas", "polars", "PIL.Image"), {}),
+    "sklearn": ((*_EVERY, *_MODELS, "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline", "skl2onnx", "skops.io",
+                 f"{_ADAPTERS}.sklearn_recipe"), _LEARNING),
+    "torch": (_TORCH, {"KERAS_BACKEND": "torch", **_LEARNING}),
+    "transformers": ((*_TORCH, "tokenizers", "transformers.modeling_utils", "transformers.models.bert.modeling_bert",
+                      "transformers.models.llama.modeling_llama", "peft"), {"KERAS_BACKEND": "torch", **_LEARNING}),
+    "tensorflow": ((*_EVERY, "tensorflow", *_KERAS), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", **_LEARNING}),
     "ray": (("numpy", "httpx", "torch", "ray", "ray.train.torch"), {"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0", **_LEARNING}),
-    "jax": (("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "jax", "keras", "onnxruntime", "cloudpickle",
-             "sklearn.metrics"), {"KERAS_BACKEND": "jax", **_LEARNING}),
+    "jax": ((*_EVERY, "jax", *_KERAS), {"KERAS_BACKEND": "jax", **_LEARNING}),
 }  # fmt: skip
 
 

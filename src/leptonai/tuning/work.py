@@ -36,7 +36,7 @@ def tune(spec: Tune, handle: Handle) -> dict[str, Any]:
         bench = load(TRIALS)(spec.train, spec.built, handle)
         bench.check(order)
         epochs = max(int(bench.epochs(one)) for one in _epochs(spec))
-        return _run(spec, handle, order, epochs, Alone(bench, spec.goals, handle, saves))
+        return _run(spec, handle, order, epochs, Alone(bench, spec.goals, handle, saves), _course(handle))
     # First of all: what is forked from a process that has computed hangs.
     if handle.place is None:
         nursery = Nursery(lambda line: help_with(spec, order, _epochs(spec), handle, line))
@@ -47,16 +47,20 @@ def tune(spec: Tune, handle: Handle) -> dict[str, Any]:
     try:
         crew.start()
         load_engine()
+        course = _course(handle)  # while the first of them opens the rows
         crew.ready()
-        return _run(spec, handle, order, crew.facts["epochs"], crew)
+        return _run(spec, handle, order, crew.facts["epochs"], crew, course)
     finally:
         crew.close()
 
 
-def _run(spec: Tune, handle: Handle, order: list[str], epochs: int, crew: Crew) -> dict[str, Any]:
+def _course(handle: Handle) -> Course:
+    return journal.read(handle.noted())
+
+
+def _run(spec: Tune, handle: Handle, order: list[str], epochs: int, crew: Crew, course: Course) -> dict[str, Any]:
     spec, earlier = _warm(spec, handle)
     study = Study(spec, order, epochs, earlier)
-    course = journal.read(handle.noted())
     study.replay(course)
     if course.asked:
         handle.say(f"goes on with the study: {len(course.told)} trials are known, {len(course.open)} begin again")

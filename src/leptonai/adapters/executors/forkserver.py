@@ -43,7 +43,7 @@ _ENTRY = "leptonai.agent.once:main"  # what an agent starts: loaded ahead like t
 
 def ours() -> list[str]:
     """Return the modules of leptonai that a Run begins with; they import, and compute nothing at import."""
-    names = [_ENTRY, stages.READER, stages.PREDICTOR]
+    names = [_ENTRY, stages.READER, stages.PREDICTOR, stages.TRIALS]
     names += [name for stage in stages.STAGES.values() for name in (stage.spec, stage.work)]
     return sorted({name.partition(":")[0] for name in names})
 
