@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
@@ -14,6 +15,7 @@ from sklearn.ensemble import (
     RandomForestRegressor,
     StackingClassifier,
     VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.naive_bayes import GaussianNB
@@ -24,9 +26,12 @@ from sklearn.svm import SVC, LinearSVC
 from tests.support.export import learn, mixed, pictures, publish
 from tests.support.handle import ArrayReader, FileHandle
 
+from leptonai.adapters.frameworks.sklearn_learner import SklearnLearner
 from leptonai.core import plugins
+from leptonai.core.errors import Unsupported
 from leptonai.core.signature import Signature
 from leptonai.training import onnx_inputs
+from leptonai.training.encoder import encode
 from leptonai.training.export_check import TOLERANCE
 from leptonai.training.spec import Fitted
 
@@ -98,6 +103,51 @@ def test_images_flat(tmp_path: Path) -> None:
 def test_missing_numbers_reach_a_model_that_takes_them(tmp_path: Path) -> None:
     desk = learn(HistGradientBoostingClassifier(max_iter=5, min_samples_leaf=2), mixed("binary"), tmp_path, scale=False)
     exported(desk)
+
+
+SPLIT = {"max_iter": 20, "min_samples_leaf": 2, "categorical_features": [3, 4]}  # a column of words, and one of codes
+
+
+@pytest.mark.parametrize(
+    ("model", "task"),
+    [
+        (HistGradientBoostingRegressor(**SPLIT), "regression"),
+        (HistGradientBoostingClassifier(**SPLIT), "binary"),
+        (HistGradientBoostingClassifier(**SPLIT), "three classes"),
+        (VotingRegressor([("a", HistGradientBoostingRegressor(**SPLIT)), ("b", Ridge())], weights=[0.7, 0.3]), "regression"),
+        (VotingClassifier([("a", HistGradientBoostingClassifier(**SPLIT)), ("b", LogisticRegression())], voting="soft",
+                          weights=[0.7, 0.3]), "three classes"),
+        (LGBMRegressor(categorical_feature=[3, 4], n_estimators=20, min_child_samples=5, min_data_per_group=5), "regression"),
+        (LGBMClassifier(categorical_feature=[3, 4], n_estimators=20, min_child_samples=5, min_data_per_group=5), "three classes"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else name(given),
+)  # fmt: skip
+def test_trees_that_split_by_categories(model: Any, task: str, tmp_path: Path) -> None:
+    table = mixed(task, 400)
+    desk = learn(model, table, tmp_path, scale=isinstance(model, (VotingClassifier, VotingRegressor)))
+    result = exported(desk)
+    fitted = Fitted.model_validate_json(desk.read(result["files"]["fitted.json"]))
+    graph = plugins.runtime("onnx").load({"model.onnx": desk.read(result["files"]["model.onnx"])})
+    rows = table.read() | {'wo"rt': np.array(["never seen", "größe"] * 200, object), "code": np.arange(400) % 60}
+    given = graph.predict(onnx_inputs.feed(fitted.encoding, rows))
+    weights = desk.read(
+        next(blob for file, blob in result["files"].items() if "model.skops" in file or "weights" in file)
+    )
+    learner = plugins.framework(fitted.framework).load(desk.read(fitted.code), weights)
+    wanted = learner.predict(encode(fitted.encoding, rows))
+    if fitted.activation == "softmax":
+        wanted = np.exp(wanted) / np.exp(wanted).sum(axis=1, keepdims=True)
+    found = given["prediction"] if task == "regression" else given["probabilities"]
+    np.testing.assert_allclose(found, wanted.reshape(found.shape), atol=1e-4)
+
+
+def test_categories_that_are_no_whole_numbers_are_not_published() -> None:
+    x = np.repeat(np.arange(6) + 0.5, 50)[:, None].astype(np.float32)
+    model = HistGradientBoostingRegressor(max_iter=3, categorical_features=[0]).fit(x, np.repeat([0.0, 1.0] * 3, 50))
+    framework = plugins.framework("sklearn")
+    route = next(iter(framework.export(SklearnLearner(model, [], []), x[:8])))
+    with pytest.raises(Unsupported, match="no whole numbers"):
+        route.build()
 
 
 def test_the_file_serves_rows_it_never_saw(tmp_path: Path) -> None:

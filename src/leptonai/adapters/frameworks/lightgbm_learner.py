@@ -110,7 +110,10 @@ class LightgbmLearner:
     def _begun(self, x: Any, y: Any) -> Any:
         before = None if self._text is None else lightgbm.Booster(model_str=self._text)
         told = lightgbm_rounds.drawn_from(self._told, 0 if before is None else before.current_iteration())
-        rows = lightgbm.Dataset(x, label=y, weight=self._row_weights(y), params=told, free_raw_data=False)
+        named = told.pop("categorical_feature", "auto")
+        rows = lightgbm.Dataset(
+            x, label=y, weight=self._row_weights(y), categorical_feature=named, params=told, free_raw_data=False
+        )
         self._text = None
         return lightgbm.train(told, rows, num_boost_round=1, init_model=before, keep_training_booster=True)
 

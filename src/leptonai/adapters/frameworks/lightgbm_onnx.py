@@ -1,6 +1,7 @@
 """Trees of LightGBM as one ONNX operator: the same comparisons, in float32.
 
-LightGBM compares a float32 with a threshold of 64 bits; the largest float32 that is not above the threshold decides the same.
+LightGBM compares a float32 with a threshold of 64 bits; the largest float32 that is not above the threshold decides the same. A split
+by categories becomes several comparisons: see `trees_onnx`.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from leptonai.adapters.frameworks.lightgbm_learner import LightgbmLearner
+from leptonai.adapters.frameworks.trees_onnx import Step, steps
 from leptonai.core.errors import Unsupported
 from leptonai.core.ports import Learner, Route
 
@@ -60,49 +62,46 @@ class _Tree:
 
     def add(self, node: dict[str, Any]) -> int:
         """Add a node and all below it; return its number. Trees are deep by tens, not by thousands."""
-        mine, self._next = self._next, self._next + 1
-        leaf = "leaf_value" in node
-        at = len(self._lists["nodes_treeids"])
-        value = 0.0 if leaf else _not_above(_threshold(node))
-        for name, part in zip(
-            _LISTS[:9],
-            (
-                self._number,
-                mine,
-                0 if leaf else int(node["split_feature"]),
-                value,
-                "LEAF" if leaf else "BRANCH_LEQ",
-                0,
-                0,
-                0,
-                1.0,
-            ),
-            strict=True,
-        ):
-            self._lists[name].append(part)
-        if leaf:
+        if "leaf_value" in node:
+            mine, _ = self._written("LEAF", 0, 0.0)
             for name, part in zip(
                 _LISTS[9:], (self._number, mine, self._target, float(node["leaf_value"])), strict=True
             ):
                 self._lists[name].append(part)
             return mine
-        self._lists["nodes_missing_value_tracks_true"][at] = int(_missing_goes_left(node))
-        self._lists["nodes_truenodeids"][at] = self.add(node["left_child"])
-        self._lists["nodes_falsenodeids"][at] = self.add(node["right_child"])
-        return mine
+        found = _comparisons(node)
+        written = [self._written("BRANCH_LEQ", int(node["split_feature"]), step.at_most) for step in found]
+        children = {True: self.add(node["left_child"]), False: self.add(node["right_child"])}
+        after = [mine for mine, _ in written[1:]] + [children[not found[-1].left]]
+        for (_, at), step, other in zip(written, found, after, strict=True):
+            self._lists["nodes_missing_value_tracks_true"][at] = int(step.takes_missing)
+            self._lists["nodes_truenodeids"][at] = children[step.left]
+            self._lists["nodes_falsenodeids"][at] = other
+        return written[0][0]
+
+    def _written(self, mode: str, column: int, value: float) -> tuple[int, int]:
+        """Write a node that leads nowhere yet; return its number, and where it stands in the lists."""
+        mine, self._next = self._next, self._next + 1
+        at = len(self._lists["nodes_treeids"])
+        for name, part in zip(_LISTS[:9], (self._number, mine, column, value, mode, 0, 0, 0, 1.0), strict=True):
+            self._lists[name].append(part)
+        return mine, at
 
 
-def _threshold(node: dict[str, Any]) -> float:
-    if node["decision_type"] != "<=" or node["missing_type"] == "Zero":
-        raise Unsupported("trees that split by categories, or take 0 as missing, cannot be published")
-    return float(node["threshold"])
-
-
-def _missing_goes_left(node: dict[str, Any]) -> bool:
-    """What is missing is taken as 0 where the training part had nothing missing."""
-    return bool(node["default_left"]) if node["missing_type"] == "NaN" else float(node["threshold"]) >= 0
+def _comparisons(node: dict[str, Any]) -> tuple[Step, ...]:
+    """Return a split as comparisons. What is missing is taken as 0 where the training part had nothing missing."""
+    missing = str(node["missing_type"])
+    if missing == "Zero":
+        raise Unsupported("trees that take 0 as missing cannot be published")
+    if node["decision_type"] == "<=":
+        threshold = float(node["threshold"])
+        goes_left = bool(node["default_left"]) if missing == "NaN" else threshold >= 0
+        return (Step(_not_above(threshold), left=True, takes_missing=goes_left),)
+    known = {int(place) for place in str(node["threshold"]).split("||")}
+    return steps([place in known for place in range(-1, max(known) + 2)], missing != "NaN" and 0 in known)
 
 
 def _not_above(threshold: float) -> float:
-    near = np.float32(threshold)
+    with np.errstate(over="ignore"):  # beyond float32 is infinite, and below that the largest
+        near = np.float32(threshold)
     return float(near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf)))

@@ -13,7 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.ensemble import VotingClassifier, VotingRegressor
 from sklearn.svm import LinearSVC
 
-from leptonai.adapters.frameworks import ratings_onnx
+from leptonai.adapters.frameworks import ratings_onnx, sklearn_categories_onnx
 from leptonai.adapters.frameworks.onnx_quiet import quiet
 from leptonai.core.ports import Learner, Route
 
@@ -29,6 +29,7 @@ def routes(learner: Learner, example: Any) -> Iterator[Route]:
     float32 is smaller and quicker; float64 is there for estimators whose thresholds or sums float32 would blur.
     """
     ratings_onnx.register()
+    sklearn_categories_onnx.register()
     shape = [None, example.shape[1]]
     outputs = np.shape(learner.predict(example[:1]))[1:]
     if example.dtype.kind in "iu":
@@ -135,10 +136,11 @@ def _integers(value: Any) -> Any:
 
 @contextmanager
 def _votes_apart(estimator: Any) -> Iterator[None]:
-    """Turn off an option of voting that changes only `transform`, and that skl2onnx refuses; it takes weights of values as an array only."""
+    """Turn off an option of voting that changes only `transform`, and that skl2onnx refuses; it takes weights as an array only."""
     parts = [estimator, *estimator.get_params(deep=True).values()]
     votes = [part for part in parts if isinstance(part, VotingClassifier) and part.flatten_transform]
-    weighed = [(part, part.weights) for part in parts if isinstance(part, VotingRegressor) and part.weights is not None]
+    voting = [part for part in parts if isinstance(part, (VotingClassifier, VotingRegressor))]
+    weighed = [(part, part.weights) for part in voting if part.weights is not None]
     try:
         for vote in votes:
             vote.flatten_transform = False

@@ -9,6 +9,8 @@ from typing import Any
 from leptonai.core.errors import Denied
 
 _TRUSTED = ("sklearn", "numpy", "scipy")
+# How boosting on categories keeps a function of scikit-learn with its arguments; what is in it is asked of, too.
+_PARTIAL = "functools.partial"
 _OURS = tuple(
     f"leptonai.adapters.frameworks.{name}"
     for name in ("ratings.Ratings", "series.Naive", "series.Smoothing", "series.Lagged")
@@ -30,7 +32,9 @@ def read(data: bytes, mine: Sequence[Any]) -> Any:
     own = {f"{made.__module__}.{name}" for made in mine for name in (made.__qualname__, made.__name__)}
     found = skops.get_untrusted_types(data=data)
     strange = [
-        name for name in found if name.partition(".")[0] not in _TRUSTED and name not in own and name not in _OURS
+        name
+        for name in found
+        if name.partition(".")[0] not in _TRUSTED and name not in own and name not in (*_OURS, _PARTIAL)
     ]
     if strange:
         raise Denied(f"the weights hold {', '.join(strange)}, which is not trusted", types=strange)

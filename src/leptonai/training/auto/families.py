@@ -38,9 +38,10 @@ _TABLE = (
         "lightgbm-slow",
         "lightgbm",
         "gradient boosted trees of LightGBM, small steps, each tree from some of the columns",
-        {"n_estimators": 500, "learning_rate": 0.03, "num_leaves": 24, "colsample_bytree": 0.5, "min_child_samples": 15},
+        {"n_estimators": 500, "learning_rate": 0.03, "num_leaves": 24, "colsample_bytree": 0.5, "min_child_samples": 15,
+         "categories": "places"},
     ),
-    Candidate("boosting-onehot", "boosting", "gradient boosted trees, one column for each category", {"onehot": True}),
+    Candidate("boosting-onehot", "boosting", "gradient boosted trees, one column for each category", {"categories": "onehot"}),
 )  # fmt: skip
 
 _TEXT = (
@@ -94,7 +95,7 @@ def _boosting(draw: random.Random) -> dict[str, Any]:
         "max_features": draw.choice([0.3, 0.5, 0.8, 1.0]),
         "early_stopping": True,
         "n_iter_no_change": 20,
-        "onehot": draw.random() < 0.3,
+        "categories": draw.choice(["split", "split", "places", "onehot"]),
     }
 
 
@@ -106,6 +107,7 @@ def _lightgbm(draw: random.Random) -> dict[str, Any]:
         "min_child_samples": draw.choice([5, 15, 40]),
         "colsample_bytree": draw.choice([0.3, 0.5, 0.8, 1.0]),
         "reg_lambda": draw.choice([0.0, 1.0, 10.0]),
+        "categories": draw.choice(["split", "split", "places"]),
     }
 
 

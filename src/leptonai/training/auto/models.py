@@ -9,9 +9,7 @@ from leptonai.training import defaults
 from leptonai.training.auto.families import BASELINE
 from leptonai.training.spec import Encoding, Train
 
-MOST_NAMES = (
-    100  # categories that have a column each; those of a column with more are encoded by what the target is for them
-)
+MOST_NAMES = 100  # categories that have a column each, or are grouped; those of a column with more are encoded by what the target is for them
 _STAND_INS = {"ratings": "Ratings", "series": "Naive"}
 
 
@@ -34,7 +32,13 @@ def made(candidate: Mapping[str, Any], kind: str, encoding: Encoding, spec: Trai
     plain = spec.model_copy(update={"scale": False, "category_encoding": "index", "epochs": 1})
     if family == "lightgbm":
         framework: Any = plugins.framework("lightgbm")
-        more = {"random_state": spec.seed, "verbose": -1, **settings}
+        named = _split_by(settings, encoding)
+        more = {
+            "random_state": spec.seed,
+            "verbose": -1,
+            **settings,
+            **({"categorical_feature": named} if named else {}),
+        }
         return Made("lightgbm", framework.estimator(encoding.task, more), {}, plain)
     maker = "naive" if "made" in settings and family == BASELINE else family  # of a series: as it was a season ago
     model = estimator(maker, settings, encoding, spec.seed)
@@ -78,12 +82,21 @@ def _boosting(settings: dict[str, Any], encoding: Encoding, classes: bool, seed:
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
     from sklearn.pipeline import make_pipeline
 
-    onehot = settings.pop("onehot", False)
+    onehot = settings.get("categories") == "onehot" and bool(_names(encoding))
+    named = _split_by(settings, encoding)
     kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
-    trees = kind(random_state=seed, **settings)
-    if not onehot or not _names(encoding):
-        return trees
-    return make_pipeline(prepared(encoding, seed, scaled=False, onehot=True, dense=True), trees)
+    trees = kind(random_state=seed, categorical_features=named or None, **settings)
+    return make_pipeline(prepared(encoding, seed, scaled=False, onehot=True, dense=True), trees) if onehot else trees
+
+
+def _split_by(settings: dict[str, Any], encoding: Encoding) -> list[int]:
+    """Take from the settings how trees get categories; return the columns that they split by groups of categories.
+
+    split: so, but for those of a column with many · places: all by the order of their places, as numbers · onehot: a column for each.
+    """
+    if settings.pop("categories", "split") != "split":
+        return []
+    return [place for place in _names(encoding) if len(encoding.features[place].categories) <= MOST_NAMES]
 
 
 def _forest(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: int) -> Any:
