@@ -1,6 +1,7 @@
 """A search for a model from its spec to its result, with real models on real rows."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from leptonai.training.auto.bench import Bench
 from leptonai.training.predictor import from_files
 from leptonai.training.spec import Fitted
 from leptonai.tuning.auto import work
-from leptonai.tuning.auto.spec import Auto, Found
+from leptonai.tuning.auto.journal import Course
+from leptonai.tuning.auto.spec import Auto, Candidate, Found
 
 pytestmark = pytest.mark.usefixtures("warm", "here")
 
@@ -98,6 +100,23 @@ def test_a_candidate_that_takes_more_than_its_share_is_cut_off(tmp_path: Path, m
     cut = next(line for line in found.leaderboard if line.name == "linear")
     assert cut.state == "cut" and cut.score is None and "more than its share" in (cut.error or "")
     assert found.leaderboard[0].name == "baseline" and found.chosen == 0
+
+
+def line_of(number: int, family: str, score: float | None) -> Candidate:
+    state: Any = "cut" if score is None else "done"
+    return Candidate(number=number, name=family, family=family, words="", state=state, score=score)
+
+
+def test_candidates_get_more_time_while_there_is_no_model(tmp_path: Path) -> None:
+    def share(*told: Candidate) -> float:
+        worker: Any = SimpleNamespace(seconds=0.0, facts={"folds": 5, "metric": "roc_auc"})
+        course = Course(told={line.number: line for line in told})
+        return work.Search(asked(budget=2700), handle_for(tmp_path / str(len(told))), worker, course)._share()
+
+    baseline, cut = line_of(0, "baseline", 0.5), line_of(1, "linear", None)
+    # A fold and a fit on all rows fit into what is left, also where the first that was tried is cut off.
+    assert share(baseline) == pytest.approx(1000, rel=0.02) == share(baseline, cut)
+    assert share(baseline, cut, line_of(2, "lightgbm", 0.9)) == pytest.approx(900, rel=0.02)
 
 
 def changed(**columns: Any) -> dict[str, Any]:

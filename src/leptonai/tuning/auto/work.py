@@ -17,7 +17,7 @@ from leptonai.tuning.nursery import Hired, Nursery
 from leptonai.tuning.spec import Kept
 
 _SHARE = 3  # a candidate may take this part of what is left
-_FIRST = 1.5  # the first beside the baseline this one: one model at least is to be there
+_FIRST = 2.7  # while none beside the baseline is judged, this one: time for a fold, and then to fit it on all rows
 _SLOWER = 1.3  # how much longer than it did the last fit may take
 _BLENDED = 5  # of the best, at most so many are weighed together
 _RESERVE = 0.25  # of the budget: so much is kept for fitting them once more, at most
@@ -153,6 +153,12 @@ class Search:
     def _room(self) -> bool:
         return self._left() > max(1.0, self.spec.budget / 30)
 
+    def _share(self) -> float:
+        """Return the seconds that a candidate may take: more while there is no model, for any is better than the baseline."""
+        if any(line.score is not None and line.family != _BASELINE for line in self.course.told.values()):
+            return self._left() / _SHARE
+        return max(self._left() / _FIRST, _GRACE)
+
     def _refit(self, line: Candidate) -> float:
         """Return about how long it takes to learn from all rows; once more, where the test is the last of them."""
         folds, times = self.worker.facts["folds"], 1 if self.spec.test else 2
@@ -163,8 +169,7 @@ class Search:
     def _try(self, number: int, candidate: Mapping[str, Any]) -> None:
         self.handle.note(journal.asked(number, candidate))
         facts, began = self.worker.facts, time.monotonic()
-        left = self._left() / _SHARE if number > 1 else max(self._left() / _FIRST, _GRACE)
-        share = None if candidate["family"] == _BASELINE else left
+        share = None if candidate["family"] == _BASELINE else self._share()
         until = None if share is None else began + share
         scores: list[dict[str, float]] = []
         fits: list[float] = []
