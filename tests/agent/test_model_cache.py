@@ -69,6 +69,25 @@ def test_five_services_answer_with_room_for_two(small: Home) -> None:
     assert httpx.get(f"{url}/v2/health/ready", trust_env=False).status_code == 200
 
 
+def loads(home: Home, url: str) -> dict[str, float]:
+    """Return how many versions each process loaded, once all have told their last count."""
+    time.sleep(2 * POST_SECONDS)
+    text = httpx.get(f"{url}/metrics", headers=home.bearer, timeout=30, trust_env=False).text
+    lines = (line for line in text.splitlines() if line.startswith("leptonai_model_loads_total{"))
+    return {line.split()[0]: float(line.split()[1]) for line in lines}
+
+
+def test_calls_at_once_load_a_model_once(small: Home) -> None:
+    url = deploy(small, 3)
+    (away,) = (number for number in (1, 2, 3) if f"s{number}" not in resident(small, url))
+    before = loads(small, url)
+    with ThreadPoolExecutor(24) as pool:
+        codes = {answer.status_code for answer in pool.map(lambda _: ask(small, url, away), range(48))}
+    assert codes == {200}
+    assert loads(small, url) == {process: count + 1 for process, count in before.items()}
+    assert len(before) == 2
+
+
 def test_unload_and_load(small: Home) -> None:
     url = deploy(small, 1)
     post = lambda op: httpx.post(  # noqa: E731
