@@ -7,9 +7,13 @@ import pytest
 from tests.support.handle import ArrayReader, reader_of
 from tests.support.series import times
 
+from leptonai.core import plugins
 from leptonai.core.errors import Invalid, LeptonError
+from leptonai.training.auto import models
 from leptonai.training.auto.families import names, planned
 from leptonai.training.auto.kinds import kind_of
+from leptonai.training.encoder import Options, encode, fit, targets
+from leptonai.training.spec import Train
 
 A = np.array
 
@@ -137,3 +141,24 @@ def test_the_same_seed_plans_the_same() -> None:
         "linear",
     }
     assert "lightgbm" in names("table") and "words" in names("text")
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_every_kind_of_model_for_tables_learns(task: str) -> None:
+    random = np.random.default_rng(0)
+    words = np.array(["a", "b", "c"], object)[random.integers(0, 3, 120)]
+    size = random.normal(size=120)
+    y = size + (words == "b")
+    goal: Any = y if task == "regression" else np.where(y > 0, "high", "low").astype(object)
+    reader = reader_of({"size": size, "word": words, "y": goal}, "y")
+    encoding = fit(reader, None, "y", Options(scale=False, images="flat"))
+    x, target = encode(encoding, reader.read()), targets(encoding, reader.read())
+    for one in planned("table", (), 9, 0):
+        quick = {name: 20 for name in ("n_estimators", "max_iter") if name in one.settings}
+        candidate = vars(one) | {"settings": one.settings | quick}
+        found = models.made(candidate, "table", encoding, Train(data="d"), reader.columns)
+        framework = plugins.framework(found.framework)
+        learner = framework.load(framework.pack(found.model, {}).code)
+        learner.begin(x, target, task, len(encoding.classes), 0)
+        learner.step(x, target)
+        assert len(learner.predict(x)) == 120, one.name

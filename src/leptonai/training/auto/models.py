@@ -115,7 +115,13 @@ def _network(settings: dict[str, Any], encoding: Encoding, classes: bool, seed: 
     kind = MLPClassifier if classes else MLPRegressor
     sizes = tuple(settings.pop("hidden_layer_sizes"))
     last = kind(
-        sizes, random_state=seed, early_stopping=True, n_iter_no_change=6, max_iter=100, batch_size=128, **settings
+        hidden_layer_sizes=sizes,
+        random_state=seed,
+        early_stopping=True,
+        n_iter_no_change=6,
+        max_iter=100,
+        batch_size=128,
+        **settings,
     )
     return make_pipeline(prepared(encoding, seed, scaled=True, onehot=True), last)
 
