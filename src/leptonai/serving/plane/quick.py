@@ -6,6 +6,7 @@ numbers again and again: what they mean is remembered. Whatever is not plain, or
 """
 
 from collections.abc import Callable
+from contextvars import copy_context
 from math import prod
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ _SQUARES = _LARGEST**2
 _REMEMBERED = 512  # forms of requests
 _FORM_BYTES = 2048  # of one that is remembered
 _PARSER = simdjson.Parser()  # one for all models of a process: its memory is warm whichever is called
+_QUIET = copy_context()  # where no number is a warning; to enter it costs less than `np.errstate`
+_QUIET.run(np.seterr, over="ignore")
 
 
 class Tensor(NamedTuple):
@@ -44,7 +47,7 @@ class Form(NamedTuple):
 
 
 class Quick:
-    """Reads requests, one after the other; all on one thread, since they share a parser."""
+    """Reads requests, one after the other; all on one thread, since they share a parser and a context."""
 
     def __init__(self, signature: Signature):
         self._specs = {spec.name: spec for spec in signature.inputs}
@@ -60,11 +63,12 @@ class Quick:
         if not self._able:
             return None
         try:
-            if self._brackets != _ONE:
-                return self._read(self._parser.parse(body)) if body.count(b"[") == self._brackets else None
-            return self._single(body)
+            return _QUIET.run(self._single if self._brackets == _ONE else self._several, body)
         except (ValueError, TypeError, KeyError, RuntimeError, OverflowError):
             return None
+
+    def _several(self, body: bytes) -> Request | None:
+        return self._read(self._parser.parse(body)) if body.count(b"[") == self._brackets else None
 
     def _single(self, body: bytes) -> Request | None:
         """Read a request with one tensor.
@@ -156,9 +160,8 @@ def _values(data: Any, size: int, datatype: str) -> Any:
         found = np.frombuffer(data.as_buffer(of_type="d"), np.float64)
         if dtype is np.float32:
             # One sum of squares is quicker than the largest and the smallest; only where it is huge these are looked at.
-            with np.errstate(over="ignore"):  # beyond float64 it is looked at closely, and no warning
-                squares = found.dot(found)
-            if not squares < _SQUARES and np.abs(found).max() > _LARGEST:
+            # Beyond float64 it is infinite, for which NumPy would warn outside of `_QUIET`.
+            if not found.dot(found) < _SQUARES and np.abs(found).max() > _LARGEST:
                 return None
             found = found.astype(np.float32)
     else:
