@@ -163,19 +163,10 @@ class Batcher:
             )
         allowed = self._seconds if seconds is None else min(seconds, self._seconds)
         if self._cost is not None:
-            ahead = self._cost.at_least(self._rows + rows)
-            most = allowed
-            if seconds is None:  # who set no deadline does not want to wait for ever either
-                waiting = self._waiting + min(rows, self._batch_rows)
-                ahead = max(ahead, self._cost.together(waiting, self._batch_rows) * self._overdue())
-                if ahead > WAIT_SECONDS:
-                    most = min(allowed, max(WAIT_SECONDS, WAIT_TIMES * self._cost.of(rows)))
-            if ahead > most and (allowed < _LEAST_SECONDS or not self._tries()):
-                raise Busy(
-                    f"{self._name} needs about {ahead:.3g} s for what waits before this request, which has {most:g} s: "
-                    "try again",
-                    retry_after=max(1.0, ahead - most),
-                )
+            # Where all that is at hand is one batch, and done in time if it is overdue, there is no need to look more closely.
+            hand = self._rows + rows
+            if hand > self._batch_rows or OVERDUE * self._cost.of(hand) > min(allowed, WAIT_SECONDS):
+                self._admit(self._cost, rows, allowed, seconds)
         item = Item(inputs, rows, allowed, then)
         self._pending.add(item)
         self.depth += 1
@@ -188,6 +179,22 @@ class Batcher:
             self._loop.call_soon(self._dispatch)
         self._arrived.append(item)
         return item
+
+    def _admit(self, cost: Cost, rows: int, allowed: float, seconds: float | None) -> None:
+        """Raise `Busy` for a request that would be too late, see `submit`."""
+        ahead = cost.at_least(self._rows + rows)
+        most = allowed
+        if seconds is None:  # who set no deadline does not want to wait for ever either
+            waiting = self._waiting + min(rows, self._batch_rows)
+            ahead = max(ahead, cost.together(waiting, self._batch_rows) * self._overdue())
+            if ahead > WAIT_SECONDS:
+                most = min(allowed, max(WAIT_SECONDS, WAIT_TIMES * cost.of(rows)))
+        if ahead > most and (allowed < _LEAST_SECONDS or not self._tries()):
+            raise Busy(
+                f"{self._name} needs about {ahead:.3g} s for what waits before this request, which has {most:g} s: "
+                "try again",
+                retry_after=max(1.0, ahead - most),
+            )
 
     def _overdue(self) -> float:
         """Return how many times longer than thought the batch takes that is being computed: what waits will take longer too."""
