@@ -169,11 +169,12 @@ class Batcher:
                 self._admit(self._cost, rows, allowed, seconds)
         item = Item(inputs, rows, allowed, then)
         self._pending.add(item)
+        if not self.depth:
+            self._idle.clear()
         self.depth += 1
         self._rows += rows
         self._waiting += min(rows, self._batch_rows)
         if self._sweep is None:
-            self._idle.clear()
             self._sweep = self._loop.call_later(self._seconds / _SWEEPS, self._look_for_late)
         if not self._arrived:
             self._loop.call_soon(self._dispatch)
@@ -248,6 +249,9 @@ class Batcher:
     async def close(self) -> None:
         """Answer what was accepted, then end the thread."""
         await self.drain()
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
@@ -267,7 +271,6 @@ class Batcher:
             self._sweep = self._loop.call_later(pause, self._look_for_late)
         else:
             self._sweep = None
-            self._idle.set()
 
     def _late(self, item: Item) -> Unavailable:
         where = "computing" if item.taken else "waiting in the queue"
@@ -376,7 +379,5 @@ class Batcher:
             self._waiting -= min(item.rows, self._batch_rows)
             self._pending.discard(item)
             item.end(outcome)
-        if self.depth == 0 and self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-            self._idle.set()
+        if self.depth == 0:
+            self._idle.set()  # the timer stays: a lone request would pay for a new one each time
