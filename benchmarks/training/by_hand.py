@@ -1,6 +1,7 @@
 """The best that a hand-written loop of PyTorch does: images gathered in memory, ways by their words.
 
 last: channels last · fused: the optimiser's step as one kernel · order: pooling before the ReLU · bf16: rounded sums.
+Rows come in the order in which our Run has them: after a few epochs of few rows two orders differ by three points of accuracy.
 """
 
 import contextlib
@@ -11,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+
+from leptonai.core.stages import Shuffle
+from leptonai.data.loader_order import Epoch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from training.parts import BATCH, accuracy, floats, load, network
@@ -33,11 +37,14 @@ class Loop:
         self.optimizer = torch.optim.Adam(self.model.parameters(), fused="fused" in self.words)
         self.loss = nn.CrossEntropyLoss()
         self.x, self.y = torch.from_numpy(floats(data["x"])), torch.from_numpy(data["y"])
+        self.epochs = 0
 
     def epoch(self, batches: int | None = None) -> float:
         """Learn from all rows once, or from some batches; return the mean loss."""
         rows = len(self.x) if batches is None else batches * BATCH
-        order, total, right = torch.randperm(len(self.x))[:rows], 0.0, 0
+        order = torch.from_numpy(Epoch([len(self.x)], Shuffle(seed=0, window=0), self.epochs).numbers())[:rows]
+        self.epochs += 1
+        total, right = 0.0, 0
         self.model.train()
         for at in range(0, rows, BATCH):
             some = order[at : at + BATCH]

@@ -69,6 +69,34 @@ def predictions(handle: FileHandle, result: dict[str, Any], data: str = "test") 
     return array
 
 
+def test_a_training_learns_what_a_loop_by_hand_learns(tmp_path: Path) -> None:
+    """From the same weights, in the same order, but for rounding: nothing is added to what was asked."""
+    import torch
+    from sklearn.datasets import load_digits
+    from torch import nn
+
+    def network() -> Any:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(72, 10))
+
+    found = load_digits()
+    images, labels = (found.images[:300] * 15.9).astype("uint8")[..., None], found.target[:300].astype("int64")
+    reader = reader_of({"image": images, "label": labels}, "label", label="category")
+    handle = FileHandle(tmp_path / "job", datasets={"train": reader})
+    spec = asked(handle, network(), {"optimizer": "adam", "loss": "cross_entropy"}, epochs=3, batch_size=64)
+    learnt, _ = arrays.parse(handle.read(train(spec, handle)["weights"]))
+    hand, loss = network(), nn.CrossEntropyLoss()
+    optimizer = torch.optim.Adam(hand.parameters(), fused=True)
+    x, y = torch.from_numpy(images.transpose(0, 3, 1, 2) / np.float32(255)), torch.from_numpy(labels)
+    for epoch in range(spec.epochs):
+        for rows in torch.from_numpy(reader.order(Shuffle(spec.seed), epoch)).split(spec.batch_size):
+            optimizer.zero_grad()
+            loss(hand(x[rows]), y[rows]).backward()
+            optimizer.step()
+    for name, value in hand.state_dict().items():
+        np.testing.assert_allclose(learnt[name], value.numpy(), rtol=0, atol=1e-6, err_msg=name)
+
+
 def test_a_table_in_pytorch(tmp_path: Path) -> None:
     table = cancer()
     handle = handle_for(tmp_path, table, "diagnosis", 400)
