@@ -102,21 +102,33 @@ def test_a_candidate_that_takes_more_than_its_share_is_cut_off(tmp_path: Path, m
     assert found.leaderboard[0].name == "baseline" and found.chosen == 0
 
 
-def line_of(number: int, family: str, score: float | None) -> Candidate:
+def line_of(number: int, family: str, score: float | None, seconds: float = 0.0) -> Candidate:
     state: Any = "cut" if score is None else "done"
-    return Candidate(number=number, name=family, family=family, words="", state=state, score=score)
+    about: dict[str, Any] = {"name": family, "family": family, "words": "", "fit_seconds": seconds}
+    return Candidate(number=number, state=state, score=score, **about)
+
+
+def searching(folder: Path, *told: Candidate) -> work.Search:
+    worker: Any = SimpleNamespace(seconds=0.0, facts={"folds": 5, "metric": "roc_auc"})
+    return work.Search(
+        asked(budget=2700), handle_for(folder), worker, Course(told={line.number: line for line in told})
+    )
 
 
 def test_candidates_get_more_time_while_there_is_no_model(tmp_path: Path) -> None:
     def share(*told: Candidate) -> float:
-        worker: Any = SimpleNamespace(seconds=0.0, facts={"folds": 5, "metric": "roc_auc"})
-        course = Course(told={line.number: line for line in told})
-        return work.Search(asked(budget=2700), handle_for(tmp_path / str(len(told))), worker, course)._share()
+        return searching(tmp_path / str(len(told)), *told)._share()
 
     baseline, cut = line_of(0, "baseline", 0.5), line_of(1, "linear", None)
     # A fold and a fit on all rows fit into what is left, also where the first that was tried is cut off.
     assert share(baseline) == pytest.approx(1000, rel=0.02) == share(baseline, cut)
     assert share(baseline, cut, line_of(2, "lightgbm", 0.9)) == pytest.approx(900, rel=0.02)
+
+
+def test_nothing_is_tried_in_less_time_than_the_quickest_model_took(tmp_path: Path) -> None:
+    baseline = line_of(0, "baseline", 0.5)
+    assert searching(tmp_path / "a", baseline, line_of(1, "linear", 0.9, seconds=300))._room()
+    assert not searching(tmp_path / "b", baseline, line_of(1, "linear", 0.9, seconds=700))._room()
 
 
 def changed(**columns: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ _SLOWER = 1.3  # how much longer than it did the last fit may take
 _BLENDED = 5  # of the best, at most so many are weighed together
 _RESERVE = 0.25  # of the budget: so much is kept for fitting them once more, at most
 _GRACE = 5.0  # seconds that the last fit may take beyond the budget, where it is slower than it was
+_TEST = 60.0  # seconds more until it is given up: it is written down and measured, too, and the next one would take as long again
 _BASELINE = "baseline"
 
 
@@ -151,7 +152,9 @@ class Search:
         return self.spec.budget - self._seconds() - self.worker.seconds - together
 
     def _room(self) -> bool:
-        return self._left() > max(1.0, self.spec.budget / 30)
+        """Whether another candidate is tried: not in less time than the quickest took for a fold, for to cut one off costs some, too."""
+        fits = [line.fit_seconds for line in self._ranked() if line.family != _BASELINE]
+        return self._left() > max(1.0, self.spec.budget / 30, _SHARE * min(fits, default=0.0))
 
     def _share(self) -> float:
         """Return the seconds that a candidate may take: more while there is no model, for any is better than the baseline."""
@@ -295,11 +298,12 @@ class Search:
                 f"no model could learn from {self.spec.data}: {first.error if first else 'there was no time'}"
             )
         for line in ranked:
+            self.worker.start()  # where one was cut off: the time to read the rows again is not the fit's
             left = self.spec.budget - self._seconds()
             if self._refit(line) > left + _GRACE and line is not ranked[-1]:
                 self._notes.append(f"{line.name} is not kept: there was no time left to fit it on all rows")
                 continue
-            until = None if line is ranked[-1] else time.monotonic() + max(left, self._refit(line)) + _GRACE
+            until = None if line is ranked[-1] else time.monotonic() + max(left, self._refit(line)) + _GRACE + _TEST
             self.handle.say(f"{line.name} is fitted on all rows but those of the test")
             try:
                 spec, fitted, tested = self.worker.ask("keep", self.course.made[line.number], until=until)
