@@ -176,3 +176,15 @@ def test_pooling_before_the_relu_changes_no_bit() -> None:
     watched[2].register_forward_hook(lambda *_: None)
     pool_first(watched)
     assert isinstance(watched[2], nn.ReLU)
+
+
+def test_channels_last_holds_for_pictures_of_one_channel() -> None:
+    import torch
+    from torch import nn
+
+    from leptonai.adapters.frameworks import torch_paths
+
+    module = nn.Conv2d(1, 4, 3)
+    for path, wanted in ((torch_paths.LAST, torch.channels_last), (torch_paths.PLAIN, torch.contiguous_format)):
+        torch_paths.lay(module, path)
+        assert module(torch_paths.lie(torch.zeros(2, 1, 8, 8), path)).is_contiguous(memory_format=wanted)

@@ -67,7 +67,8 @@ def lay(module: nn.Module, path: str) -> None:
     wanted = torch.channels_last if has(path, LAST) else torch.contiguous_format
     for value in (*module.parameters(), *module.buffers()):
         if value.dim() == 4:
-            value.data = value.data.contiguous(memory_format=wanted)
+            # A copy: weights of one channel lie both ways at once, and what they compute would follow the plain one.
+            value.data = value.data.clone(memory_format=wanted)
 
 
 def lie(x: torch.Tensor, path: str) -> torch.Tensor:
