@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.warm import keras_here
 from tests.training.test_work import asked, cancer, handle_for, net
 
 from leptonai.core import plugins
@@ -126,7 +127,38 @@ def test_smoothed_labels_and_weighed_classes_are_those_of_pytorch() -> None:
     assert learner.metrics()["loss"] == pytest.approx(plain, rel=1e-6)  # measured as it is
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+@pytest.mark.parametrize("kind", ["torch", "keras"])
+def test_dropout_layers_leave_out_the_share_that_was_asked_for(kind: str) -> None:
+    if kind == "torch":
+        from torch import nn
+
+        model: Any = nn.Sequential(nn.Linear(6, 400), nn.Dropout(0.1), nn.Linear(400, 2))
+    else:
+        keras = keras_here()
+        model = keras.Sequential(
+            [keras.Input((6,)), keras.layers.Dense(400), keras.layers.Dropout(0.1), keras.layers.Dense(2)]
+        )
+    framework = plugins.framework(kind)
+    options = {"optimizer": "sgd"} | (
+        {} if kind == "torch" else {"loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True)}
+    )
+    learner: Any = framework.load(framework.pack(model, options).code)
+    learner.learn_by(Way(Learning(dropout=0.9)))
+    learner.begin(X, Y, "classification", 2, 0)
+    layer = (list(learner.model) if kind == "torch" else learner.model.layers)[1]
+    if kind == "torch":
+        import torch
+
+        dropped = layer.train()(torch.ones(10_000)) == 0
+    else:
+        dropped = np.asarray(keras.ops.convert_to_numpy(layer(np.ones((1, 10_000), np.float32), training=True))) == 0
+    assert 0.85 < float(np.asarray(dropped).mean()) < 0.95
+    learner.step(X, Y)
+
+
 def test_what_a_loss_or_an_estimator_cannot_do_is_said(tmp_path: Path) -> None:
+    import torch
     from sklearn.neighbors import KNeighborsClassifier
 
     with pytest.raises(Unsupported, match="label_smoothing: NLLLoss takes no shares"):
@@ -134,6 +166,8 @@ def test_what_a_loss_or_an_estimator_cannot_do_is_said(tmp_path: Path) -> None:
     whole = learner_of(net(), {}, {"loss": lambda output, y: output.mean()}, class_weights=(1.0, 2.0))
     with pytest.raises(Unsupported, match="one number for a batch"):
         whole.begin(X, Y, "classification", 2, 0)
+    with pytest.raises(Unsupported, match="dropout: the model has no layer of dropout"):
+        learner_of(torch.nn.Sequential(torch.nn.Linear(6, 2)), {"dropout": 0.2}).begin(X, Y, "classification", 2, 0)
     handle = handle_for(tmp_path, cancer(), "diagnosis", 400)
     with pytest.raises(Invalid, match="KNeighborsClassifier weighs no rows: use balanced_sampling"):
         train(asked(handle, KNeighborsClassifier(), learning={"class_weights": "balanced"}), handle)

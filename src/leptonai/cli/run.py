@@ -119,7 +119,7 @@ def create(
         typer.Option(
             "--learn",
             metavar="NAME=VALUE",
-            help="How it learns: schedule=cosine:warmup=2, clip_norm=1, accumulate=4, weight_decay=0.01, label_smoothing=0.1, "
+            help="How it learns: schedule=cosine:warmup=2, clip_norm=1, accumulate=4, weight_decay=0.01, dropout=0.2, label_smoothing=0.1, "
             "ema=0.999, class_weights=balanced, balanced_sampling=true, learning_rate=0.001, adversarial=fgsm, mitigate=sex, device=cuda, precision=bf16, "
             "'freeze=all but head', unfreeze_after=2, unfreeze_layers=1, layer_decay=0.7, lora=8; repeatable.",
             rich_help_panel=TRAIN,

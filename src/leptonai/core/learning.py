@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from leptonai.core.errors import FieldError, Unsupported
 from leptonai.core.nouns import Frozen
 
 
@@ -137,6 +138,9 @@ class Learning(Frozen):
     clip_value: float | None = Field(default=None, gt=0)  # of each of its numbers
     accumulate: int = Field(default=1, ge=1, le=10_000)  # batches whose gradients make one step
     weight_decay: float | None = Field(default=None, ge=0)  # decoupled; of matrices, not of biases and scales
+    dropout: float | None = Field(
+        default=None, ge=0, lt=1
+    )  # of the model's dropout layers, in place of their own shares
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema: float | None = Field(default=None, gt=0, lt=1)  # the share of itself that the average of the weights keeps
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None  # by class; a class without one has 1
@@ -190,3 +194,11 @@ class Way:
     class_weights: tuple[float, ...] | None = None  # by class number
     groups: Any = None  # int64 (rows,): of all rows, where groups are to be treated alike
     bounds: tuple[float, float] | None = None  # what an input can be, such as 0 to 1 of images; None: any number
+
+
+def no_dropout(layer: str) -> Unsupported:
+    """Return the error of a model that has no dropout layer; `layer`: what one is called there."""
+    return Unsupported(
+        f"dropout: the model has no layer of dropout to give it to: add one, such as {layer}",
+        errors=[FieldError("learning.dropout", "a model with dropout layers")],
+    )

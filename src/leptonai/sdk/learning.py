@@ -18,6 +18,7 @@ class HowItLearns(TypedDict, total=False):
     clip_value: float | None
     accumulate: int
     weight_decay: float | None
+    dropout: float | None
     label_smoothing: float
     ema: float | None
     class_weights: Literal["balanced"] | Mapping[Any, float] | None

@@ -117,8 +117,8 @@ class Model:
         `Invalid` for what does not fit.
 
         How it learns: `learning_rate`; `schedule` ("cosine:warmup=2", "onecycle", "plateau:patience=3", "linear", "step"); `clip_norm`,
-        `clip_value`; `accumulate` batches to a step; `weight_decay`; `label_smoothing`; `ema` of the weights (0.999, say);
-        `class_weights` ("balanced", or by class); `balanced_sampling`; `mitigate` ("sex", "sex:constraint=equalized_odds,within=0.05": groups are
+        `clip_value`; `accumulate` batches to a step; `weight_decay`; `dropout`; `label_smoothing`; `ema` of the weights (0.999,
+        say); `class_weights` ("balanced", or by class); `balanced_sampling`; `mitigate` ("sex", "sex:constraint=equalized_odds,within=0.05": groups are
         treated alike; your estimator stays unfitted, what was learnt is a vote of two); `adversarial` ("fgsm:epsilon=0.03", "pgd:steps=7"); `device`
         ("auto", "cpu", "cuda", "mps") and `precision` ("auto", "fp32", "bf16", "fp16"); `freeze` ("all but head", or layers), `unfreeze_after`
         epochs, `unfreeze_layers` each epoch, `layer_decay` of the rate from layer to layer, and `lora` (8, "8:alpha=16").

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonai.core.errors import FieldError, Unsupported
-from leptonai.core.learning import Learning, Way
+from leptonai.core.learning import Learning, Way, no_dropout
 
 Array = NDArray[Any]
 _SMOOTH = {"sparsecategoricalcrossentropy", "categoricalcrossentropy", "binarycrossentropy"}
@@ -53,6 +53,8 @@ class KerasWay:
         if self._learning.schedule is not None:
             self._full = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
         self._averaged = False
+        if self._learning.dropout is not None:
+            _drop(model, self._learning.dropout)
 
     def rate(self, share: float) -> None:
         """Set the learning rate to this share of the full one."""
@@ -91,6 +93,20 @@ class KerasWay:
     def _pairs(self) -> Sequence[tuple[Any, Any]]:
         found = zip(self._optimizer._trainable_variables, self._optimizer._model_variables_moving_average, strict=True)
         return [(variable, average) for variable, average in found if average is not None]
+
+
+def _drop(model: Any, share: float) -> None:
+    kinds = (
+        keras.layers.Dropout,
+        keras.layers.AlphaDropout,
+        keras.layers.GaussianDropout,
+    )  # those of pictures are kinds of them
+    # One that was made with 0 has nothing to draw from, and cannot be given it any more.
+    found = [layer for layer in model._flatten_layers() if isinstance(layer, kinds) and layer.rate > 0]
+    if not found:
+        raise no_dropout("keras.layers.Dropout(0.1)")
+    for layer in found:
+        layer.rate = share
 
 
 class Smoothed(keras.losses.Loss):  # type: ignore[misc]

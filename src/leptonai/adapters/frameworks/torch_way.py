@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from leptonai.adapters.frameworks import arrays
-from leptonai.core.learning import Way
+from leptonai.core.learning import Way, no_dropout
 
 Tensor = torch.Tensor
 
@@ -28,6 +28,8 @@ class TorchWay:
         shares: list[float] | None = None,  # of the rate, for each group of the optimiser's parameters
     ):
         self._learning = way.learning
+        if way.learning.dropout is not None:
+            drop(module, way.learning.dropout)
         self._optimizer = optimizer
         self._scaler = scaler  # in fp16 small gradients vanish unless the loss is large
         self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -173,3 +175,12 @@ def _put_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"].fill_(rate)
     else:
         group["lr"] = rate
+
+
+def drop(module: nn.Module, share: float) -> None:
+    """Have the dropout layers leave out this share. Raises `Unsupported` where there are none."""
+    found = [part for part in module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
+    if not found:
+        raise no_dropout("torch.nn.Dropout(0.1)")
+    for part in found:
+        part.p = share
