@@ -213,6 +213,7 @@ def test_curl_that_says_nothing_of_its_body(served: Plane) -> None:
 
 
 def test_metrics_are_counted(served: Plane) -> None:
+    served.rows("adder", {"x": 1})
     for _ in range(3):
         served.rows("tensors", {})
     text = served.client.get("/metrics").text
