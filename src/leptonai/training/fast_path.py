@@ -15,7 +15,7 @@ from leptonai.core.stages import Handle
 from leptonai.training import trainee
 
 _LONG = 900  # batches: a race costs about eighteen of them for two ways, so at most a fiftieth of the training
-_CLEAR = 1.05  # a way that is not quicker by this is not worth another one's bits
+_CLEAR = 1.02  # less than this is chance, and not worth another one's bits
 _COMPILED_SECONDS = 900.0  # a training that takes longer than this tries what is compiled, which takes ten to thirty
 _REMEMBERED = 1000
 _FILE = "paths.json"
