@@ -297,13 +297,18 @@ class Search:
             raise Invalid(
                 f"no model could learn from {self.spec.data}: {first.error if first else 'there was no time'}"
             )
+        models = [line for line in ranked if line.family != _BASELINE] or ranked
+        surest = (
+            min(models, key=lambda line: line.fit_seconds),
+            ranked[-1],
+        )  # a model that is late is better than the baseline
         for line in ranked:
             self.worker.start()  # where one was cut off: the time to read the rows again is not the fit's
             left = self.spec.budget - self._seconds()
-            if self._refit(line) > left + _GRACE and line is not ranked[-1]:
+            if self._refit(line) > left + _GRACE and line not in surest:
                 self._notes.append(f"{line.name} is not kept: there was no time left to fit it on all rows")
                 continue
-            until = None if line is ranked[-1] else time.monotonic() + max(left, self._refit(line)) + _GRACE + _TEST
+            until = None if line in surest else time.monotonic() + max(left, self._refit(line)) + _GRACE + _TEST
             self.handle.say(f"{line.name} is fitted on all rows but those of the test")
             try:
                 spec, fitted, tested = self.worker.ask("keep", self.course.made[line.number], until=until)
