@@ -138,9 +138,7 @@ class Learning(Frozen):
     clip_value: float | None = Field(default=None, gt=0)  # of each of its numbers
     accumulate: int = Field(default=1, ge=1, le=10_000)  # batches whose gradients make one step
     weight_decay: float | None = Field(default=None, ge=0)  # decoupled; of matrices, not of biases and scales
-    dropout: float | None = Field(
-        default=None, ge=0, lt=1
-    )  # of the model's dropout layers, in place of their own shares
+    dropout: float | None = Field(default=None, ge=0, lt=1)  # the share of the model's dropout layers
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     ema: float | None = Field(default=None, gt=0, lt=1)  # the share of itself that the average of the weights keeps
     class_weights: Literal["balanced"] | dict[str, Weight] | None = None  # by class; a class without one has 1

@@ -96,11 +96,8 @@ class KerasWay:
 
 
 def _drop(model: Any, share: float) -> None:
-    kinds = (
-        keras.layers.Dropout,
-        keras.layers.AlphaDropout,
-        keras.layers.GaussianDropout,
-    )  # those of pictures are kinds of them
+    # Those of pictures are kinds of the first.
+    kinds = (keras.layers.Dropout, keras.layers.AlphaDropout, keras.layers.GaussianDropout)
     # One that was made with 0 has nothing to draw from, and cannot be given it any more.
     found = [layer for layer in model._flatten_layers() if isinstance(layer, kinds) and layer.rate > 0]
     if not found:

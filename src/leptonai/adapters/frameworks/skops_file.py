@@ -6,6 +6,9 @@ import zipfile
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from sklearn.base import BaseEstimator
+
 from leptonai.core.errors import Denied
 
 _TRUSTED = ("sklearn", "numpy", "scipy")
@@ -74,13 +77,14 @@ def _settled(data: bytes) -> bytes:
     return out.getvalue()
 
 
-def _plain_words(estimator: Any) -> None:
+def _plain_words(part: Any) -> None:
     """Make the places of a vocabulary Python's numbers: skops writes one of NumPy as a file, 50,000 in more than a minute."""
-    nested = estimator.get_params(deep=True).values() if hasattr(estimator, "get_params") else ()
-    parts = [estimator, *nested, *(getattr(estimator, "estimators_", None) or ())]
-    for part in parts:
-        steps = [step for _, step in part.steps] if hasattr(part, "steps") else [part]
-        for step in steps:
-            words = getattr(step, "vocabulary_", None)
-            if isinstance(words, dict):
-                step.vocabulary_ = {word: int(place) for word, place in words.items()}
+    if isinstance(part, list | tuple) or (isinstance(part, np.ndarray) and part.dtype == object):
+        for one in part:
+            _plain_words(one)
+    elif isinstance(part, BaseEstimator):
+        words = getattr(part, "vocabulary_", None)
+        if isinstance(words, dict):
+            part.vocabulary_ = {word: int(place) for word, place in words.items()}
+        for one in vars(part).values():
+            _plain_words(one)

@@ -29,7 +29,7 @@ class TorchWay:
     ):
         self._learning = way.learning
         if way.learning.dropout is not None:
-            drop(module, way.learning.dropout)
+            _drop(module, way.learning.dropout)
         self._optimizer = optimizer
         self._scaler = scaler  # in fp16 small gradients vanish unless the loss is large
         self._parameters = {name: p for name, p in module.named_parameters() if p.requires_grad}
@@ -177,7 +177,7 @@ def _put_rate(group: dict[str, Any], rate: float) -> None:
         group["lr"] = rate
 
 
-def drop(module: nn.Module, share: float) -> None:
+def _drop(module: nn.Module, share: float) -> None:
     """Have the dropout layers leave out this share. Raises `Unsupported` where there are none."""
     found = [part for part in module.modules() if isinstance(part, nn.modules.dropout._DropoutNd)]
     if not found:

@@ -298,10 +298,8 @@ class Search:
                 f"no model could learn from {self.spec.data}: {first.error if first else 'there was no time'}"
             )
         models = [line for line in ranked if line.family != _BASELINE] or ranked
-        surest = (
-            min(models, key=lambda line: line.fit_seconds),
-            ranked[-1],
-        )  # a model that is late is better than the baseline
+        # A model that is late is better than the baseline.
+        surest = (min(models, key=lambda line: line.fit_seconds), ranked[-1])
         for line in ranked:
             self.worker.start()  # where one was cut off: the time to read the rows again is not the fit's
             left = self.spec.budget - self._seconds()
