@@ -187,4 +187,5 @@ def test_channels_last_holds_for_pictures_of_one_channel() -> None:
     module = nn.Conv2d(1, 4, 3)
     for path, wanted in ((torch_paths.LAST, torch.channels_last), (torch_paths.PLAIN, torch.contiguous_format)):
         torch_paths.lay(module, path)
-        assert module(torch_paths.lie(torch.zeros(2, 1, 8, 8), path)).is_contiguous(memory_format=wanted)
+        for batch in (torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8, 1).permute(0, 3, 1, 2)):  # however it was gathered
+            assert module(torch_paths.lie(batch, path)).is_contiguous(memory_format=wanted)

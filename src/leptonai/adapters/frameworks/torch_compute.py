@@ -65,7 +65,7 @@ class Compute:
             batch()
             forget()
 
-        found = torch_paths.timed(paths, self.take, alone)
+        found = torch_paths.timed(paths, self.take, alone, torch_paths.clock(self._device))
         exact: list[Tensor] = []
         for path in [path for path in found if torch_paths.has(path, torch_paths.ROUNDED)]:
             exact = exact or self._gradient(paths[0], batch, forget)
