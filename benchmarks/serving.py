@@ -19,6 +19,7 @@ from _common import publish
 from serving.measure import Plan, Seen
 from serving.peers_list import PEERS, Peer, Variant
 
+from leptonai.serving.build import build
 from serving import bodies, cache, cnn, limit, load, measure, ours, verdict
 
 
@@ -222,18 +223,25 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=4.0, help="how long each load lasts")
     parser.add_argument("--rounds", type=int, default=3, help="how often the products take turns")
+    parser.add_argument(
+        "--pure", action="store_true", help="measure the sources, not what the wheel has compiled of them"
+    )
     given = parser.parse_args()
     only = [name for name in given.only.split(",") if name]
     if wrong := [name for name in only if name not in known]:
         parser.error(f"there is no {wrong[0]!r}; known are {', '.join(known)}")
     if (why := load.missing()) is not None:
         parser.error(why)
+    if given.pure != (build() == "pure"):
+        parser.error(
+            f"the build that is found is {build()}: start it with scripts/bench serving, which makes the compiled one"
+        )
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="leptonai-bench-") as folder:
         bench = Bench(only, given.seconds, given.rounds, Path(folder))
         bench.run()
     bench.table()
-    bench.figures |= {"notes": bench.notes, "seconds": given.seconds, "rounds": given.rounds}
+    bench.figures |= {"build": build(), "notes": bench.notes, "seconds": given.seconds, "rounds": given.rounds}
     bench.figures["took_s"] = time.perf_counter() - start
     if only:
         print(json.dumps({"bench": "serving", "ratios": bench.ratios(), "figures": bench.figures}))

@@ -16,6 +16,7 @@ import pytest
 
 from leptonai.cli import main
 from leptonai.sdk.client import Client
+from leptonai.serving.build import build
 
 Ask = Callable[..., Any]
 
@@ -128,6 +129,7 @@ def test_login_tries_the_key_and_keeps_it_for_its_owner_alone(
     assert [site["name"] for site in ask("site", "list")] == ["home"]
     found = {finding["what"]: finding for finding in ask("doctor")}
     assert found["server"]["state"] == "ok"
+    assert found["serving plane"]["detail"].startswith(build())
     assert "mine" in found["server"]["detail"]
 
 

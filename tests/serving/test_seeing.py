@@ -1,5 +1,6 @@
 """What a plane tells of itself: the access log, OpenTelemetry traces, and Prometheus' metrics. None of it holds up a request."""
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ from tests.support.bundles import adder, picture
 from tests.support.plane import Plane
 from tests.support.site import until
 
+from leptonai import __version__
 from leptonai.core.errors import Invalid
+from leptonai.serving.build import build
 from leptonai.serving.plane import access, traces
 from leptonai.serving.plane.access import Kept, Rotating, kept
 
@@ -105,13 +108,22 @@ def test_the_setting() -> None:
 
 def test_the_queue_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from leptonai.serving.plane.call import Answer, Call
+    from leptonai.serving.plane.front import Front
+    from leptonai.serving.plane.http import Connection
     from leptonai.serving.plane.keys import Keys
+    from leptonai.serving.plane.router import Router
+    from leptonai.serving.plane.server import Server
 
     monkeypatch.setattr(access, "QUEUE", 3)
     monkeypatch.setattr(access, "PAUSE_SECONDS", 60.0)
     log = access.AccessLog(tmp_path / "log", Keys(), Kept(1.0, True))
-    for _ in range(5):
-        log.refused(Call(None), "a", Answer(200, b""))  # type: ignore[arg-type]
+
+    async def refuse() -> None:
+        connection = Connection(Server(Front(Router())))
+        for _ in range(5):
+            log.refused(Call(connection), "a", Answer(200, b""))
+
+    asyncio.run(refuse())
     assert log.dropped == 2
     log.close()
     assert len((tmp_path / "log").read_text().splitlines()) == 3
@@ -241,6 +253,7 @@ def test_metrics_are_prometheus_text(started: Callable[..., Plane]) -> None:
     }
     assert total["+Inf"] == 8 and list(total.values()) == sorted(total.values())
     assert families["leptonai_plane_resident_memory_bytes"].samples[0].value > 1e6
+    assert families["leptonai_plane_info"].samples[0].labels == {"version": __version__, "build": build()}
     assert families["leptonai_plane_resident_memory_bytes"].type == "gauge"
     assert all(family.documentation for family in families.values())
 

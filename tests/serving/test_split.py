@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -12,6 +13,7 @@ from tests.support.bundles import Bundle
 from tests.support.plane import Plane
 from tests.support.site import until
 
+from leptonai.serving.plane.router import Route
 from leptonai.serving.plane.split import Split
 from leptonai.serving.table import Line, Share
 from leptonai.serving.tally import BOUNDS, Of, Tallies, Tally
@@ -26,17 +28,16 @@ class FakeCall:
         return self.headers[b"x-request-id"]
 
 
-class FakeRoute:
-    version = "1"
-
-    def __init__(self, variant: str):
-        self.variant = variant
+def route(variant: str) -> Route:
+    """Return a route whose variant is all that is looked at."""
+    nothing: Any = SimpleNamespace()
+    return Route("s", nothing, nothing, nothing, b"", True, nothing, variant)
 
 
 def split(percent: int, **more: Any) -> Split:
     line = Line("s", (Share("stable", "m1", 100 - percent), Share("canary", "m2", percent)), **more)
     made = Split(line, Tallies())
-    made.install({name: FakeRoute(name) for name in ("stable", "canary")})  # type: ignore[dict-item,misc]
+    made.install({name: route(name) for name in ("stable", "canary")})
     return made
 
 

@@ -18,6 +18,7 @@ from leptonai.core import settings
 from leptonai.core.errors import LeptonError
 
 _EXTRAS = {"platform": "fastapi", "torch": "torch", "tensorflow": "tensorflow", "jax": "jax", "keras": "keras"}
+_BUILDS = {"compiled": "compiled", "pure": "pure Python: a wheel for this platform brings it compiled, and quicker"}
 _ROOM = 2 * 1024**3  # less free space than this is worth a word
 
 
@@ -46,8 +47,10 @@ def doctor(context: typer.Context, as_: Output = "table") -> None:
 
 def _installation() -> Iterator[Finding]:
     from leptonai.sdk.client import clash
+    from leptonai.serving.build import build
 
     yield Finding("leptonai", "ok", f"{__version__} on Python {platform.python_version()}, {platform.machine()}")
+    yield Finding("serving plane", "ok", _BUILDS[build()])
     other = clash()
     yield Finding("import name", "wrong", other) if other else Finding("import name", "ok", "leptonai is ours alone")
     if sys.platform != "linux":

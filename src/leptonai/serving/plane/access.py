@@ -75,7 +75,7 @@ class AccessLog:
         self._file = Rotating(path)
         self._lines = Lines()
         self._queue: deque[tuple[Any, ...]] = deque()
-        self._thread: threading.Thread | None = None
+        self._writer: threading.Thread | None = None
         self._stopping = threading.Event()
 
     @property
@@ -113,15 +113,15 @@ class AccessLog:
         id, method, path, headers, size, sent, status = asked
         key = self._keys.who(headers.get(b"authorization"))
         self._queue.append((time.time(), id, method, path, *about, key, status, seconds * 1e3, size, sent, rows, batch))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="access log", daemon=True)
-            self._thread.start()
+        if self._writer is None:
+            self._writer = threading.Thread(target=self._run, name="access log", daemon=True)
+            self._writer.start()
 
     def close(self) -> None:
         """Write what there is, as far as a second allows."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(1.0)
+        if self._writer is not None:
+            self._writer.join(1.0)
 
     def _run(self) -> None:
         while not self._stopping.wait(PAUSE_SECONDS):

@@ -143,8 +143,8 @@ class Batcher:
         self._sweep: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
         self._idle.set()
-        self._thread = threading.Thread(target=self._work, name=f"model {name}", daemon=True)
-        self._thread.start()
+        self._worker = threading.Thread(target=self._work, name=f"model {name}", daemon=True)
+        self._worker.start()
 
     def submit(
         self,
@@ -253,12 +253,12 @@ class Batcher:
             self._sweep.cancel()
             self._sweep = None
         self._queue.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._worker.join)
 
     @property
     def alive(self) -> bool:
         """Whether there is a thread that computes."""
-        return self._thread.is_alive()
+        return self._worker.is_alive()
 
     def _look_for_late(self) -> None:
         now = time.perf_counter()

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import orjson
 
+from leptonai import __version__
+from leptonai.serving.build import build
 from leptonai.serving.plane.board import Board
 from leptonai.serving.tally import Tallies
 
@@ -241,6 +243,8 @@ class Metrics:
                 for labels, series in known
                 if series.hits or series.misses
             ]
+        lines += _head("leptonai_plane_info", "gauge", "The version, and whether it is compiled or pure Python.")
+        lines.append(_line("leptonai_plane_info", {"version": __version__, "build": build()}, 1))
         lines += _of_processes([note["process"] for note in notes if note["process"]])
         return "\n".join(lines) + "\n"
 
@@ -329,7 +333,7 @@ def _head(name: str, kind: str, help: str) -> list[str]:
     return [f"# HELP {name} {help}", f"# TYPE {name} {kind}"]
 
 
-def _line(name: str, labels: Mapping[str, str], value: float) -> str:
+def _line(name: str, labels: Mapping[str, str], value: int | float) -> str:
     # Names of models, versions and variants have no character that would need an escape.
     inside = ",".join(f'{key}="{text}"' for key, text in labels.items())
     return f"{name}{{{inside}}} {value}"

@@ -19,6 +19,7 @@ from leptonai.serving.plane.v2 import Request
 _ONE = 3  # brackets in a request with one input
 _PLAIN = ({"name", "shape", "datatype", "data"}, 4)
 _FLOATS = {"FP32": np.float32, "FP64": np.float64}
+_READ = (*_FLOATS, "INT64", "UINT8")
 _LARGEST = float(np.finfo(np.float32).max)
 _SQUARES = _LARGEST**2
 _REMEMBERED = 512  # forms of requests
@@ -53,7 +54,7 @@ class Quick:
         self._specs = {spec.name: spec for spec in signature.inputs}
         self._outputs = tuple(spec.name for spec in signature.outputs)
         self._brackets = 1 + 2 * len(self._specs)  # inputs, and a shape and data for each: more of them are nested
-        self._able = all(spec.datatype in (*_FLOATS, "INT64", "UINT8") for spec in signature.inputs)
+        self._able = all(spec.datatype in _READ for spec in signature.inputs)
         self._parser = _PARSER
         self._around: dict[tuple[bytes, bytes], Request] = {}  # what stands around the numbers of one tensor
         self._headers: dict[bytes, Form] = {}  # the JSON of the binary extension
