@@ -102,6 +102,23 @@ def test_a_candidate_that_takes_more_than_its_share_is_cut_off(tmp_path: Path, m
     assert found.leaderboard[0].name == "baseline" and found.chosen == 0
 
 
+def test_a_model_that_was_judged_is_kept_though_the_budget_is_spent(
+    whole: tuple[Found, list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    handle = handle_for(tmp_path / "job")
+    for entry in (entry for entry in whole[1] if entry["kind"] == "told"):
+        line = entry["candidate"]
+        if line["name"] != "baseline":  # each fit alone would take more than the whole budget
+            line = {**line, "fit_seconds": 1000.0 + line["number"]}
+        handle.note({**entry, "candidate": line, "seconds": 2000.0})
+    found = searched(handle, **FEW)
+    assert found.seconds > 2000 > found.budget
+    chosen = next(line for line in found.leaderboard if line.number == found.chosen)
+    # Of models that are late the quickest.
+    assert chosen.name == "linear" and found.tested["metrics"]["roc_auc"] > 0.9
+    assert all("is not kept: there was no time left" in note for note in found.notes)
+
+
 def line_of(number: int, family: str, score: float | None, seconds: float = 0.0) -> Candidate:
     state: Any = "cut" if score is None else "done"
     about: dict[str, Any] = {"name": family, "family": family, "words": "", "fit_seconds": seconds}
@@ -109,7 +126,7 @@ def line_of(number: int, family: str, score: float | None, seconds: float = 0.0)
 
 
 def searching(folder: Path, *told: Candidate) -> work.Search:
-    worker: Any = SimpleNamespace(seconds=0.0, facts={"folds": 5, "metric": "roc_auc"})
+    worker: Any = SimpleNamespace(seconds=0.0, facts={"folds": 5, "metric": "roc_auc", "blends": ()})
     return work.Search(
         asked(budget=2700), handle_for(folder), worker, Course(told={line.number: line for line in told})
     )
@@ -129,6 +146,23 @@ def test_nothing_is_tried_in_less_time_than_the_quickest_model_took(tmp_path: Pa
     baseline = line_of(0, "baseline", 0.5)
     assert searching(tmp_path / "a", baseline, line_of(1, "linear", 0.9, seconds=300))._room()
     assert not searching(tmp_path / "b", baseline, line_of(1, "linear", 0.9, seconds=700))._room()
+
+
+def test_a_network_learns_for_as_many_epochs_as_there_is_time_for(tmp_path: Path) -> None:
+    def epochs(asked: int, *told: Candidate) -> int | None:
+        candidate = {"name": "longer", "family": "network", "settings": {"epochs": asked, "rate": 1}}
+        search = searching(tmp_path / f"{asked} {len(told)}", line_of(0, "baseline", 0.5), *told)
+        found = search._fitting(candidate)
+        return found and found["settings"]["epochs"]
+
+    quick, slow = (
+        line_of(number, "network", 0.9, seconds=seconds).model_copy(update={"settings": {"epochs": 10}})
+        for number, seconds in ((1, 50.0), (2, 800.0))
+    )
+    assert epochs(1000) == 1000  # nothing is known of its family
+    # Of 2700 s a little less than a third, of which not all is planned with.
+    assert epochs(100, quick) == 100 and 115 < epochs(200, quick) < 127
+    assert epochs(100, slow) is None  # one that is as short was judged
 
 
 def changed(**columns: Any) -> dict[str, Any]:
@@ -289,7 +323,14 @@ def test_pictures_get_networks_and_trees(tmp_path: Path) -> None:
     handle = FileHandle(tmp_path / "job", "auto", readers)
     train = {"data": "train", "target": "digit", "flavour": "torch"}
     found = searched(
-        handle, kind="image", target="digit", train=train, families=("network", "forest"), candidates=4, folds=2
+        handle,
+        kind="image",
+        target="digit",
+        train=train,
+        families=("network", "forest"),
+        candidates=4,
+        folds=2,
+        budget=900,
     )
     assert found.metric == "accuracy" and found.leaderboard[0].score is not None and found.leaderboard[0].score > 0.8
     assert {line.name: line.state for line in found.leaderboard} == dict.fromkeys(

@@ -19,16 +19,19 @@ from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.ports import Learner
 from leptonai.core.stages import Handle, Reader, Shuffle
 from leptonai.training import pretrained_work, trainee
+from leptonai.training.checkpoint import Course
 from leptonai.training.encoder import column_names, encode, targets
 from leptonai.training.labelled import Chosen, Labelled, may_lack
 from leptonai.training.one_fit import copies
 from leptonai.training.predictor import probabilities
+from leptonai.training.rates import Rates
 from leptonai.training.rows import MEMORY, READY, Rows
 from leptonai.training.spec import Encoding, Train
-from leptonai.training.work import Subject, augmenter_of, begin, encoding_of, even_out, given, picked
+from leptonai.training.work import Subject, augmenter_of, begin, encoding_of, even_out, given, path_of, picked
 
 Array = NDArray[Any]
 _BATCH = 1024
+_ALIKE = 3  # models of one kind that there are at least: what is known of how to compute one is worth so much more
 
 
 class Judged(NamedTuple):
@@ -152,13 +155,21 @@ def learnt(subject: Subject, encoding: Encoding, reader: Reader, handle: Handle)
         for _ in range(traits.rounds or 1):
             learner.step(*whole)
         return learner
+    trainee.take_path(learner, path_of(learner, rows, spec, handle, times=_ALIKE))
     shuffle = Shuffle(spec.seed, rows.window) if spec.shuffle else None
-    for epoch in range(spec.epochs):
-        trainee.thaw(learner, epoch)
-        given = rows.batches(spec.batch_size, shuffle, epoch)
-        with closing(given if augmenter is None else ahead(augmenter.batches(given, epoch, 0), READY)) as batches:
-            for x, y in batches:
+    course = Course(window=rows.window)
+    rates = Rates(spec.learning.schedule, course, spec.epochs, rows.steps(spec.batch_size))
+    for course.epoch in range(spec.epochs):
+        trainee.thaw(learner, course.epoch)
+        given = rows.batches(spec.batch_size, shuffle, course.epoch)
+        given = given if augmenter is None else ahead(augmenter.batches(given, course.epoch, 0), READY)
+        with closing(given) as batches:
+            for course.batch, (x, y) in enumerate(batches):
+                rates.set(learner)
                 learner.step(x, y)
+        # The fold is not looked at while its model learns: a plateau is one of the rows that it learns from.
+        measured = learner.metrics()
+        rates.look({**measured, **{f"val_{name}": value for name, value in measured.items()}})
     return learner
 
 

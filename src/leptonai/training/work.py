@@ -151,7 +151,7 @@ def _learn(
     if spec.smaller_batches and not first and trainee.Traits.of(learner).incremental:
         first.update(learner.state())
     augmenter = augmenter_of(spec, encoding, reader, learner)
-    path = saved.course.path if saved else _path(learner, rows, spec, handle)
+    path = saved.course.path if saved else path_of(learner, rows, spec, handle)
     course = saved.course if saved else Course(window=rows.window, path=path, batch_size=size, rate=rate)
     if group is not None:
         sharing.check_same(group, f"{course.epoch} {course.batch}")
@@ -281,7 +281,8 @@ def begin(learner: Learner, rows: Rows, encoding: Encoding, spec: Train) -> None
         raise type(error)(f"{error.message} ({_words(encoding)})", errors=error.errors) from error
 
 
-def _path(learner: Learner, rows: Rows, spec: Train, handle: Handle) -> str:
+def path_of(learner: Learner, rows: Rows, spec: Train, handle: Handle, times: int = 1) -> str:
+    """Return the way in which a model that has begun is computed; `times`: how many like it are to learn, at least."""
     if sharing.rank_of(handle).number:
         return "plain"  # the first process chooses for all
     if not trainee.races(learner):
@@ -289,7 +290,7 @@ def _path(learner: Learner, rows: Rows, spec: Train, handle: Handle) -> str:
     with closing(rows.batches(spec.batch_size)) as batches:
         x, y = next(batches)
     try:
-        return fast_path.choose(learner, x, y, spec.epochs * -(-rows.count // spec.batch_size), handle)
+        return fast_path.choose(learner, x, y, times * spec.epochs * -(-rows.count // spec.batch_size), handle)
     except (MemoryError, RuntimeError) as error:
         if not trouble.is_memory(error):
             raise

@@ -29,6 +29,7 @@ _FOLDS = 5
 _ROWS = 20_000  # beyond which not all folds are judged
 _FEW = 5_000  # below which threads wait for each other longer than they compute
 _VALUES = 5_000_000  # so does this number of values
+_DEARER = 5  # times as much as one of a table costs a value of a picture: networks learn from it
 
 
 class Bench:
@@ -67,6 +68,7 @@ class Bench:
             else places_of(self._reader, self._whole, self.folds, by, asked["column"], spec.seed)
         )
         width = sum(math.prod(feature.shape) for feature in self._whole.features)
+        width *= _DEARER if self._kind == "image" else 1
         self.judged = self.folds if by in ("group", "time") else _judged(self._reader.rows, width, self.folds)
         self._said: dict[int, Array] = {}  # by fold, of the candidate at work
         if self._reader.rows < _FEW:

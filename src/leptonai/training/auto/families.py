@@ -54,15 +54,25 @@ _TEXT = (
     Candidate("words-mild", "words", "a linear model of words and pairs of words, held back more", {"C": 0.5}),
 )
 
+_MOVED: list[dict[str, Any]] = [{"op": "shift", "by": 0.08}]
+_MIRRORED: list[dict[str, Any]] = [{"op": "flip"}]
+
+
+def _taught(epochs: int, *augment: dict[str, Any], **learning: Any) -> dict[str, Any]:
+    """Return the settings of a network of pictures: the rate up and down once, over all epochs."""
+    lessons = {"schedule": {"kind": "onecycle"}, "learning_rate": 5e-3, "weight_decay": 0.1, **learning}
+    return {"epochs": epochs, "learning": lessons, "augment": list(augment)}
+
+
 _IMAGE = (
     _BASE,
-    Candidate("network-short", "network", "a small convolutional network, one epoch", {"epochs": 1}),
-    Candidate("network", "network", "a small convolutional network, a few epochs", {"epochs": 4}),
+    Candidate("network-short", "network", "a small convolutional network, two epochs", _taught(2)),
     Candidate("forest", "forest", "extremely randomised trees on pixels", {"n_estimators": 150, "min_samples_leaf": 1}),
-    Candidate("network-long", "network", "a small convolutional network, many epochs", {"epochs": 12}),
+    Candidate("network", "network", "a small convolutional network, a few epochs", _taught(12)),
+    Candidate("network-mirrored", "network", "a small convolutional network, half of the pictures mirrored", _taught(20, *_MIRRORED)),
+    Candidate("network-moved", "network", "a small convolutional network, pictures moved a little", _taught(20, *_MOVED)),
     Candidate("linear", "linear", "a linear model on pixels"),
-    Candidate("network-longer", "network", "a small convolutional network, very many epochs", {"epochs": 40}),
-)
+)  # fmt: skip
 
 _RATINGS = (
     _BASE,
@@ -119,6 +129,19 @@ def _network(draw: random.Random) -> dict[str, Any]:
     }
 
 
+def _pictures(draw: random.Random) -> dict[str, Any]:
+    changes: list[dict[str, Any]] = draw.choice(
+        [[], _MIRRORED, _MOVED, [*_MIRRORED, *_MOVED], [*_MIRRORED, {"op": "crop", "least": 0.8}], [{"op": "cutout"}]]
+    )
+    return _taught(
+        draw.choice([10, 16, 24, 36]),
+        *changes,
+        learning_rate=round(10 ** draw.uniform(-2.6, -1.8), 4),
+        weight_decay=draw.choice([0.0, 0.1, 0.5]),
+        dropout=draw.choice([0.1, 0.3, 0.5]),
+    )
+
+
 def _factors(draw: random.Random) -> dict[str, Any]:
     return {
         "rank": draw.choice([2, 4, 8, 16, 32]),
@@ -146,6 +169,7 @@ _DRAWN: dict[str, tuple[tuple[str, _Drawn, str], ...]] = {
         ("boosting", _boosting, "gradient boosted trees of scikit-learn, settings drawn"),
         ("network", _network, "a network, settings drawn"),
     ),
+    "image": (("network", _pictures, "a small convolutional network, settings drawn"),),
     "ratings": (("factors", _factors, "biases and factors, settings drawn"),),
     "series": (("lags", _lags, "gradient boosted trees on what was before, settings drawn"),),
 }

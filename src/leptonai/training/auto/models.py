@@ -10,6 +10,7 @@ from leptonai.training.auto.families import BASELINE
 from leptonai.training.spec import Encoding, Train
 
 MOST_NAMES = 100  # categories that have a column each, or are grouped; those of a column with more are encoded by what the target is for them
+_BATCH = 64  # pictures that a network learns from at once
 _STAND_INS = {"ratings": "Ratings", "series": "Naive"}
 
 
@@ -27,8 +28,7 @@ def made(candidate: Mapping[str, Any], kind: str, encoding: Encoding, spec: Trai
     family, settings = str(candidate["family"]), dict(candidate["settings"])
     if kind == "image" and family == "network":
         found = defaults.network(spec, columns, encoding)
-        asked = spec.model_copy(update={"epochs": int(settings["epochs"]), "batch_size": 128})
-        return Made(found.framework, found.model, found.compiled, asked)
+        return Made(found.framework, found.model, found.compiled, _lessons(settings, spec))
     plain = spec.model_copy(update={"scale": False, "category_encoding": "index", "epochs": 1})
     if family == "lightgbm":
         framework: Any = plugins.framework("lightgbm")
@@ -45,6 +45,15 @@ def made(candidate: Mapping[str, Any], kind: str, encoding: Encoding, spec: Trai
     if kind == "text" and family == BASELINE:
         model = text_baseline(model)
     return Made("sklearn", model, {}, plain)
+
+
+def _lessons(settings: Mapping[str, Any], spec: Train) -> Train:
+    """Return how a network learns: as the candidate says, but for what the user, or the dataset, has said already."""
+    asked, more = spec.model_dump(), {"epochs": settings["epochs"], "batch_size": _BATCH}
+    own = {name: asked["learning"][name] for name in spec.learning.asked}
+    more["learning"] = {**settings["learning"], **own}
+    more["augment"] = asked["augment"] or settings.get("augment", [])
+    return Train.model_validate(asked | more)
 
 
 def estimator(family: str, settings: Mapping[str, Any], encoding: Encoding, seed: int) -> Any:

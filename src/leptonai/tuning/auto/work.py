@@ -19,6 +19,7 @@ from leptonai.tuning.spec import Kept
 _SHARE = 3  # a candidate may take this part of what is left
 _FIRST = 2.7  # while none beside the baseline is judged, this one: time for a fold, and then to fit it on all rows
 _SLOWER = 1.3  # how much longer than it did the last fit may take
+_SURE = 0.7  # of its share, so much is planned with
 _BLENDED = 5  # of the best, at most so many are weighed together
 _RESERVE = 0.25  # of the budget: so much is kept for fitting them once more, at most
 _GRACE = 5.0  # seconds that the last fit may take beyond the budget, where it is slower than it was
@@ -135,7 +136,8 @@ class Search:
                 if number not in self.course.told:
                     if number > 1 and not self._room():
                         break
-                    self._try(number, candidate)
+                    if fitting := self._fitting(candidate):
+                        self._try(number, fitting)
             self._blend(len(planned))
             self._keep()
         return self._result()
@@ -147,7 +149,7 @@ class Search:
 
     def _left(self) -> float:
         """Return the seconds that are left for trying: without the last fit, of the best together, and reading again."""
-        best = [self._refit(line) for line in self._ranked()[:_BLENDED]]
+        best = [self._refit(line) for line in self._ranked()[: _BLENDED if self.worker.facts["blends"] else 1]]
         together = min(sum(best), max([self.spec.budget * _RESERVE, *best[:1]]))
         return self.spec.budget - self._seconds() - self.worker.seconds - together
 
@@ -161,6 +163,24 @@ class Search:
         if any(line.score is not None and line.family != _BASELINE for line in self.course.told.values()):
             return self._left() / _SHARE
         return max(self._left() / _FIRST, _GRACE)
+
+    def _fitting(self, candidate: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return a candidate with as many epochs as its share of the time allows, by what one took others of its family.
+
+        None where that are no more than the shortest of them had.
+        """
+        asked = candidate["settings"].get("epochs")
+        known = {
+            line.settings["epochs"]: line.fit_seconds / line.settings["epochs"]
+            for line in self.course.told.values()
+            if asked and line.family == candidate["family"] and line.fit_seconds
+        }
+        if not known or (fitting := int(self._share() * _SURE / min(known.values()))) >= asked:
+            return candidate
+        if fitting <= min(known):
+            return None
+        self.handle.say(f"{candidate['name']} learns for {fitting} epochs: there is no time for {asked}")
+        return {**candidate, "settings": {**candidate["settings"], "epochs": fitting}}
 
     def _refit(self, line: Candidate) -> float:
         """Return about how long it takes to learn from all rows; once more, where the test is the last of them."""
