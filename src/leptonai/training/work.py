@@ -8,7 +8,6 @@ from contextlib import closing
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from io import BytesIO
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -373,7 +372,7 @@ def _restore(learner: Learner, saved: Saved | None, course: Course, handle: Hand
 def fitted_of(subject: Subject, ready: Ready, course: Course, handle: Handle) -> Fitted:
     """Keep what was learnt, and say what it is."""
     spec = subject.spec
-    curves = events.write(Path("tensorboard"), course.history, course.times)
+    curves = events.encoded(course.history, course.times)
     return Fitted(
         framework=subject.framework.name,
         flavour=subject.flavour,
