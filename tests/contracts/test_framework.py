@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,12 @@ from tests.support.warm import keras_here, libraries
 from leptonai.core import plugins, settings
 from leptonai.testing.framework import CLASSES, FEATURES, FrameworkContract
 
+ELSEWHERE = settings.variable("KERAS_BACKEND") in ("tensorflow", "jax")  # this is a process of another back end
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _warm() -> None:
-    if settings.variable("KERAS_BACKEND") == "tensorflow":  # the process of its own needs Keras alone
+    if ELSEWHERE:  # the process of its own needs Keras alone
         keras_here()
     else:
         libraries()
@@ -107,8 +108,7 @@ class TestKeras(FrameworkContract):
         return np.asarray(model.predict(x, verbose=0))
 
 
-@pytest.mark.skipif(find_spec("tensorflow") is None, reason="TensorFlow is not installed")
-@pytest.mark.skipif(settings.variable("KERAS_BACKEND") == "tensorflow", reason="this is that process")
+@pytest.mark.skipif(ELSEWHERE, reason="this is such a process")
 @pytest.mark.parametrize(
     "which",  # that TensorFlow learns, the snippet of the README tells in every run
     [
@@ -120,13 +120,17 @@ def test_the_contract_holds_for_keras_on_tensorflow(which: str) -> None:
     _holds("tensorflow", which, 280)
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(960)
-@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
-@pytest.mark.skipif(settings.variable("KERAS_BACKEND") in ("tensorflow", "jax"), reason="this is such a process")
-def test_the_contract_holds_for_keras_on_jax() -> None:
-    """JAX compiles each model anew, which takes ten times as long as the rest: on two busy cores four minutes."""
-    _holds("jax", "TestKeras", 900)
+@pytest.mark.skipif(ELSEWHERE, reason="this is such a process")
+@pytest.mark.parametrize(
+    "which",  # JAX compiles each model anew: all takes ten times as long as elsewhere, on two busy cores four minutes
+    [
+        pytest.param("TestKeras and classification and weights_make", id="weights"),
+        pytest.param("TestKeras", id="all", marks=pytest.mark.slow),
+    ],
+)
+def test_the_contract_holds_for_keras_on_jax(which: str) -> None:
+    _holds("jax", which, 900)
 
 
 def _holds(backend: str, which: str, seconds: float) -> None:

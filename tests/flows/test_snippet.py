@@ -1,4 +1,4 @@
-"""The promised snippet, word for word, with TensorFlow's tf.keras and with Keras on PyTorch; typed and in a notebook."""
+"""The promised snippet, word for word, with TensorFlow's tf.keras and with Keras on PyTorch and on JAX; typed and in a notebook."""
 
 import os
 import re
@@ -16,6 +16,7 @@ SNIPPET = re.search(
 HEADS = {
     "tf.keras": ("import tensorflow as tf\nkeras = tf.keras\n", "tensorflow"),
     "keras on torch": ("import keras\n", "torch"),
+    "keras on jax": ("import keras\n", "jax"),
 }
 
 
@@ -28,9 +29,8 @@ def write_files(folder: Path) -> None:
 
 
 # On PyTorch it runs each time as part of the README, in tests/docs.
-@pytest.mark.parametrize(
-    "head", [pytest.param("tf.keras", marks=pytest.mark.slow), pytest.param("keras on torch", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
 def test_the_promised_snippet_runs_word_for_word(head: str, tmp_path: Path) -> None:
     assert SNIPPET is not None
     imports, backend = HEADS[head]

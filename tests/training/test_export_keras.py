@@ -3,16 +3,12 @@
 Keras reads its back end once, when it is imported: each back end has a process of its own, and exports many models.
 """
 
-import json
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.back_end import said
 
-from leptonai.core import settings
 from leptonai.training.export_check import TOLERANCE
 
 QUICK = (
@@ -25,15 +21,7 @@ MORE = ("dense softmax", "dense regression", "normalization", "gru", "masked", "
 
 
 def exports(backend: str, folder: Path, *names: str) -> dict[str, dict[str, Any]]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.support.export_keras", str(folder), *names],
-        env=settings.environment(KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    lines = [json.loads(line) for line in done.stdout.splitlines()]  # nothing else is printed
+    lines = said(backend, "export_keras", str(folder), *names)
     assert [line["name"] for line in lines] == list(names)
     return {line["name"]: line for line in lines}
 
@@ -77,7 +65,6 @@ def test_on_tensorflow_all(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(660)
-@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_on_jax(tmp_path: Path) -> None:
     """Keras' own exporter needs jax2onnx; without it the model is rebuilt on a back end that exports by itself."""
     for found in exports("jax", tmp_path, *QUICK).values():

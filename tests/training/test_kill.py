@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -162,13 +161,11 @@ def test_a_killed_keras_training_on_pytorch_ends_with_the_same_bits(forked: Fork
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("tensorflow") is None, reason="TensorFlow is not installed")
 def test_a_killed_keras_training_on_tensorflow_ends_with_the_same_bits(tmp_path: Path) -> None:
     compare(Fresh("tensorflow"), tmp_path, "keras", kills=1, how=signal.SIGKILL, seed=4)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("jax") is None, reason="JAX is not installed")
 def test_a_killed_keras_training_on_jax_ends_with_the_same_bits(tmp_path: Path) -> None:
     compare(Fresh("jax"), tmp_path, "keras", kills=1, how=signal.SIGKILL, seed=8)
 

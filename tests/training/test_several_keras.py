@@ -1,22 +1,19 @@
 """Keras models of several inputs and targets: what a person sees is what PyTorch's give; bit-equal where they go on, on each back end."""
 
-import json
 import random
-import subprocess
-import sys
-from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.back_end import said
 from tests.support.several_keras import given, goes_on_alike, handle_in
 from tests.support.warm import keras_here
 from tests.training.test_several import graph_of, patients
 from tests.training.test_work import asked, handle_for, part
 
-from leptonai.core import plugins, settings
+from leptonai.core import plugins
 from leptonai.core.errors import Invalid
 from leptonai.core.several import fields
 from leptonai.training.export_check import TOLERANCE
@@ -131,26 +128,11 @@ def test_one_that_dies_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert goes_on_alike(tmp_path, 5)
 
 
-def on(backend: str, folder: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.support.several_keras", str(folder)],
-        env=settings.environment(KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(660)
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_on_another_back_end(backend: str, tmp_path: Path) -> None:
-    if find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    found = on(backend, tmp_path)
+    (found,) = said(backend, "several_keras", str(tmp_path))
     assert found["accuracy"] > 0.6
     assert found["difference"] <= TOLERANCE
     assert found["alike"]

@@ -1,18 +1,15 @@
 """Gradients of Keras models, on each back end: attacks that stay within their distance and hit, maps that add up."""
 
-import json
-import subprocess
-import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.back_end import said
 from tests.support.keras_probed import attacks, looks
 from tests.support.warm import keras_here
 
-from leptonai.core import plugins, settings
+from leptonai.core import plugins
 from leptonai.core.errors import Unsupported
 from leptonai.core.learning import Adversarial
 
@@ -49,17 +46,7 @@ def test_maps_on_pytorch(tmp_path: Path) -> None:
 @pytest.mark.timeout(660)
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_on_another_back_end(backend: str, tmp_path: Path) -> None:
-    if find_spec(backend) is None:
-        pytest.skip(f"{backend} is not installed")
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "tests.support.keras_probed", str(tmp_path)],
-        env=settings.environment(KERAS_BACKEND=backend, TF_CPP_MIN_LOG_LEVEL="3", CUDA_VISIBLE_DEVICES="-1"),
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    (found,) = said(backend, "keras_probed", str(tmp_path))
     hit(found["attacks"])
     seen(found["looks"])
 
