@@ -11,7 +11,8 @@ from tests.support.ratings import planted
 from tests.support.series import planted as planted_series
 from tests.support.series import times
 
-from leptonai.core.errors import Invalid
+from leptonai.core.errors import Invalid, MissingExtra
+from leptonai.training.auto import families
 from leptonai.training.auto.bench import Bench
 from leptonai.training.predictor import from_files
 from leptonai.training.spec import Fitted
@@ -130,6 +131,28 @@ def searching(folder: Path, *told: Candidate) -> work.Search:
     return work.Search(
         asked(budget=2700), handle_for(folder), worker, Course(told={line.number: line for line in told})
     )
+
+
+def test_a_candidate_told_by_few_folds_gains_nothing_where_these_were_easy(tmp_path: Path) -> None:
+    def told(number: int, *scores: float, state: str = "done") -> Candidate:
+        line = line_of(number, f"family-{number}", sum(scores) / len(scores))
+        return line.model_copy(update={"scores": scores, "state": state})
+
+    whole = told(1, 0.99, 0.93, 0.9), told(2, 0.97, 0.92, 0.89)
+    worse, better = told(3, 0.98, state="part"), told(4, 0.999, state="part")
+    ranked = searching(tmp_path, *whole, worse, better)._ranked()
+    assert [line.number for line in ranked] == [4, 1, 3, 2]
+
+
+def test_what_is_not_installed_is_not_tried_and_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(families._NEEDS, ("table", "lightgbm"), ("no_such_library", "boosting"))
+    found = searched(handle_for(tmp_path / "job"), candidates=3, budget=900)
+    assert [line.name for line in found.leaderboard if line.family == "lightgbm"] == []
+    assert [note for note in found.notes if "lepton-ai-sdk[boosting]" in note] == [
+        "lightgbm is not tried: it needs  pip install 'lepton-ai-sdk[boosting]'"
+    ]
+    with pytest.raises(MissingExtra, match="lightgbm needs"):
+        searched(handle_for(tmp_path / "other"), families=("lightgbm",))
 
 
 def test_candidates_get_more_time_while_there_is_no_model(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from leptonai.core import plugins
-from leptonai.core.errors import FieldError, Invalid
+from leptonai.core.errors import FieldError, Invalid, MissingExtra
 from leptonai.core.stages import HOLD, SCORE, Handle, load
 from leptonai.training import trainee
 from leptonai.training.auto import blending, models
-from leptonai.training.auto.families import Candidate, names, planned
+from leptonai.training.auto.families import Candidate, lacking, names, planned
 from leptonai.training.auto.held import held
 from leptonai.training.auto.series import Line, line_of
 from leptonai.training.crossing import By, asked_of, fold_of, places_of
@@ -49,6 +49,10 @@ class Bench:
                 f"families: there is no {unknown[0]!r} for a {self._kind}: use {right}",
                 errors=[FieldError("families", right)],
             )
+        self._lacking = lacking(self._kind)
+        for name in asked["families"]:
+            if name in self._lacking:
+                raise MissingExtra(f"families: {name} needs  pip install 'lepton-ai-sdk[{self._lacking[name]}]'")
         if spec.checks:
             load(HOLD)(spec.checks, spec.data, handle)
         self._reader = held(labelled(spec, handle.data(spec.data), spec.data, handle))
@@ -84,7 +88,7 @@ class Bench:
         return {
             "task": self._whole.task, "metric": self._asked["metric"] or default, "folds": self.folds, "judged": self.judged,
             "rows": self._reader.rows, "blends": blending.FAMILIES.get(self._kind, ()),
-            "notes": self._line.notes if self._line else (),
+            "notes": (*(self._line.notes if self._line else ()), *self._untried()),
         }  # fmt: skip
 
     def planned(self) -> list[dict[str, Any]]:
@@ -92,6 +96,12 @@ class Bench:
         found = planned(self._kind, tuple(self._asked["families"]), int(self._asked["candidates"]), self._spec.seed)
         more = self._line.settings if self._line else {}
         return [vars(one) | {"settings": {**one.settings, **more}} for one in found]
+
+    def _untried(self) -> list[str]:
+        return [
+            f"{name} is not tried: it needs  pip install 'lepton-ai-sdk[{extra}]'"
+            for name, extra in self._lacking.items()
+        ]
 
     # ------------------------------------------------------------------------------------------------ one fold
 

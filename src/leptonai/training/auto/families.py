@@ -1,10 +1,13 @@
 """The models that are tried, in the order in which they are tried: the cheap ones first, then settings drawn from a seed."""
 
+import importlib.util
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+# By kind and family: the library that it needs beyond what every installation has, and the extra that brings it.
+_NEEDS = {("table", "lightgbm"): ("lightgbm", "boosting"), ("image", "network"): ("torch", "torch")}
 BASELINE = "baseline"  # the family that is tried whatever was asked for, and however little time there is
 
 
@@ -182,14 +185,24 @@ def names(kind: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(family for family in found if family != BASELINE))
 
 
+def lacking(kind: str) -> dict[str, str]:
+    """Return the families that cannot be tried here, and the extra that each needs."""
+    return {
+        family: extra
+        for (of, family), (library, extra) in _NEEDS.items()
+        if of == kind and importlib.util.find_spec(library) is None
+    }
+
+
 def planned(kind: str, families: tuple[str, ...], most: int, seed: int) -> Iterator[Candidate]:
     """Yield at most so many candidates, the baseline first; only of these families, where some are named."""
     count = 0
+    families = families or tuple(name for name in names(kind) if name not in lacking(kind))
     for one in _FIXED[kind]:
-        if count < most and (one.family == BASELINE or not families or one.family in families):
+        if count < most and (one.family == BASELINE or one.family in families):
             count += 1
             yield one
-    drawn = [one for one in _DRAWN.get(kind, ()) if not families or one[0] in families]
+    drawn = [one for one in _DRAWN.get(kind, ()) if one[0] in families]
     for number in range(most - count if drawn else 0):
         family, settings, words = drawn[number % len(drawn)]
         draw = random.Random(f"{seed}/{kind}/{number}")  # noqa: S311  no secret

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -210,7 +211,7 @@ class Search:
             said = self.worker.ask("said", until=None)
         except Cut:
             state = "part" if scores else "cut"
-            error = f"all folds would take more than its share of the time, {share:.3g} s"
+            error = f"{len(scores)} of {facts['judged']} folds: all would take more than its share of the time, {share:.3g} s"
         except Failed as why:
             state, error, scores = "failed", str(why), []
         self._told(number, candidate, state, scores, fits, error, said, time.monotonic() - began)
@@ -256,7 +257,7 @@ class Search:
             self.handle.say(f"{line.name} {'was cut off' if line.state == 'cut' else 'failed'}: {line.error}")
             return
         if line.state == "part":
-            self.handle.say(f"{line.name} was judged on {len(line.scores)} of its folds: {line.error}")
+            self.handle.say(f"{line.name} was judged on {line.error}")
         self.handle.say(f"{line.name}: {metric} {line.score:.4g} in {line.seconds:.2f} s ({line.words})")
         best = self._ranked()[0].score or 0.0
         self.handle.log(len(self.course.told), **{metric: line.score, f"best_{metric}": best})
@@ -274,7 +275,14 @@ class Search:
         """Return the candidates that were judged, the best first; of equal ones the cheaper."""
         done = [line for line in self.course.told.values() if line.score is not None]
         sign = -1 if self._larger else 1
-        return sorted(done, key=lambda line: (sign * (line.score or 0.0), line.fit_seconds, line.number))
+        return sorted(done, key=lambda line: (sign * self._fair(line), line.fit_seconds, line.number))
+
+    def _fair(self, line: Candidate) -> float:
+        """Return the score as it would be on all folds: of one that saw some, without what these were easier for the others."""
+        some = len(line.scores)
+        told = [one for one in self.course.told.values() if one.state == "done" and one.family != _BASELINE]
+        easier = [sum(one.scores[:some]) / some - one.score for one in told if one.score is not None]
+        return (line.score or 0.0) - (statistics.median(easier) if line.state == "part" and easier else 0.0)
 
     def _blend(self, number: int) -> None:
         """Weigh the best together, where they can be and there is time to fit them all once more."""
