@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from leptonai.core.errors import Invalid
 from leptonai.core.nouns import NAME_PATTERN
-from leptonai.core.refs import DatasetRef, ModelRef, Split, check_name, part_sizes
+from leptonai.core.refs import DatasetRef, ModelRef, Split, check_name, part_sizes, share_rows
 
 NAMES = st.from_regex(NAME_PATTERN, fullmatch=True).filter(lambda name: len(name) <= 100)
 SPLITS = st.builds(
@@ -28,6 +28,24 @@ SPLITS = st.builds(
 )
 def test_a_dataset_reference_is_read_as_it_is_written(ref: DatasetRef) -> None:
     assert DatasetRef.parse(str(ref)) == ref
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "share"),
+    [
+        ("a@v1", "a@v1", True),
+        ("a@v1", "a@v2", False),
+        ("a@v1", "b@v1", False),
+        ("a@v1", "a@v1?part=test&train_size=0.8", True),
+        ("a@v1?part=train&train_size=0.8", "a@v1?part=test&train_size=0.8", False),
+        ("a@v1?part=train&train_size=0.8", "a@v1?part=test&train_size=0.8&seed=1", True),
+        ("a@v1?part=train&train_size=0.8&part=test&train_size=0.5", "a@v1?part=train&train_size=0.8", True),
+        ("a@v1?part=train&train_size=0.8&part=test&train_size=0.5", "a@v1?part=test&train_size=0.8", False),
+    ],
+)
+def test_parts_of_one_split_share_no_rows(one: str, other: str, share: bool) -> None:
+    assert share_rows(DatasetRef.parse(one), DatasetRef.parse(other)) is share
+    assert share_rows(DatasetRef.parse(other), DatasetRef.parse(one)) is share
 
 
 @given(NAMES, st.dates(), st.lists(SPLITS, max_size=2).map(tuple))

@@ -76,6 +76,16 @@ def test_a_classifier_and_its_published_version(tmp_path: Path) -> None:
     assert "its own framework" in handle.lines[-1]
 
 
+def test_it_is_said_where_the_model_learnt_from_what_it_is_measured_on(tmp_path: Path) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    handle, run = learnt(tmp_path, wine(), "kind", LogisticRegression())
+    handle.runs[run.id] = run.model_copy(update={"spec": {"data": "train"}})
+    told = {ref: evaluate(Evaluate(run=run.id, data=ref, slices=False), handle)["notes"] for ref in ("train", "test")}
+    assert [note for note in told["train"] if "learnt from rows that are among these (train)" in note]
+    assert not [note for note in told["test"] if "learnt from" in note]
+
+
 def test_a_regressor(tmp_path: Path) -> None:
     import torch
     from torch import nn

@@ -105,6 +105,16 @@ class DatasetRef(Frozen):
         return f"datasets:/{self.name}{at}{'?' + query if query else ''}"
 
 
+def share_rows(one: DatasetRef, other: DatasetRef) -> bool:
+    """Whether two parts of the same version have rows in common. Of other versions nothing is said: False."""
+    if (one.name, one.version) != (other.name, other.version):
+        return False
+    for mine, theirs in zip(one.splits, other.splits, strict=False):
+        if mine != theirs:
+            return mine.model_copy(update={"part": theirs.part}) != theirs  # two parts of one split have none
+    return True
+
+
 def is_tag(text: str) -> bool:
     """Whether this can be a tag: a name that is no version number and no day."""
     looks = re.fullmatch(r"v[0-9]*|[0-9]+(-[0-9]+)*", text)  # a day that is mistyped is no tag either

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from leptonai.core.errors import FieldError, Invalid
 from leptonai.core.nouns import Run
+from leptonai.core.refs import DatasetRef, share_rows
 from leptonai.core.signature import Signature
 from leptonai.core.stages import Handle, Reader
 from leptonai.evaluation import comparing, fairness, several
@@ -42,7 +43,7 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
     trained = _trained_run(spec, handle)
     if goals := (trained.result or {})["encoding"].get("goals"):
         return several.evaluate(spec, goals, trained.id, handle)
-    notes = fairness.learnt(trained)
+    notes = [*_seen(spec, trained), *fairness.learnt(trained)]
     with _subject(spec, handle) as subject, _other(spec, handle, notes) as other:
         looked = [column for column in reader.columns if spec.slices or column.name in spec.sensitive]
         watch = Watch(looked, subject.target, spec.sensitive)
@@ -59,6 +60,16 @@ def evaluate(spec: Evaluate, handle: Handle) -> dict[str, Any]:
     return found.model_copy(
         update={"details": stored.id, "latency": answered.latency, "compared": compared, **answered.probed.report}
     ).model_dump(mode="json")
+
+
+def _seen(spec: Evaluate, trained: Run) -> list[str]:
+    """Say so where it is measured on rows that it learnt from."""
+    learnt = trained.spec.get("data")
+    if learnt is None or not share_rows(DatasetRef.parse(learnt), DatasetRef.parse(spec.data)):
+        return []
+    return [
+        f"the model learnt from rows that are among these ({learnt}): of others it knows less than these figures say"
+    ]
 
 
 def _trained_run(spec: Evaluate, handle: Handle) -> Run:
