@@ -123,7 +123,7 @@ def test_a_model_that_was_judged_is_kept_though_the_budget_is_spent(
 def line_of(number: int, family: str, score: float | None, seconds: float = 0.0) -> Candidate:
     state: Any = "cut" if score is None else "done"
     about: dict[str, Any] = {"name": family, "family": family, "words": "", "fit_seconds": seconds}
-    return Candidate(number=number, state=state, score=score, **about)
+    return Candidate(number=number, state=state, score=score, scores=() if score is None else (score,), **about)
 
 
 def searching(folder: Path, *told: Candidate) -> work.Search:
@@ -178,14 +178,19 @@ def test_a_network_learns_for_as_many_epochs_as_there_is_time_for(tmp_path: Path
         found = search._fitting(candidate)
         return found and found["settings"]["epochs"]
 
-    quick, slow = (
-        line_of(number, "network", 0.9, seconds=seconds).model_copy(update={"settings": {"epochs": 10}})
-        for number, seconds in ((1, 50.0), (2, 800.0))
-    )
+    def network(number: int, epochs: int, **more: Any) -> Candidate:
+        about: dict[str, Any] = {"settings": {"epochs": epochs}, **more}
+        return line_of(number, "network", 0.9).model_copy(update=about)
+
+    short, quick = network(1, 10, fit_seconds=500.0), network(2, 20, fit_seconds=100.0)
     assert epochs(1000) == 1000  # nothing is known of its family
-    # Of 2700 s a little less than a third, of which not all is planned with.
-    assert epochs(100, quick) == 100 and 115 < epochs(200, quick) < 127
-    assert epochs(100, slow) is None  # one that is as short was judged
+    # Of 2700 s a little less than a third, of which not all is planned with, by the last that was judged.
+    assert epochs(100, short, quick) == 100 and 115 < epochs(200, short, quick) < 127
+    cut = network(3, 20, state="cut", score=None, seconds=800.0)
+    assert epochs(100, short, quick, cut) in (14, 15)
+    best = network(4, 60, score=0.95, fit_seconds=100.0)
+    assert epochs(100, short, best, cut) is None  # not half as long as the best
+    assert epochs(100, short, network(5, 20, fit_seconds=1500.0)) is None  # one that is as short was judged
 
 
 def changed(**columns: Any) -> dict[str, Any]:
@@ -333,6 +338,23 @@ def test_texts_are_told_apart_by_their_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_pictures_get_a_model_in_little_time(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    shade = draw.integers(0, 3, 1200)
+    pictures = draw.integers(0, 120, (1200, 28, 28, 1)) + 40 * shade[:, None, None, None]
+    parts = {"train": slice(0, 1000), "test": slice(1000, 1200)}
+    readers = {
+        part: reader_of({"picture": pictures[some].astype(np.uint8), "shade": shade[some].astype(str).astype(object)}, "shade")
+        for part, some in parts.items()
+    }  # fmt: skip
+    train = {"data": "train", "target": "shade", "flavour": "torch"}
+    handle = FileHandle(tmp_path / "job", "auto", readers)
+    found = searched(handle, kind="image", target="shade", train=train, budget=5)
+    chosen = next(line for line in found.leaderboard if line.number == found.chosen)
+    assert chosen.family in ("forest", "network") and found.tested["metrics"]["accuracy"] > 0.8
+
+
+@pytest.mark.slow
 def test_pictures_get_networks_and_trees(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
@@ -357,5 +379,5 @@ def test_pictures_get_networks_and_trees(tmp_path: Path) -> None:
     )
     assert found.metric == "accuracy" and found.leaderboard[0].score is not None and found.leaderboard[0].score > 0.8
     assert {line.name: line.state for line in found.leaderboard} == dict.fromkeys(
-        ("network-short", "network", "forest", "baseline"), "done"
+        ("network-short", "forest-few", "forest", "baseline"), "done"
     )

@@ -63,16 +63,17 @@ _MIRRORED: list[dict[str, Any]] = [{"op": "flip"}]
 
 def _taught(epochs: int, *augment: dict[str, Any], **learning: Any) -> dict[str, Any]:
     """Return the settings of a network of pictures: the rate up and down once, over all epochs."""
-    lessons = {"schedule": {"kind": "onecycle"}, "learning_rate": 5e-3, "weight_decay": 0.1, **learning}
+    lessons = {"schedule": {"kind": "onecycle"}, "learning_rate": 5e-3, "weight_decay": 0.3, **learning}
     return {"epochs": epochs, "learning": lessons, "augment": list(augment)}
 
 
 _IMAGE = (
     _BASE,
+    Candidate("forest-few", "forest", "some extremely randomised trees on pixels", {"n_estimators": 20, "min_samples_leaf": 1}),
     Candidate("network-short", "network", "a small convolutional network, two epochs", _taught(2)),
     Candidate("forest", "forest", "extremely randomised trees on pixels", {"n_estimators": 150, "min_samples_leaf": 1}),
     Candidate("network", "network", "a small convolutional network, a few epochs", _taught(12)),
-    Candidate("network-mirrored", "network", "a small convolutional network, half of the pictures mirrored", _taught(20, *_MIRRORED)),
+    Candidate("network-mirrored", "network", "a small convolutional network, half of the pictures mirrored, labels a little unsure", _taught(20, *_MIRRORED, label_smoothing=0.1)),
     Candidate("network-moved", "network", "a small convolutional network, pictures moved a little", _taught(20, *_MOVED)),
     Candidate("linear", "linear", "a linear model on pixels"),
 )  # fmt: skip
@@ -140,7 +141,8 @@ def _pictures(draw: random.Random) -> dict[str, Any]:
         draw.choice([10, 16, 24, 36]),
         *changes,
         learning_rate=round(10 ** draw.uniform(-2.6, -1.8), 4),
-        weight_decay=draw.choice([0.0, 0.1, 0.5]),
+        weight_decay=draw.choice([0.0, 0.1, 0.3]),
+        label_smoothing=draw.choice([0.0, 0.05, 0.1]),
         dropout=draw.choice([0.1, 0.3, 0.5]),
     )
 

@@ -28,7 +28,7 @@ def made(candidate: Mapping[str, Any], kind: str, encoding: Encoding, spec: Trai
     family, settings = str(candidate["family"]), dict(candidate["settings"])
     if kind == "image" and family == "network":
         found = defaults.network(spec, columns, encoding)
-        return Made(found.framework, found.model, found.compiled, _lessons(settings, spec))
+        return Made(found.framework, found.model, found.compiled, _lessons(settings, spec, encoding.task))
     plain = spec.model_copy(update={"scale": False, "category_encoding": "index", "epochs": 1})
     if family == "lightgbm":
         framework: Any = plugins.framework("lightgbm")
@@ -47,11 +47,13 @@ def made(candidate: Mapping[str, Any], kind: str, encoding: Encoding, spec: Trai
     return Made("sklearn", model, {}, plain)
 
 
-def _lessons(settings: Mapping[str, Any], spec: Train) -> Train:
+def _lessons(settings: Mapping[str, Any], spec: Train, task: str) -> Train:
     """Return how a network learns: as the candidate says, but for what the user, or the dataset, has said already."""
     asked, more = spec.model_dump(), {"epochs": settings["epochs"], "batch_size": _BATCH}
     own = {name: asked["learning"][name] for name in spec.learning.asked}
     more["learning"] = {**settings["learning"], **own}
+    if task == "regression":  # a value has no classes to be unsure of
+        more["learning"].pop("label_smoothing", None)
     more["augment"] = asked["augment"] or settings.get("augment", [])
     return Train.model_validate(asked | more)
 

@@ -166,19 +166,24 @@ class Search:
         return max(self._left() / _FIRST, _GRACE)
 
     def _fitting(self, candidate: Mapping[str, Any]) -> Mapping[str, Any] | None:
-        """Return a candidate with as many epochs as its share of the time allows, by what one took others of its family.
+        """Return a candidate with as many epochs as its share of the time allows, by what one took the last of its family.
 
-        None where that are no more than the shortest of them had.
+        None where that are no more than the shortest of them had, or not half of those of the best.
         """
         asked = candidate["settings"].get("epochs")
-        known = {
-            line.settings["epochs"]: line.fit_seconds / line.settings["epochs"]
+        known = [
+            (line.settings["epochs"], line.fit_seconds or line.seconds)  # one that was cut off takes at least as long
             for line in self.course.told.values()
-            if asked and line.family == candidate["family"] and line.fit_seconds
-        }
-        if not known or (fitting := int(self._share() * _SURE / min(known.values()))) >= asked:
+            if asked and line.family == candidate["family"] and line.state != "failed"
+        ]
+        if not known:
             return candidate
-        if fitting <= min(known):
+        epochs, seconds = known[-1]  # the last tells best how quick the machine is now
+        fitting = asked if seconds == 0 else int(self._share() * _SURE * epochs / seconds)
+        if fitting >= asked:
+            return candidate
+        best = next((line for line in self._ranked() if line.family == candidate["family"]), None)
+        if fitting <= min(known)[0] or (best is not None and fitting < best.settings["epochs"] / 2):
             return None
         self.handle.say(f"{candidate['name']} learns for {fitting} epochs: there is no time for {asked}")
         return {**candidate, "settings": {**candidate["settings"], "epochs": fitting}}
