@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.training.test_work import asked, cancer, handle_for
+from sklearn.datasets import load_digits
+from tests.training.test_work import asked, handle_for
 
 from leptonai.core.learning import Adversarial
 from leptonai.training.predictor import from_files
 from leptonai.training.work import train
+
+FAR = 0.15  # of the way from black to white
 
 
 def learnt(folder: Path, table: dict[str, Any], target: str, cut: int, model: Any, **options: Any) -> tuple[Any, Any]:
@@ -26,27 +29,39 @@ def learnt(folder: Path, table: dict[str, Any], target: str, cut: int, model: An
 
 
 def attacks(folder: Path) -> dict[str, Any]:
-    """Return how many real tumours are told right as they are, changed by chance, and changed by either attack; and how far."""
-    import keras
-
-    random.seed(0)
-    model = keras.Sequential([keras.layers.Dense(16, "relu"), keras.layers.Dense(2)])
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    predictor, rows = learnt(
-        folder, cancer(), "diagnosis", 400, model, compiled={"optimizer": "adam", "loss": loss}, epochs=15, seed=1
-    )
-    classes = list(predictor.fitted.encoding.classes)
-    truth = np.array([classes.index(word) for word in rows["diagnosis"]])
-    found = {"clean": float((predictor.scores(rows).argmax(1) == truth).mean())}
-    for method in ("fgsm", "pgd"):
-        rule = Adversarial.model_validate({"method": method, "epsilon": 0.4, "steps": 10, "share": 1})
-        found[method] = float((predictor.attacked(rows, truth, rule).argmax(1) == truth).mean())
-    x = np.ones((4, 6), np.float32)
+    """Return how many written digits are read right as they are and under either attack, plain and where it learnt from attacks; and how far."""
+    found: dict[str, Any] = {}
+    for name, learning in (("plain", {}), ("hardened", {"adversarial": f"fgsm:epsilon={FAR}"})):
+        predictor, rows = digits(folder / name, learning)
+        truth = np.array([list(predictor.fitted.encoding.classes).index(word) for word in rows["digit"]])
+        found[name] = {"clean": float((predictor.scores(rows).argmax(1) == truth).mean())}
+        for method in ("fgsm", "pgd"):
+            rule = Adversarial.model_validate({"method": method, "epsilon": FAR, "steps": 10, "share": 1})
+            found[name][method] = float((predictor.attacked(rows, truth, rule).argmax(1) == truth).mean())
+    x = np.ones((4, 8, 8, 1), np.float32)
     rule = Adversarial.model_validate({"method": "pgd", "epsilon": 0.1, "steps": 7, "share": 1})
     moved = predictor.learner.under_attack(x, truth[:4], rule, (0.95, 2.0), "softmax")
     found["furthest"] = float(np.abs(moved - x).max())
     found["least"] = float(moved.min())
     return found
+
+
+def digits(folder: Path, learning: dict[str, Any]) -> tuple[Any, Any]:
+    """Return what was learnt of digits that people wrote, and others of them."""
+    import keras
+
+    known = load_digits()
+    table = {
+        "picture": (known.images * 15.9).astype(np.uint8)[..., None],
+        "digit": np.array([str(n) for n in known.target], dtype=object),
+    }
+    random.seed(0)
+    layers = keras.layers
+    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Flatten(), layers.Dense(64, "relu"), layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    compiled = {"optimizer": keras.optimizers.Adam(0.01), "loss": loss}
+    options = {"compiled": compiled, "epochs": 10, "batch_size": 100, "seed": 1, "learning": learning}
+    return learnt(folder, table, "digit", 1400, model, **options)
 
 
 def looks(folder: Path) -> dict[str, Any]:

@@ -15,7 +15,6 @@ class KerasFramework:
 
     name = "keras"
     learns = ALL - {
-        "adversarial",
         "device",
         "precision",
         "layer_decay",

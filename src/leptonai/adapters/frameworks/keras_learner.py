@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras.src.random.seed_generator import global_seed_generator
 
-from leptonai.adapters.frameworks import arrays, keras_pretrained, packing
+from leptonai.adapters.frameworks import arrays, keras_attack, keras_pretrained, packing
 from leptonai.adapters.frameworks.keras_aim import Aim, activation_of, name_of
 from leptonai.adapters.frameworks.keras_fed import inputs_of, outputs_of
 from leptonai.adapters.frameworks.keras_fit import check_input, one_output, refused
@@ -21,7 +21,7 @@ from leptonai.adapters.frameworks.keras_way import KerasWay, Smoothed, configure
 from leptonai.adapters.frameworks.shapes import a_row, check_outputs
 from leptonai.core.beginning import Beginning
 from leptonai.core.errors import Invalid
-from leptonai.core.learning import Way
+from leptonai.core.learning import Adversarial, Way
 from leptonai.core.several import Several
 
 
@@ -48,6 +48,7 @@ class KerasLearner(KerasProbed):
     def _make(self) -> None:
         self.model = self._made()
         self.net = self._dressed()
+        self._slopes = {}
 
     def _made(self) -> Any:
         with no_needless_import(), keras.saving.custom_object_scope(self._parts["custom"]):
@@ -101,6 +102,8 @@ class KerasLearner(KerasProbed):
         self._seed(seed)
         self._make()  # once more: layers and initialisers draw their own seeds when they are made
         self._check_rows(x)
+        if self._asked.learning.adversarial is not None:
+            keras_attack.check(x, "adversarial")
         with refused.of(x):
             output = self._call(x)
         if self._parts["weights"] and (self.began is None or not self.began["changed"]):
@@ -220,11 +223,25 @@ class KerasLearner(KerasProbed):
     def step(self, x: Any, y: Any) -> None:
         """See the port."""
         steps = self._steps
-        self._mode(training=True)
         steps.averaged(False)
+        if self._asked.learning.adversarial is not None:
+            x = self._attacked(x, y, self._asked.learning.adversarial)
+        self._mode(training=True)
         weights = steps.row_weights(y)
         found = self.net.train_on_batch(self._given(x), self._wanted(y), sample_weight=weights, return_dict=True)
         self.last_loss = float(found["loss"])
+
+    def _attacked(self, x: Any, y: Any, rule: Adversarial) -> Any:
+        assert self._aim is not None  # noqa: S101  (begin set it)
+        # The attack is on what the model will be; dropout and means of batches stay out of it.
+        self._mode(training=False)
+        if "learning" not in self._slopes:
+            self._slopes["learning"] = keras_attack.slopes_of(self._loss_of, self.net.variables)
+        slopes, wanted = self._slopes["learning"], self._aim.target(y)
+        return keras_attack.attacked(x, wanted, rule, self._asked.bounds, slopes, np.random.uniform)
+
+    def _loss_of(self, x: Any, wanted: Any) -> Any:
+        return self.net._compute_loss(x, wanted, self.net(x, training=False), training=False)
 
     def rate(self, share: float) -> None:
         """Set the learning rate to this share of the full one."""
