@@ -5,6 +5,10 @@ import os
 import subprocess
 import sys
 
+import pytest
+
+from leptonai.core.stages import FLAVOURS
+
 HEAVY = ("torch", "keras", "tensorflow", "jax", "sklearn", "numpy", "pyarrow", "polars", "onnxruntime", "ray")
 SERVER = ("fastapi", "starlette", "uvicorn", "leptonai.server", "leptonai.runs")
 DATABASE = ("sqlalchemy", "alembic", "sqlite3", "pysqlite3", "psycopg")
@@ -48,6 +52,16 @@ def test_the_client_loads_no_server_and_no_framework() -> None:
 def test_the_agent_loads_no_server_and_no_database() -> None:
     loaded = modules_after("import leptonai.agent.main, leptonai.agent.once, leptonai.agent.handle")
     assert not loaded & {*SERVER, *DATABASE, "torch", "keras", "tensorflow", "jax"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flavour", ["torch", "tensorflow"])
+def test_a_process_of_another_back_end_loads_no_jax(flavour: str) -> None:
+    # Keras imports it wherever it is installed, which takes 120 MB of each.
+    modules, environment = FLAVOURS[flavour]
+    said = f"import os; os.environ.update({dict(environment)!r})\nimport " + ", ".join(modules)
+    assert "jax" not in modules_after(said)
+    assert "jax" in modules_after(f"{said}\nimport jax")  # it can be had
 
 
 def test_the_server_loads_no_framework() -> None:

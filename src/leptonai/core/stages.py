@@ -227,7 +227,7 @@ _LEARNING = {
 _EVERY = ("numpy", "pyarrow.parquet", "pyarrow.parquet.encryption", "httpx", "httpcore", "encodings.idna")
 _MODELS = ("onnxruntime", "cloudpickle", "sklearn.metrics", "tensorboardX.record_writer", "optuna", "optuna.importance")
 _ADAPTERS = "leptonai.adapters.frameworks"
-_KERAS = ("keras", *_MODELS, f"{_ADAPTERS}.keras_learner")
+_KERAS = (f"{_ADAPTERS}.keras_alone", *_MODELS, f"{_ADAPTERS}.keras_learner")
 _TORCH = (*_EVERY, "torch", *_KERAS, "torch._dynamo", f"{_ADAPTERS}.torch_learner")
 FLAVOURS: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     # pandas: PyArrow imports it with the first array that is made, where it is installed, which takes a Run 0.3 s.
@@ -237,7 +237,7 @@ FLAVOURS: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     "torch": (_TORCH, {"KERAS_BACKEND": "torch", **_LEARNING}),
     "transformers": ((*_TORCH, "tokenizers", "transformers.modeling_utils", "transformers.models.bert.modeling_bert",
                       "transformers.models.llama.modeling_llama", "peft"), {"KERAS_BACKEND": "torch", **_LEARNING}),
-    "tensorflow": ((*_EVERY, "tensorflow", *_KERAS), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", **_LEARNING}),
+    "tensorflow": ((*_EVERY, *_KERAS), {"KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2", **_LEARNING}),
     "ray": (("numpy", "httpx", "torch", "ray", "ray.train.torch"), {"RAY_TRAIN_V2_ENABLED": "1", "RAY_TRAIN_ENABLE_PRINT_PATCH": "0", **_LEARNING}),
     "jax": ((*_EVERY, "jax", *_KERAS), {"KERAS_BACKEND": "jax", **_LEARNING}),
 }  # fmt: skip
