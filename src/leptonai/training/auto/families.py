@@ -34,7 +34,7 @@ _TABLE = (
         "boosting-slow",
         "boosting",
         "gradient boosted trees, small steps until a tenth of the rows is told no better",
-        {"learning_rate": 0.04, "max_iter": 600, "max_leaf_nodes": 15, "min_samples_leaf": 10, "max_features": 0.5,
+        {"learning_rate": 0.04, "max_iter": 2000, "max_leaf_nodes": 31, "min_samples_leaf": 10, "max_features": 0.5,
          "early_stopping": True, "n_iter_no_change": 20},
     ),
     Candidate(
@@ -43,6 +43,13 @@ _TABLE = (
         "gradient boosted trees of LightGBM, small steps, each tree from some of the columns",
         {"n_estimators": 500, "learning_rate": 0.03, "num_leaves": 24, "colsample_bytree": 0.5, "min_child_samples": 15,
          "categories": "places"},
+    ),
+    Candidate(
+        "lightgbm-long",
+        "lightgbm",
+        "gradient boosted trees of LightGBM, small steps, and many of them",
+        {"n_estimators": 3000, "learning_rate": 0.03, "num_leaves": 31, "colsample_bytree": 0.5, "min_child_samples": 10,
+         "reg_lambda": 1.0},
     ),
     Candidate("boosting-onehot", "boosting", "gradient boosted trees, one column for each category", {"categories": "onehot"}),
 )  # fmt: skip
@@ -102,7 +109,7 @@ _SERIES = (
 def _boosting(draw: random.Random) -> dict[str, Any]:
     return {
         "learning_rate": round(10 ** draw.uniform(-1.7, -0.7), 4),
-        "max_iter": 600,
+        "max_iter": 2000,
         "max_leaf_nodes": draw.choice([7, 12, 20, 31, 63]),
         "min_samples_leaf": draw.choice([3, 8, 20, 50]),
         "l2_regularization": draw.choice([0.0, 0.1, 1.0, 10.0]),
@@ -115,7 +122,7 @@ def _boosting(draw: random.Random) -> dict[str, Any]:
 
 def _lightgbm(draw: random.Random) -> dict[str, Any]:
     return {
-        "n_estimators": draw.choice([150, 300, 600]),
+        "n_estimators": draw.choice([300, 1000, 3000]),
         "learning_rate": round(10 ** draw.uniform(-1.8, -0.9), 4),
         "num_leaves": draw.choice([7, 15, 31, 63]),
         "min_child_samples": draw.choice([5, 15, 40]),
