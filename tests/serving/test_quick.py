@@ -98,6 +98,19 @@ def test_it_agrees_with_the_strict_route(data: bytes) -> None:
                 np.testing.assert_array_equal(value, right.inputs[name])
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"inputs":[{"name":"x","shape":null,"datatype":"FP32","data":[[1,2,3,4]]}]}',
+        b'{"inputs":[{"name":"x","shape":[[1,2,2]],"datatype":"FP32","data":null}]}',
+        b'{"inputs":[null,[1],[2]]}',
+        b'{"inputs":[1,[1],[2]]}',
+    ],
+)
+def test_what_is_of_another_kind_is_left_to_the_strict_route(data: bytes) -> None:
+    assert Quick(ONE).request(data) is None
+
+
 def test_it_is_the_usual_way() -> None:
     quick = Quick(ONE)
     for numbers in ([1, 2, 3, 4], [0.5, -1e30, 3, 4], [1e-50, 2, 3, 4]):

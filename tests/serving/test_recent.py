@@ -1,6 +1,5 @@
 """Some requests are kept for a while, others go to the prediction log; none of it grows without bound."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.bundles import adder
-from tests.support.plane import Plane
+from tests.support.plane import Plane, route
 
 from leptonai.serving import frames, seen
 from leptonai.serving.plane import recent
@@ -26,12 +25,13 @@ def entry(number: int = 0, size: int = 8, **more: Any) -> Seen:
     return Seen(**fields | more)
 
 
+ROUTE = route()
+
+
 def sight(now: float) -> Sight:
     """A request that was answered at that time."""
-    model: Any = SimpleNamespace(id="m", metrics={})
-    route: Any = SimpleNamespace(replica=SimpleNamespace(model=model), version="1", variant="stable")
     item = Item({}, 1, 1.0, lambda _: None)
-    return Sight(b"1", b"POST", b"/", {}, 8, 8, 200, route, {"x": np.zeros((1, 8), np.uint8)}, item, now, now)
+    return Sight(b"1", b"POST", b"/", {}, 8, 8, 200, ROUTE, {"x": np.zeros((1, 8), np.uint8)}, item, now, now)
 
 
 def test_a_request_is_kept_with_what_went_in_and_came_out(plane: Plane) -> None:

@@ -3,17 +3,15 @@
 import threading
 import time
 from collections import Counter
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from tests.support import bundles
 from tests.support.bundles import Bundle
-from tests.support.plane import Plane
+from tests.support.plane import Plane, route
 from tests.support.site import until
 
-from leptonai.serving.plane.router import Route
 from leptonai.serving.plane.split import Split
 from leptonai.serving.table import Line, Share
 from leptonai.serving.tally import BOUNDS, Of, Tallies, Tally
@@ -26,12 +24,6 @@ class FakeCall:
 
     def identify(self) -> bytes:
         return self.headers[b"x-request-id"]
-
-
-def route(variant: str) -> Route:
-    """Return a route whose variant is all that is looked at."""
-    nothing: Any = SimpleNamespace()
-    return Route("s", nothing, nothing, nothing, b"", True, nothing, variant)
 
 
 def split(percent: int, **more: Any) -> Split:

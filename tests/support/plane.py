@@ -5,11 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.support.bundles import Bundle
+from tests.support.bundles import Bundle, adder
 
 from leptonai.agent.plane_process import PlaneProcess
 from leptonai.agent.planes import listen
-from leptonai.serving.table import Line
+from leptonai.serving.plane.keys import Keys
+from leptonai.serving.plane.metrics import Series
+from leptonai.serving.plane.recent import Watch
+from leptonai.serving.plane.router import Route
+from leptonai.serving.plane.waiting import Absent
+from leptonai.serving.plane.writer import Writer
+from leptonai.serving.served import Served, told
+from leptonai.serving.table import COLD, Line
+
+
+def route(variant: str = "stable") -> Route:
+    """Return a route of a model that is not in memory, where only what it is called matters."""
+    model = Served.of(told(adder(1)[0]))
+    writer = Writer("s", "1", model.signature)
+    return Route("s", Absent(model, "s", COLD), Series(), writer, b"", True, Watch(Keys()).tap("s"), variant)
 
 
 class Plane:

@@ -1,7 +1,8 @@
 """A request as it arrived, and what is answered to it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from leptonai.serving.plane.heads import ID
 from leptonai.serving.plane.stream import Stream
@@ -10,16 +11,23 @@ if TYPE_CHECKING:
     from leptonai.serving.plane.http import Connection
 
 
-class Answer(NamedTuple):
-    """What is sent. `head`: header lines as they stand on the wire, each with its end."""
-
-    status: int
-    body: bytes
-    head: bytes = b"content-type: application/json\r\n"
-    close: bool = False  # the connection, after it
+_JSON = b"content-type: application/json\r\n"
 
 
-class Form(NamedTuple):
+class Answer:
+    """What is sent. `head`: header lines as they stand on the wire, each with its end; `close`: the connection, after it."""
+
+    __slots__ = ("body", "close", "head", "status")
+
+    def __init__(self, status: int, body: bytes, head: bytes = _JSON, close: bool = False):
+        self.status = status
+        self.body = body
+        self.head = head
+        self.close = close
+
+
+@dataclass(eq=False)
+class Form:
     """The head of a request, with what was found in it: a client sends the same one again and again, which means the same."""
 
     method: bytes

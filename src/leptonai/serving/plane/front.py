@@ -9,8 +9,9 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import httptools
@@ -37,10 +38,11 @@ _LOCAL = re.compile(rb"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGN
 _TEXT = b"content-type: text/plain; version=0.0.4; charset=utf-8\r\n"
 
 
-class Known(NamedTuple):
+@dataclass(eq=False)
+class Known:
     """What the head of a request means, for the next one with the same head; it holds in one `Router.epoch`."""
 
-    epoch: object
+    epoch: Any
     service: str
     version: str | None
     reader: Reader
@@ -67,8 +69,8 @@ class Pending:
             if outcome is None or isinstance(outcome, Exception):
                 answer = failed(call, outcome or LeptonError("there was no outcome"), route.head)
             else:
-                body, head = self.read.write(outcome)
-                answer = Answer(200, body, head + route.head)
+                written = self.read.write(outcome)
+                answer = Answer(200, written.body, written.head + route.head)
         except Exception as error:  # noqa: BLE001 - as in `handle`
             answer = failed(call, error, route.head)
         route.replica.release()
@@ -103,7 +105,7 @@ class Front:
         self._local = local
         self._metrics_key = not local or settings.get("metrics_key") == "yes"
         self._loop = asyncio.get_running_loop()
-        self._targets: dict[bytes, tuple[str, ...]] = {}
+        self._targets: dict[bytes, list[str]] = {}
         self._hosts: set[bytes] = set()  # that were looked at, and are right
 
     def handle(self, call: Call) -> None:
@@ -159,27 +161,27 @@ class Front:
         if (asked := cors.preflight(call, self._origins)) is not None:
             return asked
         match self._parts(call):
-            case ("v2", *rest):
+            case ["v2", *rest]:
                 return self._protocol(call, rest)
-            case ("services", name, "predict"):
+            case ["services", name, "predict"]:
                 return self._infer(call, name, None, readers.rows)
-            case ("services", name, "feedback"):
+            case ["services", name, "feedback"]:
                 return feedback.take(call, self._find(call, name))
-            case ("services", name, "stream"):
+            case ["services", name, "stream"]:
                 _allow(call, b"POST")
                 events.begin(call, self._find(call, name), self, self._router.watch.access)
                 return None
-            case ("v1", "chat", "completions") | ("v1", "completions" | "embeddings"):
+            case ["v1", "chat", "completions"] | ["v1", "completions" | "embeddings"]:
                 self._text(call)
                 return None
-            case ("v1", "models", *rest):
+            case ["v1", "models", *rest]:
                 return self._first_protocol(call, rest)
-            case ("invocations",):
+            case ["invocations"]:
                 return self._begin(call, self._only_service(call), readers.invocations)
-            case ("ping",):
+            case ["ping"]:
                 _allow(call, b"GET")
                 return _json({}, 200 if self._router.ready else 503)
-            case ("metrics",):
+            case ["metrics"]:
                 _allow(call, b"GET")
                 if self._metrics_key:
                     self._router.keys.check_metrics(call.headers.get(b"authorization"))
@@ -215,8 +217,8 @@ class Front:
         if call.too_large:
             raise TooLarge(f"the body is larger than {BODY_LIMIT} bytes, which is the limit: send fewer rows at once")
 
-    def _parts(self, call: Call) -> tuple[str, ...]:
-        """Return the parts of the path."""
+    def _parts(self, call: Call) -> list[str]:
+        """Return the parts of the path; nobody changes them."""
         parts = self._targets.get(call.url)
         if parts is None:
             parts = _split(call.url)
@@ -354,15 +356,15 @@ def _remembering(reader: Reader, answers: Answers, known: bytes, call: Call, rou
     """Read a request whose answer is to be remembered."""
     route.series.misses += 1
     read = reader(call, route)
-    return read._replace(write=answers.keeping(known, read.write))
+    return Read(read.inputs, answers.keeping(known, read.write), read.seconds)
 
 
-def _split(url: bytes) -> tuple[str, ...]:
+def _split(url: bytes) -> list[str]:
     try:
         path = httptools.parse_url(url).path
     except httptools.HttpParserInvalidURLError:
         raise Refused(400, "the request's target is no URL") from None
-    return tuple(unquote((path or b"/").decode("latin-1")).split("/")[1:])
+    return unquote((path or b"/").decode("latin-1")).split("/")[1:]
 
 
 def _allow(call: Call, method: bytes) -> None:

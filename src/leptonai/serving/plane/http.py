@@ -5,7 +5,6 @@ come at a least rate and have a largest size, idle connections are closed, and t
 connection are answered in their order, one at a time; what a client sends ahead waits in its own socket.
 """
 
-import asyncio
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -47,8 +46,8 @@ _ALWAYS_NEW = (
 _BAD = b"content-length: 0\r\nconnection: close\r\n\r\n"
 
 
-class Connection(asyncio.BaseProtocol):
-    """One client."""
+class Connection:
+    """One client. It is a protocol of asyncio, and no `asyncio.BaseProtocol`: a class that is compiled inherits from such only."""
 
     __slots__ = (
         "_body_bytes", "_call", "_chunks", "_current", "_cut", "_failed", "_header_bytes", "_latest", "_lingers", "_parser", "_paused", "_reading",

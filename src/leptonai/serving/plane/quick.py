@@ -47,6 +47,18 @@ class Form(NamedTuple):
     size: int = 0
 
 
+class Around:
+    """What stands around the numbers of a request with one tensor: what they are."""
+
+    __slots__ = ("datatype", "name", "shape", "size")
+
+    def __init__(self, name: str, shape: tuple[int, ...], size: int, datatype: str):
+        self.name = name
+        self.shape = shape
+        self.size = size
+        self.datatype = datatype
+
+
 class Quick:
     """Reads requests, one after the other; all on one thread, since they share a parser and a context."""
 
@@ -56,7 +68,7 @@ class Quick:
         self._brackets = 1 + 2 * len(self._specs)  # inputs, and a shape and data for each: more of them are nested
         self._able = all(spec.datatype in _READ for spec in signature.inputs)
         self._parser = _PARSER
-        self._around: dict[tuple[bytes, bytes], Request] = {}  # what stands around the numbers of one tensor
+        self._around: dict[tuple[bytes, bytes], Around] = {}  # what stands around the numbers of one tensor
         self._headers: dict[bytes, Form] = {}  # the JSON of the binary extension
 
     def request(self, body: bytes) -> Request | None:
@@ -65,7 +77,7 @@ class Quick:
             return None
         try:
             return _QUIET.run(self._single if self._brackets == _ONE else self._several, body)
-        except (ValueError, TypeError, KeyError, RuntimeError, OverflowError):
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError):
             return None
 
     def _several(self, body: bytes) -> Request | None:
@@ -88,13 +100,13 @@ class Quick:
             found = self._read(self._parser.parse(body))
             small = start + len(body) - end < _FORM_BYTES and len(self._around) < _REMEMBERED
             if found is not None and found.id is None and small:
-                self._around[around] = found
+                ((name, value),) = found.inputs.items()
+                self._around[around] = Around(name, value.shape, value.size, self._specs[name].datatype)
             return found
-        ((name, before),) = known.inputs.items()
-        values = _values(self._parser.parse(body[start:end]), before.size, self._specs[name].datatype)
+        values = _values(self._parser.parse(body[start:end]), known.size, known.datatype)
         if values is None:
             return None
-        return Request(None, {name: values.reshape(before.shape)}, self._outputs)
+        return Request(None, {known.name: values.reshape(known.shape)}, self._outputs)
 
     def raw(self, body: bytes, length: int, strict: "Callable[[], Request]") -> Request:
         """Return a request of the binary extension, whose JSON has that length; one of a new form is read by `strict`.

@@ -4,7 +4,7 @@ import csv
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
@@ -27,12 +27,15 @@ _MILLISECONDS = re.compile(rb"[1-9]\d{0,8}")
 _NUMPY = orjson.OPT_SERIALIZE_NUMPY
 
 
-class Read(NamedTuple):
-    """A request that was understood."""
+class Read:
+    """A request that was understood. `write`: of the outputs; `seconds`: the deadline that the caller set."""
 
-    inputs: Mapping[str, Any]
-    write: Callable[[Part], Written]  # of the outputs
-    seconds: float | None  # the deadline that the caller set
+    __slots__ = ("inputs", "seconds", "write")
+
+    def __init__(self, inputs: Mapping[str, Any], write: Callable[[Part], Written], seconds: float | None):
+        self.inputs = inputs
+        self.write = write
+        self.seconds = seconds
 
 
 Reader = Callable[[Call, Route], Read]

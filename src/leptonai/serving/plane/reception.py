@@ -144,7 +144,8 @@ class Reception:
             given.close()
             self.free(number)
             return
-        task = self._loop.create_task(self._loop.connect_accepted_socket(lambda: connection, given))
+        made: Callable[[], Any] = lambda: connection  # noqa: E731
+        task = self._loop.create_task(self._loop.connect_accepted_socket(made, given))
         self._opening.add(task)
         task.add_done_callback(lambda done: self._opened(done, connection))
 

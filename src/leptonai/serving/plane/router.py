@@ -3,7 +3,8 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from leptonai.core.errors import Conflict, LeptonError, NotFound
 from leptonai.core.runtimes import LoadedModel
@@ -23,7 +24,8 @@ from leptonai.serving.table import UNLOADED, Line, Share
 from leptonai.serving.tally import Of
 
 
-class Route(NamedTuple):
+@dataclass(eq=False)
+class Route:
     """Where the requests of one service go, with what each answer says of it."""
 
     service: str

@@ -38,8 +38,11 @@ class Server:
     async def start(self, listen: Any) -> None:
         """Accept connections on a socket that listens already; None: they come another way, see `serving.plane.reception`."""
         if listen is not None:
-            self._listener = await self.loop.create_server(lambda: Connection(self), sock=listen, backlog=2048)
+            self._listener = await self.loop.create_server(self._made, sock=listen, backlog=2048)
         self._swept = asyncio.create_task(self._sweeping())
+
+    def _made(self) -> Any:
+        return Connection(self)
 
     async def stop(self, grace: float) -> None:
         """Accept no more, finish what was accepted, and close what is left after the grace (seconds)."""

@@ -1,7 +1,6 @@
 """Answers of the Open Inference Protocol, made of pieces that are ready before the first request."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import orjson
 
@@ -14,11 +13,14 @@ _SHAPES = 512
 _JSON = b"content-type: application/json\r\n"
 
 
-class Written(NamedTuple):
+class Written:
     """A body, and the header lines that say what it is."""
 
-    body: bytes
-    head: bytes = _JSON
+    __slots__ = ("body", "head")
+
+    def __init__(self, body: bytes, head: bytes = _JSON):
+        self.body = body
+        self.head = head
 
 
 class Writer:
