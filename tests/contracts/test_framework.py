@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.support.back_end import needs
 from tests.support.warm import keras_here, libraries
 
 from leptonai.core import plugins, settings
@@ -120,17 +121,13 @@ def test_the_contract_holds_for_keras_on_tensorflow(which: str) -> None:
     _holds("tensorflow", which, 280)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(960)
 @pytest.mark.skipif(ELSEWHERE, reason="this is such a process")
-@pytest.mark.parametrize(
-    "which",  # JAX compiles each model anew: all takes ten times as long as elsewhere, on two busy cores four minutes
-    [
-        pytest.param("TestKeras and classification and weights_make", id="weights"),
-        pytest.param("TestKeras", id="all", marks=pytest.mark.slow),
-    ],
-)
-def test_the_contract_holds_for_keras_on_jax(which: str) -> None:
-    _holds("jax", which, 900)
+def test_the_contract_holds_for_keras_on_jax() -> None:
+    """JAX compiles each model anew, which takes ten times as long as the rest: on two busy cores four minutes."""
+    needs("jax")
+    _holds("jax", "TestKeras", 900)
 
 
 def _holds(backend: str, which: str, seconds: float) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.back_end import needs
 
 ROOT = Path(__file__).parents[2]
 SNIPPET = re.search(
@@ -34,6 +35,7 @@ def write_files(folder: Path) -> None:
 def test_the_promised_snippet_runs_word_for_word(head: str, tmp_path: Path) -> None:
     assert SNIPPET is not None
     imports, backend = HEADS[head]
+    needs(backend)
     write_files(tmp_path)
     code = (
         imports

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.support.back_end import needs
 
 from leptonai.core.stages import FLAVOURS
 
@@ -58,6 +59,7 @@ def test_the_agent_loads_no_server_and_no_database() -> None:
 @pytest.mark.parametrize("flavour", ["torch", "tensorflow"])
 def test_a_process_of_another_back_end_loads_no_jax(flavour: str) -> None:
     # Keras imports it wherever it is installed, which takes 120 MB of each.
+    needs("jax")
     modules, environment = FLAVOURS[flavour]
     said = f"import os; os.environ.update({dict(environment)!r})\nimport " + ", ".join(modules)
     assert "jax" not in modules_after(said)

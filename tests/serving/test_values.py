@@ -58,15 +58,15 @@ def test_depth_is_seen_whatever_stands_around(value: Any, levels: int, wide: int
 
 def too_deep(text: bytes) -> bool:
     """Return what the scan says, which is the same however large the parts are that it looks at."""
-    found = []
+    found: list[bytes | None] = []
     for size in (2**16, 7, 1):
         try:
             found.append(body._skeleton(text, size))
         except Invalid as error:
             assert "nested more than 64 levels" in error.message
-            found.append(b"")
+            found.append(None)
     assert len(set(found)) == 1
-    return found[0] == b"" and b"[" in text
+    return found[0] is None
 
 
 @given(st.lists(st.sampled_from([b"[", b"]", b"{", b"}", b'"', b":", b"\\", b"a", b"[[[[[[[["]), max_size=60))

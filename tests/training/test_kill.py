@@ -13,6 +13,7 @@ from typing import IO
 
 import numpy as np
 import pytest
+from tests.support.back_end import needs
 
 from leptonai.core import settings
 
@@ -167,6 +168,7 @@ def test_a_killed_keras_training_on_tensorflow_ends_with_the_same_bits(tmp_path:
 
 @pytest.mark.slow
 def test_a_killed_keras_training_on_jax_ends_with_the_same_bits(tmp_path: Path) -> None:
+    needs("jax")
     compare(Fresh("jax"), tmp_path, "keras", kills=1, how=signal.SIGKILL, seed=8)
 
 
