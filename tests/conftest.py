@@ -3,6 +3,7 @@ behind fails it."""
 
 import gc
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -39,6 +40,14 @@ def _measured(request: pytest.FixtureRequest) -> Iterator[None]:
         if not {folder, f"{folder}/{request.path.name}"} & set(_MEASURED):
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Refuse to begin with Keras imported by a module of tests: on whichever back end it takes first, for all tests to come."""
+    if "keras" in sys.modules and settings.variable("KERAS_BACKEND") is None:
+        raise pytest.UsageError(
+            "a module of tests imports Keras while it is collected: import it in the test, by keras_here()"
+        )
 
 
 class World(NamedTuple):

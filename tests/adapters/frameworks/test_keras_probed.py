@@ -9,7 +9,6 @@ from tests.support.back_end import said
 from tests.support.keras_probed import attacks, looks
 from tests.support.warm import keras_here
 
-from leptonai.adapters.frameworks.keras_attack import slopes_of
 from leptonai.core import plugins
 from leptonai.core.errors import Unsupported
 from leptonai.core.learning import Adversarial, Learning, Way
@@ -148,6 +147,8 @@ def test_whole_numbers_are_not_attacked() -> None:
 
 
 def test_what_rounds_has_no_slope() -> None:
+    from leptonai.adapters.frameworks.keras_attack import slopes_of
+
     keras = keras_here()
 
     def score(x: Any, _: Any) -> Any:
