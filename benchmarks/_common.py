@@ -1,6 +1,7 @@
 """What every benchmark shares: medians over interleaved rounds, and one result file with where it came from."""
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -13,6 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from _host import calm
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -20,14 +23,21 @@ def interleaved(rounds: int, **variants: Callable[[], float]) -> dict[str, list[
     """Run each variant once a round, in turn, so that a machine whose speed drifts slows them all alike."""
     took: dict[str, list[float]] = {name: [] for name in variants}
     for _ in range(rounds):
+        calm()
         for name, variant in variants.items():
             took[name].append(variant())
     return took
 
 
 def median_ratio(ours: list[float], theirs: list[float]) -> float:
-    """Return the median over rounds of ours / theirs."""
-    return statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    """Return the median over rounds of ours / theirs. A time that is NaN was disturbed, and its round does not count."""
+    pairs = [pair for pair in zip(ours, theirs, strict=True) if not math.isnan(sum(pair))]
+    return statistics.median(a / b for a, b in pairs) if pairs else median(ours) / median(theirs)
+
+
+def median(seconds: list[float]) -> float:
+    """Return the median of what was not disturbed."""
+    return statistics.median(one for one in seconds if not math.isnan(one))
 
 
 def process_seconds(*arguments: str, python: str = sys.executable, **environment: str) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from _common import peer_python
+from _host import calm, watched
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.metrics import accuracy_score, roc_auc_score
 
@@ -48,8 +49,10 @@ def race(budget: float, seed: int = 0, only: tuple[str, ...] = ()) -> tuple[dict
 def one(data: Set, budget: float, seed: int, folder: Path) -> dict[str, Any]:
     """Race on one set of rows."""
     parts = [_dataset(data, name, folder) for name in ("train", "test")]
+    calm()
     began = time.perf_counter()
-    found = leptonai.auto(parts[0], test=parts[1], target=data.target, budget=budget, seed=seed, verbose=0)
+    with watched() as host:
+        found = leptonai.auto(parts[0], test=parts[1], target=data.target, budget=budget, seed=seed, verbose=0)
     took = time.perf_counter() - began
     said = found.predict(parts[1])
     result = found.best_run.result or {}
@@ -83,6 +86,7 @@ def one(data: Set, budget: float, seed: int, folder: Path) -> dict[str, Any]:
         "search, seconds": found.record.seconds,
         "all, seconds": took,
         "HistGradientBoosting, seconds": rival_took,
+        "taken by the host, share": host.share,
         **peer,
     }
 

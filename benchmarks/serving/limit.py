@@ -5,6 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from _host import undisturbed
+
 from serving import load, process
 
 HERE = Path(__file__).parent
@@ -13,6 +15,10 @@ BATCHES = (8, 16, 32, 64)
 
 def images_per_second(model: Path, processes: int, threads: int, batch: int, seconds: float, folder: Path) -> float:
     """Return how many images so many processes compute together, each with so many threads, in batches of one size."""
+    return undisturbed(lambda: _images(model, processes, threads, batch, seconds, folder))
+
+
+def _images(model: Path, processes: int, threads: int, batch: int, seconds: float, folder: Path) -> float:
     arguments = [str(model), str(threads), str(batch), str(seconds), str(time.time() + 1.5)]
     command = [sys.executable, str(HERE / "bare_runtime.py"), *arguments]
     logs = [folder / f"limit-{index}.log" for index in range(processes)]

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from _host import undisturbed
+
 SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
@@ -42,7 +44,13 @@ def missing() -> str | None:
 
 
 def run(base: str, request: Request, connections: int, seconds: float) -> Load:
-    """Load a server for some seconds with so many connections, each with one request under way at any time."""
+    """Load a server for some seconds with so many connections, each with one request under way at any time; again where the
+    host of the machine took its time meanwhile.
+    """
+    return undisturbed(lambda: _run(base, request, connections, seconds))
+
+
+def _run(base: str, request: Request, connections: int, seconds: float) -> Load:
     with tempfile.TemporaryDirectory(prefix="leptonai-bench-") as folder:
         for index, body in enumerate(request.bodies):
             (Path(folder) / str(index)).write_bytes(body)

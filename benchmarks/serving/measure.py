@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from _host import calm
 
 from serving import bodies, load, process
 from serving.peers_list import Peer, Variant
@@ -64,6 +65,7 @@ def peer(
     json, binary = it.json(images), it.binary(images) if it.binary else None
     it.prepare(it.python, model, folder)
     command = it.command(it.python, port, environment)
+    calm()
     with process.running(command, folder / f"{it.name}.log", environment, folder) as server:
         start = server.first_answer(base, json)[0]
         check(json, base, expected)

@@ -1,7 +1,6 @@
 """An epoch of the CNN through the platform, beside hand-written loops and trainers of others: in turns, epoch by epoch."""
 
 import os
-import statistics
 import subprocess
 import sys
 import threading
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import median_ratio, peer_python
+from _common import median, median_ratio, peer_python
+from _host import calm, watched
 
 import leptonai
 from leptonai.core.stages import FLAVOURS
@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 HAND = ("plain", "last", "fused", "last+fused", "last+fused+order", "last+fused+order+bf16")
 KERAS = ("torch", "tensorflow", "jax")
 PATIENCE = 600.0  # seconds for a peer to be ready, and for an epoch
+NEVER = float("nan")
 LONG = 900  # batches: so long a training races its ways
 
 
@@ -48,7 +49,7 @@ def measure(data: dict[str, np.ndarray], folder: Path, epochs: int) -> tuple[dic
         ratios["epoch_vs_keras"] = min(median_ratio(times, took["ours"]) for times in keras.values())
     figures = {
         "rows": rows, "epochs": epochs, "hand_loop": hand, "ours_chose": chosen,
-        "samples_per_s": {name: round(rows / statistics.median(times)) for name, times in took.items()},
+        "samples_per_s": {name: round(rows / median(times)) for name, times in took.items()},
         "accuracy": {name: round(found, 4) for name, found in told.items()},
     }  # fmt: skip
     return ratios, figures
@@ -192,21 +193,32 @@ class Turn:
 
 
 def in_turns(who: dict[str, Any], epochs: int) -> dict[str, list[float]]:
-    """Give the word to one after the other; whoever ends before his time is left out."""
-    took: dict[str, list[float]] = {name: [] for name in who}
+    """Give the word to one after the other, whenever the host has time; whoever ends before his time is left out."""
+    took: dict[str, list[tuple[float, bool]]] = {name: [] for name in who}
+    names = list(who)
     for epoch in range(epochs):
-        for name, one in who.items():
+        at = epoch % len(names)  # nobody always comes after the same one, whose threads may not rest yet
+        for name in names[at:] + names[:at]:
             if name not in took:
                 continue
+            one = who[name]
             if not until(lambda one=one, epoch=epoch: turns.ready(one.folder, epoch), one):
                 print(f"{name} is left out: {_last(one)}", file=sys.stderr)
                 del took[name]
                 continue
-            turns.go(one.folder, epoch)
-            until(lambda one=one, epoch=epoch: turns.seconds(one.folder, epoch) is not None, one)
+            calm()
+            with watched() as seen:
+                turns.go(one.folder, epoch)
+                until(lambda one=one, epoch=epoch: turns.seconds(one.folder, epoch) is not None, one)
             if epoch:
-                took[name].append(turns.seconds(one.folder, epoch) or float("nan"))
-    return took
+                took[name].append((turns.seconds(one.folder, epoch) or NEVER, seen.disturbed))
+    return {name: _believed(times) for name, times in took.items()}
+
+
+def _believed(times: list[tuple[float, bool]]) -> list[float]:
+    """Return the seconds of each turn, NaN where the host disturbed it; as they are where it disturbed all of them."""
+    spoilt = all(disturbed for _, disturbed in times)
+    return [NEVER if disturbed and not spoilt else seconds for seconds, disturbed in times]
 
 
 def until(met: Any, one: Any) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import statistics
 import subprocess
 import sys
 import time
@@ -12,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import median_ratio
+from _common import median, median_ratio
+from _host import calm
 
 import leptonai
 from leptonai.sdk import client
@@ -45,7 +45,7 @@ def measure(data: dict[str, np.ndarray], folder: Path, epochs: int) -> tuple[dic
         "ray_start_vs_ray_train": median_ratio(starts["ours"], starts["ray_train"]),
     }
     figures = {
-        "nodes_samples_per_s": {name: round(rows / statistics.median(times)) for name, times in took.items()},
+        "nodes_samples_per_s": {name: round(rows / median(times)) for name, times in took.items()},
         "start_seconds": {name: [round(one, 1) for one in times] for name, times in starts.items()},
     }
     return ratios, figures
@@ -116,6 +116,7 @@ def starts_of(folder: Path, address: str) -> dict[str, list[float]]:
         for name in took:
             place = folder / f"{name}-{turn}"
             place.mkdir()
+            calm()
             began = time.perf_counter()
             one: Any = Start(place) if name == "ours" else _alone(folder, place, address)
             with one:
