@@ -88,13 +88,28 @@ class Cost:
 
 
 class Item:
-    """One request: its arrays, and when it was queued, taken and done (seconds of `time.perf_counter`)."""
+    """One request, or several that go together: its arrays, and when it was queued, taken and done (seconds of `time.perf_counter`)."""
 
-    __slots__ = ("batch", "deadline", "done", "first", "inputs", "outcome", "queued", "rows", "taken", "then")
+    __slots__ = (
+        "batch",
+        "deadline",
+        "done",
+        "first",
+        "inputs",
+        "outcome",
+        "queued",
+        "requests",
+        "rows",
+        "taken",
+        "then",
+    )
 
-    def __init__(self, inputs: Mapping[str, Any], rows: int, deadline: float, then: "Callable[[Item], None]"):
+    def __init__(
+        self, inputs: Mapping[str, Any], rows: int, deadline: float, then: "Callable[[Item], None]", requests: int = 1
+    ):
         self.inputs = inputs
         self.rows = rows
+        self.requests = requests
         self.queued = time.perf_counter()
         self.deadline = self.queued + deadline
         self.then = then  # called once, on the event loop, when there is an outcome
@@ -152,10 +167,11 @@ class Batcher:
         rows: int,
         then: Callable[[Item], None],
         seconds: float | None = None,
+        requests: int = 1,
     ) -> Item:
         """Queue a request; `then` is called with it, on the event loop, when there is an outcome.
 
-        `seconds`: how long it may take. Raises `Busy` at once when too many wait already, or when it would be too late.
+        `seconds`: how long it may take; `requests`: that it stands for. Raises `Busy` at once when too many wait already, or when it would be too late.
         """
         if self.depth >= self._queue_limit:
             raise Busy(
@@ -167,17 +183,17 @@ class Batcher:
             hand = self._rows + rows
             if hand > self._batch_rows or OVERDUE * self._cost.of(hand) > min(allowed, WAIT_SECONDS):
                 self._admit(self._cost, rows, allowed, seconds)
-        item = Item(inputs, rows, allowed, then)
+        item = Item(inputs, rows, allowed, then, requests)
         self._pending.add(item)
         if not self.depth:
             self._idle.clear()
-        self.depth += 1
+        self.depth += requests
         self._rows += rows
         self._waiting += min(rows, self._batch_rows)
         if self._sweep is None:
             self._sweep = self._loop.call_later(self._seconds / _SWEEPS, self._look_for_late)
         if not self._arrived:
-            self._loop.call_soon(self._dispatch)
+            self._loop.call_soon(self.dispatch)
         self._arrived.append(item)
         return item
 
@@ -213,7 +229,12 @@ class Batcher:
         self._tried = now
         return True
 
-    def _dispatch(self) -> None:
+    @property
+    def at_once(self) -> int:
+        """How many rows of different requests may be one item: as many as the loop is held up for."""
+        return 0 if self._cost is None else min(self._batch_rows, self._cost.rows_within(HOLD_SECONDS))
+
+    def dispatch(self) -> None:
         """Compute what arrived in this turn here, as long as that is quick; give the rest to the thread."""
         items, self._arrived = self._arrived, []
         cost = self._cost
@@ -372,9 +393,9 @@ class Batcher:
 
     def _finish(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
         now = time.perf_counter()
-        self.depth -= len(items)
         for item, outcome in zip(items, outcomes, strict=True):
             item.done = now
+            self.depth -= item.requests
             self._rows -= item.rows
             self._waiting -= min(item.rows, self._batch_rows)
             self._pending.discard(item)

@@ -45,7 +45,7 @@ class Call:
     """
 
     __slots__ = (
-        "body", "connection", "extra", "gone", "headers", "id", "keep", "known", "method", "pinned", "repeated", "start",
+        "alone", "body", "connection", "extra", "gone", "headers", "id", "keep", "known", "method", "pinned", "repeated", "start",
         "too_large", "url", "version",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class Call:
         self.start = 0.0  # when it had arrived, of `time.perf_counter`
         self.gone: Callable[[], None] | None = None  # called when the client hangs up before there is an answer
         self.id = b""  # that the answer carries, once it is sent
+        self.alone = False  # it goes with no others
         self.version = "1.1"
         self.repeated: bytes | None = None  # a header that may stand there once, and stood there twice
         self.body = b""

@@ -30,6 +30,7 @@ from leptonai.serving.plane.readers import Read, Reader
 from leptonai.serving.plane.recent import Sight
 from leptonai.serving.plane.remembered import Answers, digest
 from leptonai.serving.plane.router import Route, Router
+from leptonai.serving.plane.together import joins
 from leptonai.serving.plane.waiting import Away
 
 TARGETS = 4096  # URLs whose parts are remembered
@@ -118,7 +119,10 @@ class Front:
                 and (known.ends is None or time.time() < known.ends)
             ):
                 call.extra = known.extra
-                answer = self._begin(call, self._router.find(known.service, known.version, call), known.reader)
+                route = self._router.find(known.service, known.version, call)
+                if known.reader is readers.infer and joins(call, route, self._alone, self._loop.call_soon):
+                    return
+                answer = self._begin(call, route, known.reader)
             else:
                 answer = self._answer(call)
         except Away as away:
@@ -127,6 +131,11 @@ class Front:
             answer = failed(call, error)
         if answer is not None:
             self.send(call, None, answer)
+
+    def _alone(self, call: Call) -> None:
+        """Take a request up that cannot go with others."""
+        call.alone = True
+        self.handle(call)
 
     def _wait(self, call: Call, away: Away) -> Answer | None:
         """Hold a call until the model of its service is in memory, then take it up anew."""

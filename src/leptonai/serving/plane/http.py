@@ -274,6 +274,18 @@ class Connection:
         self._put(head if call.method == b"HEAD" else head + answer.body, Kind.WHOLE if keep else Kind.LAST)
         self._answered(keep)
 
+    def send_usual(self, call: Call, lines: bytes, body: bytes) -> None:
+        """Write an answer of status 200 to a request whose head was seen before. `lines`: of the answer's head."""
+        if self._transport is None or self._current is not call:
+            return
+        if self._failed or not call.keep or self._server.stopping:
+            self.send(call, Answer(200, body, lines))
+        else:
+            call.id = self._server.new_id()
+            parts = (STARTS[200], lines, call.extra, len(body), call.id, body)
+            self._put(b"%s%s%scontent-length: %d\r\nx-request-id: %s\r\n\r\n%s" % parts, Kind.WHOLE)
+            self._answered(True)
+
     def _put(self, data: bytes, _kind: Kind) -> None:
         """Write; all that is written goes this way."""
         self._transport.write(data)
@@ -391,13 +403,9 @@ class Connection:
         elif not self._writable:
             late = waited > UNREAD_SECONDS
         else:
-            late = waited > (IDLE_SECONDS if self._parser_used else HEADER_SECONDS)
+            late = waited > (IDLE_SECONDS if self._header_bytes > 0 else HEADER_SECONDS)
         if late:
             self.abort()
-
-    @property
-    def _parser_used(self) -> bool:
-        return self._header_bytes > 0
 
     def close_if_idle(self) -> None:
         """Hang up, unless an answer is due."""

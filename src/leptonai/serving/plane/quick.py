@@ -5,8 +5,7 @@ numbers again and again: what they mean is remembered. Whatever is not plain, or
 (`v2.request`), which finds the words for it: here a request is either exactly right, or None.
 """
 
-from collections.abc import Callable
-from contextvars import copy_context
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -21,12 +20,10 @@ _PLAIN = ({"name", "shape", "datatype", "data"}, 4)
 _FLOATS = {"FP32": np.float32, "FP64": np.float64}
 _READ = (*_FLOATS, "INT64", "UINT8")
 _LARGEST = float(np.finfo(np.float32).max)
-_SQUARES = _LARGEST**2
 _REMEMBERED = 512  # forms of requests
 _FORM_BYTES = 2048  # of one that is remembered
+_PLAIN_BYTES = 32 << 10  # of a request that is read together with others
 _PARSER = simdjson.Parser()  # one for all models of a process: its memory is warm whichever is called
-_QUIET = copy_context()  # where no number is a warning; to enter it costs less than `np.errstate`
-_QUIET.run(np.seterr, over="ignore")
 
 
 class Tensor(NamedTuple):
@@ -39,20 +36,43 @@ class Tensor(NamedTuple):
     start: int
 
 
-class Form(NamedTuple):
-    """What the words of a request say. `tensors`: of the binary extension; `size`: how many bytes they need."""
+class Words:
+    """What the words of a request say, whatever its numbers. `plain`: whether it has a row, and asks for nothing of its own."""
 
-    asked: Request
-    tensors: tuple[Tensor, ...] = ()
-    size: int = 0
+    __slots__ = ("asked", "plain")
+
+    def __init__(self, asked: Request, *, plain: bool):
+        self.asked = asked
+        self.plain = plain
 
 
-class Around:
+class Form(Words):
+    """Those of the binary extension. `tensors`: where each lies; `size`: how many bytes they need."""
+
+    __slots__ = ("size", "tensors")
+
+    def __init__(self, asked: Request, tensors: tuple[Tensor, ...], size: int, *, plain: bool):
+        super().__init__(asked, plain=plain and asked.seconds is None and all(one.shape[0] == 1 for one in tensors))
+        self.tensors = tensors
+        self.size = size
+
+    def inputs(self, pieces: Sequence[bytes]) -> dict[str, Any]:
+        """Return the tensors of requests with these words, one row of each. `pieces`: the bytes behind their words."""
+        rows = np.frombuffer(b"".join(pieces), np.uint8).reshape(len(pieces), self.size)
+        made = {}
+        for name, dtype, shape, count, start in self.tensors:
+            found = np.ascontiguousarray(rows[:, start : start + count * dtype.itemsize])
+            made[name] = found.view(dtype).reshape(len(pieces), *shape[1:])
+        return made
+
+
+class Around(Words):
     """What stands around the numbers of a request with one tensor: what they are."""
 
     __slots__ = ("datatype", "name", "shape", "size")
 
-    def __init__(self, name: str, shape: tuple[int, ...], size: int, datatype: str):
+    def __init__(self, asked: Request, name: str, shape: tuple[int, ...], size: int, datatype: str):
+        super().__init__(asked, plain=shape[0] == 1)
         self.name = name
         self.shape = shape
         self.size = size
@@ -60,11 +80,12 @@ class Around:
 
 
 class Quick:
-    """Reads requests, one after the other; all on one thread, since they share a parser and a context."""
+    """Reads requests, one after the other; all on one thread, since they share a parser."""
 
     def __init__(self, signature: Signature):
         self._specs = {spec.name: spec for spec in signature.inputs}
         self._outputs = tuple(spec.name for spec in signature.outputs)
+        self._numeric = frozenset(spec.name for spec in signature.outputs if spec.datatype != "BYTES")
         self._brackets = 1 + 2 * len(self._specs)  # inputs, and a shape and data for each: more of them are nested
         self._able = all(spec.datatype in _READ for spec in signature.inputs)
         self._parser = _PARSER
@@ -76,7 +97,7 @@ class Quick:
         if not self._able:
             return None
         try:
-            return _QUIET.run(self._single if self._brackets == _ONE else self._several, body)
+            return self._single(body) if self._brackets == _ONE else self._several(body)
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError):
             return None
 
@@ -89,9 +110,7 @@ class Quick:
         The bytes ``"data":`` stand in JSON only where a key ends, so what stands around the list behind them, once it was
         found right, means the same around another flat list.
         """
-        start = body.find(b'"data":') + 7
-        start += body[start : start + 1] == b" "
-        end = body.find(b"]", start) + 1
+        start, end = _between(body)
         around = (body[:start], body[end:])
         known = self._around.get(around)
         if known is None:
@@ -101,12 +120,55 @@ class Quick:
             small = start + len(body) - end < _FORM_BYTES and len(self._around) < _REMEMBERED
             if found is not None and found.id is None and small:
                 ((name, value),) = found.inputs.items()
-                self._around[around] = Around(name, value.shape, value.size, self._specs[name].datatype)
+                asked = Request(None, {}, self._outputs)
+                self._around[around] = Around(asked, name, value.shape, value.size, self._specs[name].datatype)
             return found
         values = _values(self._parser.parse(body[start:end]), known.size, known.datatype)
         if values is None:
             return None
         return Request(None, {known.name: values.reshape(known.shape)}, self._outputs)
+
+    def plain(self, body: bytes, length: bytes | None) -> tuple[Words, bytes] | None:
+        """Return what the words of a request of one row mean, and the numbers they stand around, which nobody has looked at.
+
+        None where the words are new, or it is not so plain. `length`: of its JSON, in a request of the binary extension.
+        """
+        known: Words | None
+        if len(body) > _PLAIN_BYTES:
+            return None
+        if length is not None:
+            if not length.isdigit() or len(length) > 5:
+                return None
+            start, end = int(length), len(body)
+            form = known = self._headers.get(body[:start])
+            if form is None or end - start != form.size:
+                return None
+        else:
+            start, end = _between(body)
+            known = self._around.get((body[:start], body[end:]))
+        return (known, body[start:end]) if known is not None and known.plain else None
+
+    def together(self, words: Words, pieces: Sequence[bytes]) -> dict[str, Any] | None:
+        """Return the tensors of requests with the same words, one row of each; None where one of them is not right.
+
+        `pieces`: what `plain` found in each.
+        """
+        if isinstance(words, Form):
+            return words.inputs(pieces)
+        assert isinstance(words, Around)  # noqa: S101  (there are no others)
+        try:
+            found = self._rows(words, pieces)
+        except (ValueError, TypeError, RuntimeError, OverflowError):
+            return None
+        return None if found is None else {words.name: found.reshape(len(pieces), *words.shape[1:])}
+
+    def _rows(self, words: Around, lists: Sequence[bytes]) -> Any:
+        # Each piece ends with its only "]". So what is read as lists of numbers in a list is, one by one, what each request says:
+        # whatever is open at the end of a piece, a bracket or a text, makes the whole no such thing.
+        document: Any = self._parser.parse(b"[%s]" % b",".join(lists))
+        if len(document) != len(lists) or any(len(row) != words.size for row in document):
+            return None
+        return _numbers(document, len(lists) * words.size, words.datatype)
 
     def raw(self, body: bytes, length: int, strict: "Callable[[], Request]") -> Request:
         """Return a request of the binary extension, whose JSON has that length; one of a new form is read by `strict`.
@@ -118,7 +180,8 @@ class Quick:
         if form is None or len(body) - length != form.size:
             asked = strict()
             if length < _FORM_BYTES and asked.id is None and len(self._headers) < _REMEMBERED and self._able:
-                self._headers[header] = _form(asked)
+                raw = asked.binary == {*asked.outputs} and asked.binary <= self._numeric
+                self._headers[header] = _form(asked, plain=raw or not asked.binary)
             return asked
         asked = form.asked
         inputs = {
@@ -167,14 +230,23 @@ def _array(tensor: Any, spec: TensorSpec) -> Any:
 
 def _values(data: Any, size: int, datatype: str) -> Any:
     """Return a flat list of numbers as an array, or None when it is none, or not of that size."""
-    if len(data) != size:
-        return None
+    return _numbers(data, size, datatype) if len(data) == size else None
+
+
+def _between(body: bytes) -> tuple[int, int]:
+    """Return where the list behind the first ``"data":`` begins, and where it ends if it is flat."""
+    start = body.find(b'"data":') + 7
+    start += body[start : start + 1] == b" "
+    return start, body.find(b"]", start) + 1
+
+
+def _numbers(data: Any, size: int, datatype: str) -> Any:
+    """Return all numbers in a list as an array, or None when there are not so many, or one does not fit."""
     if (dtype := _FLOATS.get(datatype)) is not None:
         found = np.frombuffer(data.as_buffer(of_type="d"), np.float64)
         if dtype is np.float32:
-            # One sum of squares is quicker than the largest and the smallest; only where it is huge these are looked at.
-            # Beyond float64 it is infinite, for which NumPy would warn outside of `_QUIET`.
-            if not found.dot(found) < _SQUARES and np.abs(found).max() > _LARGEST:
+            # No sum of squares, which would be quicker for few: of many OpenBLAS makes it with threads, which then spin.
+            if np.maximum.reduce(found) > _LARGEST or np.minimum.reduce(found) < -_LARGEST:
                 return None
             found = found.astype(np.float32)
     else:
@@ -186,10 +258,10 @@ def _values(data: Any, size: int, datatype: str) -> Any:
     return found if len(found) == size else None
 
 
-def _form(asked: Request) -> Form:
-    """Say where the tensors lie, which follow one another in the order of the request."""
+def _form(asked: Request, *, plain: bool) -> Form:
+    """Say where the tensors lie, which follow one another in the order of the request. `plain`: as of `Form`."""
     tensors, at = [], 0
     for name, value in asked.inputs.items():
         tensors.append(Tensor(name, value.dtype, list(value.shape), value.size, at))
         at += value.nbytes
-    return Form(asked, tuple(tensors), at)
+    return Form(asked, tuple(tensors), at, plain=plain)

@@ -102,6 +102,17 @@ class Replica:
         """Queue one request; `then` is called when there is an outcome, after `seconds` at most. Raises `Busy`."""
         return self._batcher.submit(inputs, len(next(iter(inputs.values()))), then, seconds)
 
+    @property
+    def at_once(self) -> int:
+        """How many rows of different requests may be computed as one; none where workers compute."""
+        return self._batcher.at_once if isinstance(self._batcher, Batcher) else 0
+
+    def compute(self, inputs: Mapping[str, Any], then: Callable[[Item], None], requests: int) -> None:
+        """Compute the rows of so many requests as one, in this turn of the loop where it is quick; else as `submit`."""
+        assert isinstance(self._batcher, Batcher)  # noqa: S101  (at_once)
+        self._batcher.submit(inputs, len(next(iter(inputs.values()))), then, requests=requests)
+        self._batcher.dispatch()
+
     def hold(self) -> None:
         """Say that a request uses it."""
         self.uses += 1

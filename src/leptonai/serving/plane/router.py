@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leptonai.core.errors import Conflict, LeptonError, NotFound
 from leptonai.core.runtimes import LoadedModel
@@ -23,6 +23,9 @@ from leptonai.serving.served import Served
 from leptonai.serving.table import UNLOADED, Line, Share
 from leptonai.serving.tally import Of
 
+if TYPE_CHECKING:
+    from leptonai.serving.plane.together import Group
+
 
 @dataclass(eq=False)
 class Route:
@@ -39,6 +42,7 @@ class Route:
     pinned: bool = False  # whether its model may not be unloaded
     answers: Answers | None = None  # that are remembered, where the service wants that
     split: Split | None = None  # where several versions answer for the service
+    group: "Group | None" = None  # of requests that go together, as long as it is open
 
     @property
     def version(self) -> str:

@@ -53,6 +53,11 @@ class Absent(Replica):
         """Nothing computes it now."""
 
     @property
+    def at_once(self) -> int:
+        """None: each call is held by itself."""
+        return 0
+
+    @property
     def ready(self) -> bool:
         """Whether a call would be answered, if only after a load."""
         return self.why != UNLOADED

@@ -59,6 +59,24 @@ class Writer:
         head = b"content-type: application/octet-stream\r\ninference-header-content-length: %d\r\n" % len(text)
         return Written(b"".join((text, *raw)), head)
 
+    def each(self, asked: Request, outputs: Part) -> tuple[list[bytes], bytes]:
+        """Return the answers to requests of one row each, which ask the same, and the header lines that all of them have.
+
+        They ask for no output as raw bytes, or for all of them, and those are numbers.
+        """
+        if not asked.binary:
+            return self._each(asked.outputs, outputs.batch)[outputs.start : outputs.stop], _JSON
+        first = self.write(asked, Part(outputs.batch, outputs.start, outputs.start + 1))
+        found = {name: outputs[name] for name in self._tensors if name in asked.outputs}
+        raw = [(binary.dump(value), value.nbytes // len(value)) for value in found.values()]
+        text = first.body[
+            : len(first.body) - sum(size for _, size in raw)
+        ]  # the same for each: only what follows differs
+        rows = range(outputs.stop - outputs.start)
+        return [
+            b"".join((text, *[data[row * size : (row + 1) * size] for data, size in raw])) for row in rows
+        ], first.head
+
     def _each(self, names: tuple[str, ...], batch: Batch) -> list[bytes]:
         """Return the answers to requests of one row each, for all rows of a batch at once: only the values differ."""
         found = batch.answers.get((self, names))
