@@ -1,6 +1,6 @@
 """The host of a virtual machine, which takes the processors away for others: what is measured meanwhile says nothing.
 
-Linux counts that time as stolen. So a benchmark waits, before it measures, until the host has time, and measures again, or leaves
+Nor does what is measured while threads of who was measured before still work. Linux counts that time as stolen. So a benchmark waits, before it measures, until the host has time, and measures again, or leaves
 out, what was disturbed all the same. Where nothing is counted, on hardware of one's own, all this costs a probe of each turn.
 """
 
@@ -20,6 +20,8 @@ Found = TypeVar("Found")
 DISTURBED = 0.05  # share of the time of all processors that was taken; more of it, and a figure is not believed
 PROBE_SECONDS = 0.4  # only a processor that has work to do is taken away
 PAUSE_SECONDS = 5.0
+REST_PERCENT = 15.0  # of all processors: what servers that wait for their turn use, and a little more
+REST_SECONDS = 20.0  # that is waited for it, at most
 AGAIN = 3  # times that one figure is measured, at most
 _COUNT_TO = f"import time; e = time.monotonic() + {PROBE_SECONDS}\nwhile time.monotonic() < e: pass"
 
@@ -47,9 +49,11 @@ def watched() -> Iterator[Watched]:
 
 
 def calm() -> None:
-    """Wait until the host has time, as long as the benchmark has patience."""
+    """Wait until those who were measured before rest, and the host has time, as long as the benchmark has patience."""
     global patience
     began = time.monotonic()
+    while psutil.cpu_percent(0.2) > REST_PERCENT and time.monotonic() < began + REST_SECONDS:
+        pass
     while _probe().disturbed and patience > time.monotonic() - began:
         time.sleep(PAUSE_SECONDS)
     patience -= time.monotonic() - began

@@ -1,6 +1,7 @@
 """An epoch of the CNN through the platform, beside hand-written loops and trainers of others: in turns, epoch by epoch."""
 
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -195,10 +196,10 @@ class Turn:
 def in_turns(who: dict[str, Any], epochs: int) -> dict[str, list[float]]:
     """Give the word to one after the other, whenever the host has time; whoever ends before his time is left out."""
     took: dict[str, list[tuple[float, bool]]] = {name: [] for name in who}
-    names = list(who)
     for epoch in range(epochs):
-        at = epoch % len(names)  # nobody always comes after the same one, whose threads may not rest yet
-        for name in names[at:] + names[:at]:
+        names = list(who)
+        random.Random(epoch).shuffle(names)  # nobody always comes after the same one
+        for name in names:
             if name not in took:
                 continue
             one = who[name]

@@ -20,7 +20,7 @@ from training import turns
 from training.epochs import HERE, Other, Ours, in_turns, malloc, until
 from training.parts import network
 
-STARTS = 3  # of a Run, and of Ray Train alone, in turns; the first of each warms caches, and is not counted
+STARTS = 4  # of a Run, and of Ray Train alone, in turns; the first of each warms caches, and is not counted
 ONE_CORE = {"OMP_NUM_THREADS": "1"}
 
 

@@ -204,6 +204,14 @@ def test_one_that_cannot_be_computed_harms_no_other(plane: Plane) -> None:
         assert [value(answer) for status, answer, _ in found if status == 200] == [0.5, 1.5, 0.5, 1.5, 0.5]
 
 
+def test_another_method_is_refused_whatever_was_asked_before(plane: Plane) -> None:
+    plane.load(adds=adder(1))
+    right = asked("adds", "x", "FP64", "[7]")
+    for _ in range(3):
+        found = at_once(plane, [right, right.replace(b"POST", b"GET", 1), right])
+        assert [status for status, *_ in found] == [200, 405, 200]
+
+
 class Counted:
     """A model that says how many batches it computed."""
 

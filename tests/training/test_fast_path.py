@@ -101,6 +101,21 @@ def test_a_training_that_dies_goes_on_with_its_way_to_the_same_bits(
         assert whole.read(train(spec, again)["weights"]) == wanted
 
 
+def test_a_training_that_is_too_short_for_a_race_takes_the_usual_way(tmp_path: Path) -> None:
+    from torch import nn
+
+    handle = pictures(tmp_path)
+    framework = plugins.framework("torch")
+    for module, x, wanted in (
+        (network(), np.zeros((8, 3, 8, 8), np.float32), "channels-last"),
+        (nn.Linear(4, 2), np.zeros((8, 4), np.float32), "plain"),
+    ):
+        learner: Any = framework.load(framework.pack(module, {"optimizer": "adam"}).code)
+        learner.begin(x, np.arange(8) % 2, "classification", 2, 3)
+        assert fast_path.choose(learner, x, x, 10, handle) == wanted
+    assert not handle.lines
+
+
 def test_a_file_that_cannot_be_read_is_no_obstacle(tmp_path: Path) -> None:
     file = tmp_path / "paths.json"
     for text in ("{", "[1]", "\x00", '{"a": "plain"}', '{"a": ["plain", "x", 1]}', '{"a": 1}'):

@@ -42,7 +42,7 @@ def choose(learner: Learner, x: Any, y: Any, batches: int, handle: Handle) -> st
                 f"computes {found.path}, which was the quickest way for this model on this machine{_gain(found)}"
             )
     elif batches < _LONG:
-        return ways[0]
+        return trainee.usual_path(learner)
     else:
         found = _raced(learner, x, y, ways, handle)
         known[key] = found

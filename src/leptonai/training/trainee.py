@@ -83,6 +83,11 @@ def paths(learner: Learner) -> tuple[str, ...]:
     return tuple(getattr(learner, "paths", ("plain",)))
 
 
+def usual_path(learner: Learner) -> str:
+    """Return the way that is taken where no race is worth it."""
+    return str(getattr(learner, "usual_path", paths(learner)[0]))
+
+
 def races(learner: Learner) -> bool:
     """Whether there is another way than the plainest."""
     return len(found := paths(learner)) > 1 or compiled_path(learner, found[0]) is not None

@@ -293,7 +293,7 @@ def path_of(learner: Learner, rows: Rows, spec: Train, handle: Handle, times: in
     except (MemoryError, RuntimeError) as error:
         if not trouble.is_memory(error):
             raise
-        return trainee.paths(learner)[0]  # the first batch will say how much there is
+        return trainee.usual_path(learner)  # the first batch will say how much there is
 
 
 def _begin_with(learner: Learner, x: Any, y: Any, encoding: Encoding, spec: Train, count: int) -> None:

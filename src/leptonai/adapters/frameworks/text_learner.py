@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from leptonai.adapters.frameworks.torch_learner import TorchLearner
 from leptonai.adapters.frameworks.torch_parts import Loss
+from leptonai.adapters.frameworks.torch_state import seed_all
 from leptonai.core.errors import FieldError, Unsupported
 from leptonai.core.learning import Way
 
@@ -61,7 +62,7 @@ class GeneratingLearner(TextLearner):
         """See the port."""
         if self._asked.learning.label_smoothing:
             raise Unsupported("label_smoothing: a language model has no labels: leave it out")
-        self._seed(seed)
+        seed_all(seed)
         if self.beginning is not None:
             self._take(self.beginning, x, y, "generation", 0, torch.empty(0))
         self._loss = Loss(_following, "custom", None)

@@ -131,7 +131,7 @@ class TorchLearner(Probed):
 
     def begin(self, x: Any, y: Any, task: str, classes: int, seed: int) -> None:
         """See the port. The weights stay those that the user's object had; lazy layers are filled after seeding."""
-        self._seed(seed)
+        seed_all(seed)
         output = self._try(x)
         if self.beginning is not None:
             output = self._take(self.beginning, x, y, task, classes, output)
@@ -167,7 +167,7 @@ class TorchLearner(Probed):
         self._meet()
         self._frozen = Frozen(self.model, self._asked.learning) if self._asked.learning.freeze else None
         self.thaw(0, quiet=True)
-        self._seed(seed if self._group is None else self._group.seed(seed))
+        seed_all(seed if self._group is None else self._group.seed(seed))
 
     def _meet(self) -> None:
         """Have the gradients of this module averaged with those of the other processes, where there are others."""
@@ -206,8 +206,6 @@ class TorchLearner(Probed):
             if part is not None:
                 part.still()
 
-    _seed = staticmethod(seed_all)
-
     def _try(self, x: Any) -> Any:
         with torch.no_grad(), mode(self.model, training=False), refused(self.model, rows_of(x)):
             output = self._run(self._input(x))
@@ -235,6 +233,11 @@ class TorchLearner(Probed):
     def paths(self) -> tuple[str, ...]:
         """The ways in which it can compute the same model, the plainest first, but those that are compiled."""
         return self._compute.paths
+
+    @property
+    def usual_path(self) -> str:
+        """The way of these that it takes where no race is worth it."""
+        return torch_paths.usual(self.paths, self.device)
 
     @property
     def path_key(self) -> str:
@@ -275,14 +278,11 @@ class TorchLearner(Probed):
     def _learnt_from(self, output: Any, y: Any) -> tuple[Tensor, Any]:
         """Return the loss that is learnt from, and the targets as the metrics take them."""
         smoothing = self._asked.learning.label_smoothing
-        if not smoothing and self._weighed is None:
-            return self._losses(output, y)
-        assert isinstance(self._loss, Loss)  # noqa: S101  (begin set it)
-        wanted = self._shaped(output, smoothed(y, self._classes, smoothing) if smoothing else y)
+        wanted = smoothed(y, self._classes, smoothing) if smoothing else y
         if self._weighed is not None:
-            return self._weighed(output, wanted, y), self._shaped(output, y)
-        value = self._loss.compute(output, wanted)
-        return (value if value.dim() == 0 else value.mean()), self._shaped(output, y)
+            return self._weighed(output, self._shaped(output, wanted), y), self._shaped(output, y)
+        value, shaped = self._losses(output, wanted)
+        return value, self._shaped(output, y) if smoothing else shaped
 
     def _attacked(self, x: Tensor, target: Tensor) -> Tensor:
         assert self._asked.learning.adversarial is not None  # noqa: S101  (who calls has looked)

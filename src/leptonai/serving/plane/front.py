@@ -120,7 +120,7 @@ class Front:
             ):
                 call.extra = known.extra
                 route = self._router.find(known.service, known.version, call)
-                if known.reader is readers.infer and joins(call, route, self._alone, self._loop.call_soon):
+                if known.reader is readers.infer and joins(call, route, self, self._loop.call_soon):
                     return
                 answer = self._begin(call, route, known.reader)
             else:
@@ -132,7 +132,7 @@ class Front:
         if answer is not None:
             self.send(call, None, answer)
 
-    def _alone(self, call: Call) -> None:
+    def alone(self, call: Call) -> None:
         """Take a request up that cannot go with others."""
         call.alone = True
         self.handle(call)
