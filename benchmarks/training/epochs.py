@@ -228,7 +228,7 @@ def until(met: Any, one: Any) -> bool:
     while not met():
         if not one.alive or time.monotonic() > end:
             return bool(met())
-        time.sleep(0.02)
+        time.sleep(0.05)
     return True
 
 

@@ -21,7 +21,7 @@ class Turns:
         while not (place / f"go-{self.epoch}").exists():
             if (place / "stop").exists():
                 raise SystemExit(0)
-            time.sleep(0.005)
+            time.sleep(0.1)  # seldom: whoever waits is not to disturb who computes
         self.began = time.perf_counter()
 
     def end(self) -> None:
