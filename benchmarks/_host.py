@@ -1,7 +1,8 @@
 """The host of a virtual machine, which takes the processors away for others: what is measured meanwhile says nothing.
 
-Nor does what is measured while threads of who was measured before still work. Linux counts that time as stolen. So a benchmark waits, before it measures, until the host has time, and measures again, or leaves
-out, what was disturbed all the same. Where nothing is counted, on hardware of one's own, all this costs a probe of each turn.
+Linux counts that time as stolen. Nor does it say anything while threads of who was measured before still work. So a benchmark waits,
+before it measures, until both are over, and measures again, or leaves out, what was disturbed all the same. Where nothing is counted, on
+hardware of one's own, all this costs a probe of each turn.
 """
 
 import os

@@ -13,6 +13,7 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.serving.test_forms import Wire
 from tests.serving.test_quick import BYTE, ONE, signature
 from tests.support.bundles import adder, fussy
 from tests.support.plane import Plane
@@ -257,16 +258,3 @@ async def _as_one() -> None:
     ]
     await router.close()
     assert min(took[1:]) <= MANY // 2, took
-
-
-class Wire:
-    """Takes what is written."""
-
-    def __init__(self) -> None:
-        self.written: list[bytes] = []
-
-    def write(self, data: bytes) -> None:
-        self.written.append(data)
-
-    def get_write_buffer_size(self) -> int:
-        return 0

@@ -91,18 +91,8 @@ class Item:
     """One request, or several that go together: its arrays, and when it was queued, taken and done (seconds of `time.perf_counter`)."""
 
     __slots__ = (
-        "batch",
-        "deadline",
-        "done",
-        "first",
-        "inputs",
-        "outcome",
-        "queued",
-        "requests",
-        "rows",
-        "taken",
-        "then",
-    )
+        "batch", "deadline", "done", "first", "inputs", "outcome", "queued", "requests", "rows", "taken", "then",
+    )  # fmt: skip
 
     def __init__(
         self, inputs: Mapping[str, Any], rows: int, deadline: float, then: "Callable[[Item], None]", requests: int = 1
@@ -171,7 +161,8 @@ class Batcher:
     ) -> Item:
         """Queue a request; `then` is called with it, on the event loop, when there is an outcome.
 
-        `seconds`: how long it may take; `requests`: that it stands for. Raises `Busy` at once when too many wait already, or when it would be too late.
+        `seconds`: how long it may take; `requests`: how many it stands for. Raises `Busy` at once when too many wait already, or
+        when it would be too late.
         """
         if self.depth >= self._queue_limit:
             raise Busy(
@@ -393,9 +384,9 @@ class Batcher:
 
     def _finish(self, items: Sequence[Item], outcomes: Sequence[Outcome]) -> None:
         now = time.perf_counter()
+        self.depth -= sum([item.requests for item in items])
         for item, outcome in zip(items, outcomes, strict=True):
             item.done = now
-            self.depth -= item.requests
             self._rows -= item.rows
             self._waiting -= min(item.rows, self._batch_rows)
             self._pending.discard(item)

@@ -274,18 +274,6 @@ class Connection:
         self._put(head if call.method == b"HEAD" else head + answer.body, Kind.WHOLE if keep else Kind.LAST)
         self._answered(keep)
 
-    def send_usual(self, call: Call, lines: bytes, body: bytes) -> None:
-        """Write an answer of status 200 to a request whose head was seen before. `lines`: of the answer's head."""
-        if self._transport is None or self._current is not call:
-            return
-        if self._failed or not call.keep or self._server.stopping:
-            self.send(call, Answer(200, body, lines))
-        else:
-            call.id = self._server.new_id()
-            parts = (STARTS[200], lines, call.extra, len(body), call.id, body)
-            self._put(b"%s%s%scontent-length: %d\r\nx-request-id: %s\r\n\r\n%s" % parts, Kind.WHOLE)
-            self._answered(True)
-
     def _put(self, data: bytes, _kind: Kind) -> None:
         """Write; all that is written goes this way."""
         self._transport.write(data)

@@ -104,33 +104,22 @@ class Series:
         """Count an answer now that it is sent. `start`, `parsed`, `encoded`: when the request had arrived, was read, and its
         answer was ready to be sent.
         """
-        now = time.perf_counter()
-        self.codes[status] = self.codes.get(status, 0) + 1
         if status != 200:
-            self.stages["total"].observe(now - start)
-            return
-        done = item.done
+            self.refused(status, time.perf_counter() - start)
+        else:
+            self.answered_together((start,), parsed, item, encoded)
+
+    def answered_together(self, starts: Sequence[float], parsed: float, item: Timed, encoded: float) -> None:
+        """Count the answers to requests that were read, computed and answered as one; see `answered`."""
+        now = time.perf_counter()
+        queue, model, encode = item.taken - item.queued, item.done - item.taken, encoded - item.done
+        self.codes[200] = self.codes.get(200, 0) + len(starts)
         # Here a request only notes its times: to find their buckets for many at once costs a tenth.
-        self._times.append((parsed - start, item.taken - item.queued, done - item.taken, encoded - done, now - start))
+        self._times += [(parsed - start, queue, model, encode, now - start) for start in starts]
         if item.first:
             self.batch.observe(item.batch)
             if len(self._times) >= AT_ONCE:
                 self._count_times()
-
-    def answered_together(self, starts: Sequence[float], parsed: float, item: Timed, encoded: float) -> None:
-        """Count the answers to requests that were read, computed and answered as one; see `answered`."""
-        now, queue, model, encode = (
-            time.perf_counter(),
-            item.taken - item.queued,
-            item.done - item.taken,
-            encoded - item.done,
-        )
-        self.codes[200] = self.codes.get(200, 0) + len(starts)
-        self._times += [(parsed - start, queue, model, encode, now - start) for start in starts]
-        if item.first:
-            self.batch.observe(item.batch)
-        if len(self._times) >= AT_ONCE:
-            self._count_times()
 
     def _count_times(self) -> None:
         if not self._times:

@@ -91,7 +91,7 @@ class Group:
             encoded = time.perf_counter()
             lines += route.head
             for call, body in zip(self._calls, bodies, strict=True):
-                call.connection.send_usual(call, lines, body)
+                call.answer(Answer(200, body, lines))
             route.series.answered_together([call.start for call in self._calls], self._parsed, item, encoded)
         elif isinstance(outcome, Unavailable) and outcome.about.get("limit") == "deadline":
             route.replica.release()

@@ -67,15 +67,12 @@ class Writer:
         if not asked.binary:
             return self._each(asked.outputs, outputs.batch)[outputs.start : outputs.stop], _JSON
         first = self.write(asked, Part(outputs.batch, outputs.start, outputs.start + 1))
-        found = {name: outputs[name] for name in self._tensors if name in asked.outputs}
-        raw = [(binary.dump(value), value.nbytes // len(value)) for value in found.values()]
-        text = first.body[
-            : len(first.body) - sum(size for _, size in raw)
-        ]  # the same for each: only what follows differs
+        raw = [binary.dump(outputs[name]) for name in self._tensors if name in asked.outputs]
         rows = range(outputs.stop - outputs.start)
-        return [
-            b"".join((text, *[data[row * size : (row + 1) * size] for data, size in raw])) for row in rows
-        ], first.head
+        sizes = [len(data) // len(rows) for data in raw]
+        text = first.body[: len(first.body) - sum(sizes)]  # the same for each: only what follows differs
+        each = [[data[row * size : (row + 1) * size] for data, size in zip(raw, sizes, strict=True)] for row in rows]
+        return [b"".join((text, *values)) for values in each], first.head
 
     def _each(self, names: tuple[str, ...], batch: Batch) -> list[bytes]:
         """Return the answers to requests of one row each, for all rows of a batch at once: only the values differ."""
