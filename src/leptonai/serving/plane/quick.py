@@ -143,9 +143,11 @@ class Quick:
             form = known = self._headers.get(body[:start])
             if form is None or end - start != form.size:
                 return None
-        else:
+        elif self._around:  # none is known of a model with several inputs
             start, end = _between(body)
             known = self._around.get((body[:start], body[end:]))
+        else:
+            return None
         return (known, body[start:end]) if known is not None and known.plain else None
 
     def together(self, words: Words, pieces: Sequence[bytes]) -> dict[str, Any] | None:
