@@ -10,6 +10,8 @@ from tests.support.postgres import Postgres, postgres
 
 from leptonai.core import plugins
 from leptonai.core.ports import Catalog
+from leptonai.server.heard import HeardCatalog
+from leptonai.server.stream import Wakes
 from leptonai.testing.catalog import CatalogContract
 
 OPENER = """
@@ -46,6 +48,14 @@ class TestSqlite(CatalogContract):
 
     def test_several_servers_may_open_an_empty_file_at_once(self, tmp_path: Path) -> None:
         open_at_once(*(f"sqlite:///{tmp_path / str(number)}" for number in range(8)))
+
+
+class TestHeard(CatalogContract):
+    @pytest.fixture
+    def catalog(self, tmp_path: Path) -> Iterator[Catalog]:
+        catalog = HeardCatalog(plugins.catalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}"), Wakes())
+        yield catalog
+        catalog.close()
 
 
 @pytest.fixture(scope="module")

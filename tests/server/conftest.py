@@ -44,8 +44,7 @@ class Place:
     def close(self) -> None:
         """Stop it."""
         self.client.close()
-        self.context.wakes.notify("stop")  # whoever waits sees that it closes
-        self.context.wakes.closed = True
+        self.context.wakes.close()
         self._server.should_exit = True
         self._thread.join()
         self._listener.close()

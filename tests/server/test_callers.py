@@ -1,9 +1,11 @@
 """What a Site is told of keys: which may call what, at once, and nothing by which it could call itself."""
 
+import contextlib
 import hashlib
 import threading
 import time
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from tests.server.conftest import Place, model
@@ -98,7 +100,13 @@ def test_it_hears_at_once_when_a_key_is_made_and_revoked(place: Place) -> None:
     assert min(gaps) < 0.2  # it does not wait for the next look
 
 
-def test_it_hears_of_what_a_server_did_whose_clock_is_behind(place: Place) -> None:
+def test_it_hears_of_what_a_server_did_whose_clock_is_behind(tmp_path: Path) -> None:
+    shared = f"sqlite:///{tmp_path / 'home' / 'catalog.sqlite'}"  # said so, another server may have it, too
+    with contextlib.closing(Place(tmp_path / "home", database=shared)) as place:
+        hears_of_a_late_revocation(place)
+
+
+def hears_of_a_late_revocation(place: Place) -> None:
     late = Audit.new(name="key.revoke", subject="a", by="another server")
     time.sleep(0.01)
     for name in ("a", "b", "c"):

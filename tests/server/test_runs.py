@@ -1,15 +1,18 @@
 """The life of a Run over HTTP: asked for once, claimed, followed while it goes on, ended, settled."""
 
+import contextlib
 import json
 import threading
 import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from tests.server.conftest import API, Place, run
 
-from leptonai.core.nouns import Audit, Dataset
+from leptonai.core.nouns import Audit, Dataset, Run, utcnow
 from leptonai.sdk.http import Http
+from leptonai.server.stream import ALONE_SECONDS
 
 RESULT = {
     "name": "things", "digest": "d" * 64, "rows": 2, "bytes": 10, "columns": [{"name": "a", "type": "number"}], "target": None,
@@ -159,6 +162,41 @@ def test_heartbeats(place: Place) -> None:
     assert site["seen"]
 
 
+def test_a_stream_hears_of_every_move_at_once(place: Place) -> None:
+    run = place.submit()
+    child = place.submit(parent=run["id"])
+    took = []
+    with contextlib.closing(Http(place.url, place.context.local_token)) as http:
+        mine, its = (http.events(f"/runs/{one['id']}/events", {"streams": "state"}) for one in (run, child))
+        for stream in (mine, its):
+            assert next(stream)[1]["body"]["state"] == "queued"
+        claimed = place.claim()
+        assert claimed["run"]["id"] == run["id"]
+        for stream, act, states in (
+            (mine, lambda: None, ["running"]),
+            (mine, lambda: place.ask("POST", f"/runs/{run['id']}/cancel"), ["stopping"]),
+            (its, lambda: None, ["cancelled"]),
+            (mine, lambda: finish(place, claimed, state="cancelled", result=None), ["cancelled"]),
+        ):
+            start = time.perf_counter()
+            act()
+            assert [next(stream)[1]["body"]["state"] for _ in states] == states
+            took.append(time.perf_counter() - start)
+        mine.close()
+        its.close()
+    assert max(took) < 0.8 * ALONE_SECONDS, took
+
+
+def test_a_run_whose_lease_ran_out_is_told_to_who_waits(place: Place) -> None:
+    place.submit()
+    held = place.context.catalog.get(Run, place.claim()["run"]["id"])
+    took: list[float] = []
+    late = held.model_copy(update={"lease_until": utcnow() - timedelta(seconds=1)})
+    wait_for(took, lambda: place.context.catalog.change(late), lambda: place.claim(20))
+    assert took[0] < 0.8 * ALONE_SECONDS, took
+    assert place.context.catalog.get(Run, held.id).attempt == 2
+
+
 def wait_for(latencies: list[float], act: Any, wait: Any) -> None:
     """Start `wait`, then `act`; note the seconds from the act to the answer."""
     done: list[float] = []
@@ -177,7 +215,7 @@ def test_long_polls_wake_at_once(place: Place) -> None:
     for _ in range(3):
         act = lambda: place.ask("POST", "/runs", json={"stage": "import", "spec": spec})  # noqa: E731
         wait_for(took, act, lambda: place.claim(20))
-    assert min(took) < 0.35, took  # the database is looked at every 0.5 s; a wake-up takes milliseconds
+    assert min(took) < 0.35, took  # the database is looked at every 5 s; a wake-up takes milliseconds
     start = time.perf_counter()
     answer = place.ask("POST", "/sites/home/claim", "agent", json={"agent": "a", "wait_seconds": 0.3})
     assert answer.status_code == 204

@@ -23,8 +23,9 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def pair(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[Place, Place]]:
-    url = request.getfixturevalue("database").database() if request.param == "postgresql" else None
     home = tmp_path / "home"
+    file = f"sqlite:///{home / 'catalog.sqlite'}"
+    url = request.getfixturevalue("database").database() if request.param == "postgresql" else file
     with contextlib.closing(Place(home, database=url)) as one, contextlib.closing(Place(home, database=url)) as two:
         yield one, two
 

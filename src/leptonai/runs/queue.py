@@ -18,6 +18,7 @@ from leptonai.core.ports import Catalog
 from leptonai.core.stages import Changes, Plan
 from leptonai.core.states import RUN_MOVES, RunState
 
+_STALE = 6  # a lease is renewed once the sixth part of it is over: what is written costs more than what is read
 _TURNS = 40  # how often a compare-and-set is tried before the caller is told that the server is busy
 
 
@@ -142,21 +143,24 @@ class Queue:
 
     def heartbeat(self, agent: str, holds: Sequence[tuple[str, int]]) -> dict[str, str]:
         """Renew the leases of an agent's Runs; answer for each: "ok", "stop" (end it), or "lost" (no longer its own)."""
-        until = self._now() + timedelta(seconds=self._lease)
         answers: dict[str, str] = {}
         for id, epoch in holds:
             try:
-                run = self._renew(id, epoch, agent, until)
+                run = self._renew(id, epoch, agent)
                 answers[id] = "stop" if run.state is RunState.STOPPING else "ok"
             except (Conflict, NotFound):
                 answers[id] = "lost"
         return answers
 
-    def _renew(self, id: str, epoch: int, agent: str, until: datetime) -> Run:
-        def move(run: Run) -> Run:
+    def _renew(self, id: str, epoch: int, agent: str) -> Run:
+        until = self._now() + timedelta(seconds=self._lease)
+
+        def move(run: Run) -> Run | None:
             if run.agent != agent:
                 raise Fenced(f"run {id} is with agent {run.agent}, not with {agent}")
-            return self._held(run, epoch).model_copy(update={"lease_until": until})
+            held = self._held(run, epoch)
+            fresh = held.lease_until is not None and until - held.lease_until < timedelta(seconds=self._lease / _STALE)
+            return None if fresh else held.model_copy(update={"lease_until": until})
 
         return self._change(id, move)
 
@@ -217,19 +221,21 @@ class Queue:
             return self._catalog.get(Run, id)
         raise Busy(f"run {id} changes too fast: try again", retry_after=1.0)
 
-    def expire(self) -> list[str]:
-        """End what nobody will end: Runs whose lease ran out with no attempt left, or while they were stopping."""
-        now, ended = self._now(), list[str]()
+    def expire(self) -> list[Run]:
+        """End what nobody will end: Runs whose lease ran out with no attempt left, or while they were stopping.
+
+        Returns, as they were, the others whose lease ran out: another agent of their site may have them.
+        """
+        now, waiting = self._now(), list[Run]()
         for state in (RunState.RUNNING, RunState.STOPPING):
             after = None
             while page := self._catalog.find(Run, {"state": state.value}, after=after):
-                ended += [run.id for run in page if self._expired(run, now)]
+                lost = [run for run in page if run.lease_until is not None and run.lease_until < now]
+                waiting += [run for run in lost if not self._end_lost(run)]
                 after = page[-1].id
-        return ended
+        return waiting
 
-    def _expired(self, run: Run, now: datetime) -> bool:
-        if run.lease_until is None or run.lease_until >= now:
-            return False
+    def _end_lost(self, run: Run) -> bool:
         if run.state is RunState.STOPPING:
             to, error = RunState.CANCELLED, RunCancelled("the run was cancelled; its agent did not answer").to_dict()
         elif run.attempt >= run.max_attempts:

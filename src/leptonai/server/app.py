@@ -84,8 +84,8 @@ async def _tidy(context: Context) -> None:
     turn = 0
     while not context.wakes.closed:
         try:
-            for id in await run_sync(context.queue.expire):
-                context.wakes.notify(f"run:{id}")
+            lost = await run_sync(context.queue.expire)
+            context.wakes.notify(*{f"site:{run.site}" for run in lost})
             await run_sync(context.rotator.go_on, _ROTATE_SECONDS)
             if turn % _FORGET_TURNS == 60:
                 await run_sync(forget_old, context.catalog)

@@ -12,6 +12,7 @@ from leptonai.core.states import ServiceState
 from leptonai.runs.queue import Queue
 from leptonai.server import rotation
 from leptonai.server.callers import Callers
+from leptonai.server.heard import HeardCatalog
 from leptonai.server.keyfile import KeyFile
 from leptonai.server.keys import CatalogKeyring, new_token
 from leptonai.server.stream import Wakes
@@ -63,7 +64,9 @@ class Context:
 def open_context(home: Path, database_url: str | None, store_url: str | None, lease_seconds: float) -> Context:
     """Open, or make, what lies in a home folder."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    catalog = plugins.catalog(database_url or f"sqlite:///{home / 'catalog.sqlite'}")
+    wakes = Wakes()
+    wakes.alone = database_url is None  # the home is locked by this server
+    catalog = HeardCatalog(plugins.catalog(database_url or f"sqlite:///{home / 'catalog.sqlite'}"), wakes)
     url = store_url or str(home / "blobs")
     # A fresh key where sealed blobs exist would lock them away for good.
     used = bool(catalog.find(Blob, limit=1))
@@ -73,6 +76,7 @@ def open_context(home: Path, database_url: str | None, store_url: str | None, le
         store_url=url,
         keyfile=KeyFile.open(home / "kek.key", create=not used, lock=settings.get("key_lock") or ""),
         queue=Queue(catalog, lease_seconds=lease_seconds),
+        wakes=wakes,
         home=home,
     )
     if not rotation.follow(catalog, context.keyfile):

@@ -1,4 +1,7 @@
-"""Waiting: long polls and server-sent events. Woken at once by this server's own changes, and by the clock for others'."""
+"""Waiting: long polls and server-sent events. Woken at once by this server's own changes, and by the clock for others'.
+
+Where no other server has the catalog the clock is looked at seldom: waiting costs nothing.
+"""
 
 import asyncio
 from collections import defaultdict
@@ -14,6 +17,7 @@ from leptonai.server.wire import text
 
 T = TypeVar("T")
 POLL_SECONDS = 0.5  # how soon a change by another server on the same database is seen
+ALONE_SECONDS = 5.0  # the same where there is no other one
 _BEAT_SECONDS = 10.0  # a comment on a silent stream, so that both ends know that the other is there
 
 
@@ -23,6 +27,7 @@ class Wakes:
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.alone = False  # whether this server alone writes to its catalog
         self.closed = False
 
     def bind(self) -> None:
@@ -35,9 +40,9 @@ class Wakes:
             self._loop.call_soon_threadsafe(self._set, topics)
 
     def close(self) -> None:
-        """Let nobody wait any longer: the server stops. Called on the loop."""
+        """Let nobody wait any longer: the server stops. From any thread."""
         self.closed = True
-        self._set(tuple(self._waiting))
+        self.notify(*tuple(self._waiting))
 
     def _set(self, topics: tuple[str, ...]) -> None:
         for topic in topics:
@@ -47,12 +52,14 @@ class Wakes:
     async def until(
         self, topic: str, look: Callable[[], Awaitable[T | None]], seconds: float, poll: float = POLL_SECONDS
     ) -> T | None:
-        """Call `look` now, at each wake-up of `topic` and every `poll` seconds, until it finds something or time is up.
+        """Call `look` now, at each wake-up of `topic` and every `poll` seconds, until it finds something or time is up; more
+        seldom where this server is alone.
 
         Raises `Busy` when the server stops.
         """
         event = asyncio.Event()
         self._waiting[topic].add(event)
+        pause = max(poll, ALONE_SECONDS) if self.alone else poll
         try:
             deadline = asyncio.get_running_loop().time() + seconds
             while True:
@@ -64,7 +71,7 @@ class Wakes:
                 if found is not None or left <= 0:
                     return found
                 try:
-                    await asyncio.wait_for(event.wait(), min(poll, left))
+                    await asyncio.wait_for(event.wait(), min(pause, left))
                 except TimeoutError:
                     continue
         finally:
@@ -78,7 +85,6 @@ async def run_events(
 ) -> AsyncIterator[str]:
     """Yield the events of a Run as server-sent events, and its record as the last, once it has ended."""
     seq = after
-    silent = 0.0
 
     async def look() -> tuple[list[Event], Run | None] | None:
         # The record is read first: events that were there when the Run ended are then all seen.
@@ -89,14 +95,11 @@ async def run_events(
     yield ": here\n\n"
     while True:
         try:
-            found = await wakes.until(f"run:{id}", look, POLL_SECONDS * 2)
+            found = await wakes.until(f"run:{id}", look, _BEAT_SECONDS)
         except Busy:  # the server stops; without an `end` the client asks again, whoever answers then
             return
         if found is None:
-            silent += POLL_SECONDS * 2
-            if silent >= _BEAT_SECONDS:
-                silent = 0.0
-                yield ": still here\n\n"
+            yield ": still here\n\n"
             continue
         events, run = found
         for event in events:

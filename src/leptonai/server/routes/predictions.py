@@ -126,6 +126,5 @@ def set_log(name: str, body: PredictionLog, request: Request, here: Here, who: W
         return Changes(change=(service.model_copy(update={"log": body}),))
 
     facts = body.model_dump(mode="json")
-    changes = write(here, verb, Audit.new(name="service.log", subject=name, by=who.name, facts=facts))
-    here.wakes.notify(*(f"services:{service.site}" for service in changes.change if isinstance(service, Service)))
+    write(here, verb, Audit.new(name="service.log", subject=name, by=who.name, facts=facts))
     return one(_service(here, name))

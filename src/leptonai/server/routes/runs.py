@@ -88,12 +88,10 @@ def submit(body: Submit, here: Here, who: Who, desk: AtDesk, once: Once = None) 
 
 
 def _queue(here: Context, asked: Asked, plan: Plan, receipts: Receipts) -> Run:
-    run = receipts.once(
+    return receipts.once(
         lambda receipt: here.queue.submit(asked, plan, receipt and (lambda run: receipt({"run": run.id}))),
         lambda answer: here.catalog.get(Run, answer["run"]),
     )
-    here.wakes.notify(f"site:{run.site}")
-    return run
 
 
 @routes.route("GET", "/runs", "run:read")
@@ -127,9 +125,7 @@ def cancel(id: str, request: Request, here: Here, who: Who) -> Response:
     run = here.catalog.get(Run, id)
     who.need(stage(run.stage).permission)
     matched(request, run)
-    run = here.queue.cancel(id, who.name)
-    here.wakes.notify(f"run:{id}")
-    return one(run)
+    return one(here.queue.cancel(id, who.name))
 
 
 @routes.route("POST", "/runs/{id}/retry", STAGE)
@@ -175,9 +171,7 @@ def events(
 def append(id: str, body: Report, here: Here, who: Who) -> Response:
     """Add events to a Run, under the epoch of its lease."""
     opens.report(who, here.catalog.get(Run, id))
-    seq = here.queue.append(id, body.epoch, body.events)
-    here.wakes.notify(f"run:{id}")
-    return Json({"seq": seq})
+    return Json({"seq": here.queue.append(id, body.epoch, body.events)})
 
 
 @routes.route("POST", "/runs/{id}/checkpoint", REPORT)
@@ -211,5 +205,4 @@ def finish(id: str, body: Finish, here: Here, who: Who) -> Response:
         retry=body.retry,
         settle=settle if verb is not None else None,
     )
-    here.wakes.notify(f"run:{id}", f"site:{run.site}")
     return one(ended)

@@ -54,9 +54,7 @@ def deploy(body: Deploy, request: Request, here: Here, desk: AtDesk, who: Who, o
         write(here, verb, audit, more=more, settled=lambda: receipts.known() is not None)
         return _service(here, body.name)
 
-    service = receipts.once(effect, lambda _: _service(here, body.name))
-    here.wakes.notify(f"services:{service.site}")
-    return one(service, 201)
+    return one(receipts.once(effect, lambda _: _service(here, body.name)), 201)
 
 
 @routes.route("GET", "/services", "service:read")
@@ -87,8 +85,7 @@ def delete_service(name: str, request: Request, here: Here, who: Who) -> Respons
         matched(request, service)
         return Changes.of(load("leptonai.serving.verbs:delete")(service))
 
-    changes = write(here, verb, Audit.new(name="service.delete", subject=name, by=who.name))
-    here.wakes.notify(*(f"services:{service.site}" for service in changes.drop))
+    write(here, verb, Audit.new(name="service.delete", subject=name, by=who.name))
     return Response(status_code=204)
 
 
@@ -103,8 +100,7 @@ def _changed(
             matched(request, record)
         return changes
 
-    changes = write(here, checked, Audit.new(name=action, subject=name, by=by, facts=facts))
-    here.wakes.notify(*(f"services:{service.site}" for service in changes.change))
+    write(here, checked, Audit.new(name=action, subject=name, by=by, facts=facts))
     return one(_service(here, name))
 
 
@@ -187,8 +183,6 @@ def move(name: str, body: Move, here: Here, desk: AtDesk, who: Who) -> Response:
             break
     else:
         raise Busy(f"service {name} changes too fast: try again", retry_after=1.0)
-    if body.what != "note":
-        here.wakes.notify(f"services:{service.site}")
     return one(_service(here, name))
 
 
