@@ -1,5 +1,5 @@
 """Sends what happens in a Run to the server: metrics, progress, log lines; in order, from one thread. What comes after a
-silence is there within a tenth of a second, what goes on and on twice a second: the processors have better to do.
+silence is there within a tenth of a second, what goes on and on once a second: the processors have better to do.
 
 What the Run's process prints goes to its file `output.log`; the sender follows that file, so that the last lines are at the
 server before the Run ends. How far it came stands in `output.sent`: if the process dies, its agent sends the rest.
@@ -20,7 +20,7 @@ from leptonai.core.nouns import utcnow
 
 OUTPUT = "output.log"
 SENT = "output.sent"
-SHORTEST_PAUSE, LONGEST_PAUSE, GROWTH = 0.1, 0.5, 1.5  # seconds between two looks for something to send
+SHORTEST_PAUSE, LONGEST_PAUSE, GROWTH = 0.1, 1.0, 2  # seconds between two looks for something to send
 AT_ONCE = 2_000
 WAITING_LIMIT = 20_000
 LINE_LIMIT = 8_192
@@ -70,15 +70,18 @@ class Sender:
         self._thread.join(seconds)
 
     def _run(self) -> None:
-        pause = SHORTEST_PAUSE
+        pause, silent = SHORTEST_PAUSE, 0.0
         while True:
             with self._change:
                 self._change.wait_for(lambda: self._closing, pause)
                 closing = self._closing
-            sent = self._send_all(closing)
+            silent = 0.0 if self._send_all(closing) else silent + pause
             if closing:
                 return
-            pause = min(pause * GROWTH, LONGEST_PAUSE) if sent else SHORTEST_PAUSE
+            if silent >= LONGEST_PAUSE:
+                pause = SHORTEST_PAUSE
+            elif not silent:
+                pause = min(pause * GROWTH, LONGEST_PAUSE)
 
     def _send_all(self, closing: bool) -> int:
         lines = self._follow.read(last=closing) if self._follow else []

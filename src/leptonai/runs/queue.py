@@ -19,6 +19,8 @@ from leptonai.core.stages import Changes, Plan
 from leptonai.core.states import RUN_MOVES, RunState
 
 _STALE = 6  # a lease is renewed once the sixth part of it is over: what is written costs more than what is read
+_HELD = (RunState.RUNNING.value, RunState.STOPPING.value)  # by an agent
+_PAGE = 100  # records
 _TURNS = 40  # how often a compare-and-set is tried before the caller is told that the server is busy
 
 
@@ -226,13 +228,12 @@ class Queue:
 
         Returns, as they were, the others whose lease ran out: another agent of their site may have them.
         """
-        now, waiting = self._now(), list[Run]()
-        for state in (RunState.RUNNING, RunState.STOPPING):
-            after = None
-            while page := self._catalog.find(Run, {"state": state.value}, after=after):
-                lost = [run for run in page if run.lease_until is not None and run.lease_until < now]
-                waiting += [run for run in lost if not self._end_lost(run)]
-                after = page[-1].id
+        now, waiting, after, more = self._now(), list[Run](), None, True
+        while more:
+            page = self._catalog.find(Run, {"state": _HELD}, limit=_PAGE, after=after)
+            lost = [run for run in page if run.lease_until is not None and run.lease_until < now]
+            waiting += [run for run in lost if not self._end_lost(run)]
+            after, more = page[-1].id if page else None, len(page) == _PAGE
         return waiting
 
     def _end_lost(self, run: Run) -> bool:

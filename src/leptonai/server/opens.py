@@ -19,13 +19,12 @@ _PAGE = 500
 _RUN = re.compile(r"run_[0-9a-z]{26}")
 
 
-def report(who: Caller, run: Run) -> None:
-    """Raise `Denied` unless he may say what happens in this Run."""
-    if who.run is not None:
-        if who.run.id != run.id:
-            raise _not_named(who, f"run {run.id}")
-    else:
-        who.need_site(run.site)
+def report(who: Caller, here: Context, run: str) -> None:
+    """Raise `Denied` unless he may say what happens in the Run of this id."""
+    if who.run is None:
+        who.need_site(here.catalog.get(Run, run).site)
+    elif who.run.id != run:
+        raise _not_named(who, f"run {run}")
 
 
 def see(who: Caller, here: Context, run: Run) -> None:

@@ -86,11 +86,14 @@ async def run_events(
     """Yield the events of a Run as server-sent events, and its record as the last, once it has ended."""
     seq = after
 
-    async def look() -> tuple[list[Event], Run | None] | None:
+    def news() -> tuple[list[Event], Run] | None:
         # The record is read first: events that were there when the Run ended are then all seen.
-        run = await run_sync(catalog.get, Run, id)
-        events = await run_sync(lambda: catalog.series(id, after=seq, streams=streams))
+        run = catalog.get(Run, id)
+        events = catalog.series(id, after=seq, streams=streams)
         return (events, run) if events or run.state.ended else None
+
+    async def look() -> tuple[list[Event], Run] | None:
+        return await run_sync(news)
 
     yield ": here\n\n"
     while True:
@@ -105,7 +108,7 @@ async def run_events(
         for event in events:
             seq = event.seq
             yield _sse(event.stream, event.model_dump_json(), seq)
-        if run is not None and run.state.ended and len(events) < 1000:
+        if run.state.ended and len(events) < 1000:
             yield _sse("end", text(run).decode(), seq)
             return
 

@@ -170,22 +170,22 @@ def events(
 @routes.route("POST", "/runs/{id}/events", REPORT)
 def append(id: str, body: Report, here: Here, who: Who) -> Response:
     """Add events to a Run, under the epoch of its lease."""
-    opens.report(who, here.catalog.get(Run, id))
+    opens.report(who, here, id)
     return Json({"seq": here.queue.append(id, body.epoch, body.events)})
 
 
 @routes.route("POST", "/runs/{id}/checkpoint", REPORT)
 def checkpoint(id: str, body: Saved, here: Here, who: Who) -> Response:
     """Remember a Run's checkpoint, under the epoch of its lease."""
-    opens.report(who, here.catalog.get(Run, id))
+    opens.report(who, here, id)
     return one(here.queue.checkpoint(id, body.epoch, body.files))
 
 
 @routes.route("POST", "/runs/{id}/finish", REPORT)
 def finish(id: str, body: Finish, here: Here, who: Who) -> Response:
     """End a Run, under the epoch of its lease."""
+    opens.report(who, here, id)
     run = here.catalog.get(Run, id)
-    opens.report(who, run)
     verb = stage(run.stage).settle
 
     def settle(ended: Run) -> Changes:
