@@ -32,6 +32,19 @@ def test_what_goes_on_and_on_is_sent_seldom_and_nothing_of_it_is_lost() -> None:
     assert len(posts) <= 8 + 7, "more often at the beginning only"
 
 
+def test_progress_alone_is_sent_more_seldom() -> None:
+    posts: list[list[dict[str, Any]]] = []
+    told = Sender(posts.append)
+    until, number = time.monotonic() + 5 * LONGEST, 0
+    while time.monotonic() < until:
+        number += 1
+        told.put("progress", {"done": number})
+        time.sleep(0.01)
+    told.close()
+    assert [event["body"] for event in posts[-1]] == [{"done": number}], "the last one is told"
+    assert 2 <= len(posts) <= 5 + 2
+
+
 def test_what_comes_after_a_silence_is_sent_soon() -> None:
     posts: list[float] = []
     told = Sender(lambda _: posts.append(time.monotonic()))

@@ -75,15 +75,19 @@ class Sender:
             with self._change:
                 self._change.wait_for(lambda: self._closing, pause)
                 closing = self._closing
-            silent = 0.0 if self._send_all(closing) else silent + pause
+            sent = self._send_all(closing)
             if closing:
                 return
-            if silent >= LONGEST_PAUSE:
-                pause = SHORTEST_PAUSE
-            elif not silent:
+            silent = 0.0 if sent else silent + pause
+            if sent == {"progress"}:  # which says the same again soon
+                pause = LONGEST_PAUSE
+            elif sent:
                 pause = min(pause * GROWTH, LONGEST_PAUSE)
+            elif silent >= LONGEST_PAUSE:
+                pause = SHORTEST_PAUSE
 
-    def _send_all(self, closing: bool) -> int:
+    def _send_all(self, closing: bool) -> set[str]:
+        """Send what waits; return of which streams it was."""
         lines = self._follow.read(last=closing) if self._follow else []
         with self._change:
             events = [*self._waiting, *(event("log", {"line": line}) for line in lines)]
@@ -93,7 +97,7 @@ class Sender:
             self._send(events[start : start + AT_ONCE])
         if self._follow:
             self._follow.sent()
-        return len(events)
+        return {event["stream"] for event in events}
 
     def _send(self, events: list[dict[str, Any]]) -> None:
         try:

@@ -19,7 +19,7 @@ from leptonai.core.states import RunState
 from leptonai.sdk.http import Http
 
 WAIT_SECONDS = 20.0
-POLL_SECONDS = 0.02
+POLL_SECONDS, LONGEST_POLL, POLL_SHARE = 0.02, 0.25, 0.02  # of a Run: each look takes its processors something
 GRACE_SECONDS = 5.0
 TELL_SECONDS = 60.0  # how long the end of a Run is told to a server that does not answer; then its lease runs out
 
@@ -138,7 +138,7 @@ class Worker:
 
     def _watch(self, held: Held) -> Exit | None:
         """Return how the process ended; None when the agent stops."""
-        asked = False
+        asked, began = False, time.monotonic()
         while not self.stopping.is_set():
             end = self.executor.poll(held.job)
             if end is not None:
@@ -146,7 +146,8 @@ class Worker:
             if not asked and (held.lost.is_set() or held.stop.is_set()):
                 asked = True
                 self.executor.stop(held.job, 0.0 if held.lost.is_set() else GRACE_SECONDS)
-            time.sleep(POLL_SECONDS)
+            age = time.monotonic() - began
+            self.stopping.wait(min(max(POLL_SECONDS, POLL_SHARE * age), LONGEST_POLL))
         return None
 
     def _tail(self, held: Held) -> None:

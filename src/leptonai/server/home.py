@@ -13,7 +13,7 @@ from typing import TextIO
 from leptonai import __version__
 from leptonai.core.errors import Conflict, DiskFull, Unavailable
 
-_LOOK_SECONDS = 0.25
+_LOOK_SECONDS = 0.5
 _GLANCE_SECONDS = 0.3  # a client that looks whether a server runs holds the lock for a moment
 
 

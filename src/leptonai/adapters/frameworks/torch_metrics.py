@@ -42,8 +42,7 @@ def _predicted(output: Tensor, sigmoid: bool) -> Tensor:
 
 
 def _right(output: Tensor, y: Tensor, classes: int, sigmoid: bool) -> Tensor:  # noqa: ARG001
-    right = (_predicted(output, sigmoid) == y).sum().double().cpu()
-    return torch.stack([torch.tensor(float(len(y))).double(), right])
+    return torch.tensor([len(y), int((_predicted(output, sigmoid) == y).sum())], dtype=torch.float64)
 
 
 def _table(output: Tensor, y: Tensor, classes: int, sigmoid: bool) -> Tensor:
