@@ -200,14 +200,16 @@ def test_listeners_see_every_move(queue: Queue, catalog: Catalog, clock: Clock) 
 
 
 def test_what_nobody_will_end_expires(queue: Queue, clock: Clock, catalog: Catalog) -> None:
-    lost, stopped, held = submit(queue, max_attempts=1), submit(queue), submit(queue)
-    for _ in range(3):
+    lost, stopped, held, again = submit(queue, max_attempts=1), submit(queue), submit(queue), submit(queue)
+    for _ in range(4):
         queue.claim("home", "a")
     queue.cancel(stopped.id)
     clock.on(20)
     queue.heartbeat("a", [(held.id, 1)])
     clock.on(11)
-    assert queue.expire() == []  # none that another agent may have
+    assert [run.id for run in queue.expire()] == [again.id]  # which another agent may have
+    assert [run.id for run in queue.expire()] == [again.id], "it waits, and the others have ended"
+    assert catalog.get(Run, again.id).state is RunState.RUNNING
     failed = catalog.get(Run, lost.id)
     assert failed.state is RunState.FAILED
     assert failed.error is not None

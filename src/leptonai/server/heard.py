@@ -1,15 +1,12 @@
 """A Catalog of which whoever waits hears: what is written through it wakes him at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, TypeVar
 
 from leptonai.core.nouns import Event, Record, Run, Service
 from leptonai.core.ports import Catalog
 from leptonai.core.states import RunState
 from leptonai.server.stream import Wakes
-
-R = TypeVar("R", bound=Record)
 
 
 class HeardCatalog:
@@ -21,33 +18,13 @@ class HeardCatalog:
     def __init__(self, catalog: Catalog, wakes: Wakes):
         self._catalog = catalog
         self._wakes = wakes
-
-    def close(self) -> None:
-        """Close the other one, where it can be closed."""
-        close = getattr(self._catalog, "close", None)
-        if close is not None:
-            close()
+        self.get, self.find, self.series = catalog.get, catalog.find, catalog.series  # reading is no news
+        self.close: Callable[[], None] = getattr(catalog, "close", lambda: None)
 
     def add(self, *records: Record) -> None:
         """See the port."""
         self._catalog.add(*records)
         self._tell(*records)
-
-    def get(self, kind: type[R], id: str) -> R:
-        """See the port."""
-        return self._catalog.get(kind, id)
-
-    def find(
-        self,
-        kind: type[R],
-        where: Mapping[str, Any] | None = None,
-        *,
-        limit: int = 100,
-        after: str | None = None,
-        oldest_first: bool = False,
-    ) -> list[R]:
-        """See the port."""
-        return self._catalog.find(kind, where, limit=limit, after=after, oldest_first=oldest_first)
 
     def change(self, *records: Record, add: Sequence[Record] = (), drop: Sequence[Record] = ()) -> None:
         """See the port."""
@@ -66,10 +43,6 @@ class HeardCatalog:
         seq = self._catalog.append(run, epoch, events)
         self._wakes.notify(f"run:{run}")
         return seq
-
-    def series(self, run: str, *, after: int = 0, streams: Sequence[str] = (), limit: int = 1000) -> list[Event]:
-        """See the port."""
-        return self._catalog.series(run, after=after, streams=streams, limit=limit)
 
     def _tell(self, *records: Record) -> None:
         topics = {topic for record in records for topic in _topics(record)}
