@@ -9,6 +9,7 @@ from torch.nn import functional
 from leptonai.adapters.frameworks.torch_learner import TorchLearner
 from leptonai.adapters.frameworks.torch_parts import Loss
 from leptonai.adapters.frameworks.torch_state import seed_all
+from leptonai.adapters.frameworks.torch_tally import Tally
 from leptonai.core.errors import FieldError, Unsupported
 from leptonai.core.learning import Way
 
@@ -67,7 +68,7 @@ class GeneratingLearner(TextLearner):
             self._take(self.beginning, x, y, "generation", 0, torch.empty(0))
         self._loss = Loss(_following, "custom", None)
         self._task, self._classes, self.activation = "generation", 0, "value"
-        self._metrics, self._weighed = [], None
+        self._tally, self._weighed = Tally(), None
         self._try_loss(self._try(x), y)
         self._make_ready(seed)
 
@@ -79,8 +80,7 @@ class GeneratingLearner(TextLearner):
 
     def _add(self, value: Tensor, output: Tensor, target: Tensor, shaped: Tensor) -> None:  # noqa: ARG002
         self.last_loss = value.item()
-        tokens = int((target[:, 1:] >= 0).sum())  # of a longer text more is known
-        self._sum += torch.tensor([self.last_loss * tokens, tokens], dtype=torch.float64)
+        self._tally.loss(self.last_loss, int((target[:, 1:] >= 0).sum()))  # of a longer text more is known
 
     def metrics(self) -> dict[str, float]:
         """See the port: the loss of a token, and the perplexity."""

@@ -22,7 +22,7 @@ from leptonai.adapters.frameworks.torch_compute import Compute
 from leptonai.adapters.frameworks.torch_fit import check_tensors, detached, mode, refused, rows_of, shapes_of
 from leptonai.adapters.frameworks.torch_group import TorchGroup
 from leptonai.adapters.frameworks.torch_layers import Frozen, grouped
-from leptonai.adapters.frameworks.torch_metrics import made, of_metric, one_list
+from leptonai.adapters.frameworks.torch_metrics import made, one_list
 from leptonai.adapters.frameworks.torch_parts import (
     AnyLoss,
     Loss,
@@ -42,6 +42,7 @@ from leptonai.adapters.frameworks.torch_state import (
     seed_all,
     set_generators,
 )
+from leptonai.adapters.frameworks.torch_tally import Tally
 from leptonai.adapters.frameworks.torch_way import TorchWay, on_cpu
 from leptonai.adapters.frameworks.torch_weighed import Weighed, check_smoothing, smoothed
 from leptonai.core.beginning import Beginning
@@ -64,7 +65,7 @@ class TorchLearner(Probed):
         self.activation = "none"
         self.last_loss = float("nan")
         self._recipe, self._loss, self._given_metrics = recipe, loss, metrics
-        self._metrics: list[Any] = []  # of torch_metrics, torch_library_metrics, torch_several
+        self._tally = Tally()
         self._task, self._classes = "", 0
         self._asked = Way()
         self._compute = Compute(self.model, self.device)
@@ -76,7 +77,6 @@ class TorchLearner(Probed):
         self.repacked: Callable[[], bytes] | None = None  # what `TorchFramework.pack` would make of it now
         self._weighed: Weighed | None = None
         self._optimizer: torch.optim.Optimizer | None = None
-        self._sum = torch.zeros(2, dtype=torch.float64)  # loss x rows, rows
         self._group: TorchGroup | None = None
 
     def join(self, group: TorchGroup | None) -> None:
@@ -151,7 +151,7 @@ class TorchLearner(Probed):
         if task == "classification":
             self.activation = found.activation or last_activation(self.model, outputs(output.shape))
         self._loss, self._task, self._classes = found, task, classes
-        self._metrics = [made(given, task, classes, self.activation) for given in one_list(self._given_metrics)]
+        self._tally = Tally([made(given, task, classes, self.activation) for given in one_list(self._given_metrics)])
         self._weighed = None
         if self._asked.class_weights is not None:
             self._weighed = Weighed(found, self._asked.class_weights, self.device)
@@ -353,23 +353,14 @@ class TorchLearner(Probed):
             shaped = self._shaped(output, target)
         self.last_loss = value.item()
         rows = len(target) if isinstance(target, Tensor) else len(next(iter(target.values())))
-        self._sum += torch.tensor([self.last_loss * rows, rows], dtype=torch.float64)
-        if self._metrics:
-            with torch.no_grad():
-                for metric in self._metrics:
-                    metric.update(output, target, shaped)
+        self._tally.loss(self.last_loss, rows)
+        self._tally.add(output, target, shaped)
 
     def metrics(self) -> dict[str, float]:
         """See the port."""
         if self._group is not None:
-            self._add_up([arrays.parse(data) for data in self._group.gather(self._sums())])
-        total, rows = self._sum.tolist()
-        found = {"loss": total / rows if rows else float("nan")}
-        for metric in self._metrics:
-            found[metric.name] = metric.result()
-            metric.reset()
-        self._sum.zero_()
-        return found
+            self._tally.take(self._group.gather(self._tally.kept()))
+        return self._tally.results()
 
     def predict(self, x: Any) -> Any:
         """See the port."""
@@ -397,17 +388,7 @@ class TorchLearner(Probed):
     def own_state(self) -> dict[str, bytes]:
         """Return what of the state differs between processes that learn together."""
         found = {**arrays.generators(), "torch": generators()}
-        return {"rng.json": json.dumps(found).encode(), "sums.safetensors": self._sums()}
-
-    def _sums(self) -> bytes:
-        sums = {f"{i}{key}": value.numpy() for i, m in enumerate(self._metrics) for key, value in m.kept().items()}
-        return arrays.dump(sums, {"loss": self._sum.tolist()})
-
-    def _add_up(self, given: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
-        """Take the sums of all processes together."""
-        self._sum = torch.tensor([about["loss"] for _, about in given], dtype=torch.float64).sum(0)
-        for number, metric in enumerate(self._metrics):
-            metric.take([of_metric(sums, number) for sums, _ in given])
+        return {"rng.json": json.dumps(found).encode(), "sums.safetensors": self._tally.kept()}
 
     def restore(self, state: Mapping[str, bytes]) -> None:
         """See the port."""
@@ -415,7 +396,7 @@ class TorchLearner(Probed):
         self._steps.restore(state)
         self._load(state["weights.safetensors"])
         load_optimizer(self._optimizer, state["optimizer.safetensors"])
-        self._add_up([arrays.parse(state["sums.safetensors"])])
+        self._tally.take([state["sums.safetensors"]])
         kept = json.loads(state["rng.json"])
         arrays.set_generators(kept)
         set_generators(kept["torch"])

@@ -14,6 +14,7 @@ from leptonai.adapters.frameworks.torch_learner import TorchLearner
 from leptonai.adapters.frameworks.torch_library_metrics import LibraryMetric
 from leptonai.adapters.frameworks.torch_metrics import Metric, listed, made, suits
 from leptonai.adapters.frameworks.torch_parts import AnyLoss, Loss, OptimizerRecipe, default_loss, targets
+from leptonai.adapters.frameworks.torch_tally import Tally
 from leptonai.core.several import Goal, Several, packed
 
 Tensor = torch.Tensor
@@ -148,7 +149,7 @@ class SeveralLearner(TorchLearner):
             return
         self._task, self.activation = task, "value"
         given = for_each(self._given_loss, self._how.goals, "loss")
-        self._metrics = []
+        metrics: list[Any] = []
         for goal in self._how.goals:
             one = output[goal.name]
             found = given[goal.name] or default_loss(goal.task, outputs(one.shape))
@@ -156,11 +157,12 @@ class SeveralLearner(TorchLearner):
             scores = found.activation or ("sigmoid" if outputs(one.shape) == 1 else "softmax")
             self._losses_of[goal.name] = found
             self.activations[goal.name] = scores if goal.task == "classification" else "value"
-            self._metrics.append(LossOf(goal.name))
-            self._metrics += [
+            metrics.append(LossOf(goal.name))
+            metrics += [
                 OfGoal(goal.name, made(metric, goal.task, goal.classes, self.activations[goal.name]))
                 for metric in _metrics_of(self._given_metrics, goal, self._how.goals)
             ]
+        self._tally = Tally(metrics)
 
     def _losses(self, output: Any, y: Any) -> tuple[Tensor, Any]:
         if not self._how.goals:
