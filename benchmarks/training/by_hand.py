@@ -7,6 +7,7 @@ Rows come in the order in which our Run has them: after a few epochs of few rows
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from leptonai.data.loader_order import Epoch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from training.parts import BATCH, accuracy, floats, load, network
+from training.side_by_side import ShortTurns
 from training.turns import Turns
 
 
@@ -39,8 +41,8 @@ class Loop:
         self.x, self.y = torch.from_numpy(floats(data["x"])), torch.from_numpy(data["y"])
         self.epochs = 0
 
-    def epoch(self, batches: int | None = None) -> float:
-        """Learn from all rows once, or from some batches; return the mean loss."""
+    def epoch(self, batches: int | None = None, after: Callable[[], None] = lambda: None) -> float:
+        """Learn from all rows once, or from some batches; return the mean loss. `after`: is called after each batch."""
         rows = len(self.x) if batches is None else batches * BATCH
         order = torch.from_numpy(Epoch([len(self.x)], Shuffle(seed=0, window=0), self.epochs).numbers())[:rows]
         self.epochs += 1
@@ -59,6 +61,7 @@ class Loop:
             self.optimizer.step()
             total += value.item() * len(some)
             right += int((scores.argmax(1) == y).sum())
+            after()
         return total / rows
 
 
@@ -77,10 +80,12 @@ def main() -> None:
                 best[name] = min(best[name], (time.perf_counter() - began) / (2 if turn == 0 else 10))
         print(*(f"{name}={seconds}" for name, seconds in best.items()))
         return
-    turns, loop = Turns(sys.argv[4]), Loop(words, data)
+    turns: Turns | ShortTurns = ShortTurns(sys.argv[4]) if what == "short" else Turns(sys.argv[4])
+    loop = Loop(words, data)
+    after = turns.batch if isinstance(turns, ShortTurns) else lambda: None
     for _ in range(int(sys.argv[5])):
         turns.begin()
-        loop.epoch()
+        loop.epoch(after=after)
         turns.end()
     print(accuracy(loop.model, data))
 

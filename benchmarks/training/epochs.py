@@ -16,7 +16,7 @@ from _host import calm, watched
 
 import leptonai
 from leptonai.core.stages import FLAVOURS
-from training import turns
+from training import side_by_side, turns
 from training.parts import BATCH, network
 
 HERE = Path(__file__).parent
@@ -32,6 +32,19 @@ def measure(data: dict[str, np.ndarray], folder: Path, epochs: int) -> tuple[dic
     np.savez(folder / "parts.npz", **data)
     chosen = remember(data, folder)
     hand = best_hand(folder)
+    arguments = [str(HERE / "by_hand.py"), "short", str(folder), hand]
+    beside = side_by_side.ratios(
+        Ours(
+            data,
+            folder,
+            epochs,
+            "ours_short",
+            side_by_side.ShortTurn(side_by_side.ShortTurns(str(folder / "ours_short"))),
+        ),
+        Other("hand_short", arguments, folder, epochs, malloc()),
+        epochs,
+        -(-len(data["x"]) // BATCH),
+    )
     with ExitStack() as stack:
         who: dict[str, Any] = {"ours": stack.enter_context(Ours(data, folder, epochs))}
         who["hand"] = stack.enter_context(
@@ -42,14 +55,14 @@ def measure(data: dict[str, np.ndarray], folder: Path, epochs: int) -> tuple[dic
         told = {name: one.accuracy() for name, one in who.items() if name in took}
     rows = len(data["x"])
     keras = {name: times for name, times in took.items() if name.startswith("keras")}
-    ratios = {"epoch_vs_best_hand_loop": median_ratio(took["hand"], took["ours"])}
+    ratios = {"epoch_vs_best_hand_loop": median(beside)}
     for name in ("lightning", "accelerate"):
         if name in took:
             ratios[f"epoch_vs_{name}"] = median_ratio(took[name], took["ours"])
     if keras:
         ratios["epoch_vs_keras"] = min(median_ratio(times, took["ours"]) for times in keras.values())
     figures = {
-        "rows": rows, "epochs": epochs, "hand_loop": hand, "ours_chose": chosen,
+        "rows": rows, "epochs": epochs, "hand_loop": hand, "ours_chose": chosen, "beside_hand_loop": side_by_side.spread(beside),
         "samples_per_s": {name: round(rows / median(times)) for name, times in took.items()},
         "accuracy": {name: round(found, 4) for name, found in told.items()},
     }  # fmt: skip
@@ -143,10 +156,19 @@ class Other:
 class Ours:
     """The same by `fit`: its callback waits for its turn inside the Run."""
 
-    def __init__(self, data: dict[str, np.ndarray], folder: Path, epochs: int, **more: Any):
-        self.folder, self._epochs, self._more = folder / "ours", epochs, more
+    def __init__(
+        self,
+        data: dict[str, np.ndarray],
+        folder: Path,
+        epochs: int,
+        name: str = "ours",
+        turn: Any = None,
+        **more: Any,
+    ):
+        self.folder, self._epochs, self._more = folder / name, epochs, more
+        self._turn = turn or Turn(turns.Turns(str(self.folder)))
         self.folder.mkdir()
-        held = folder / "held.npz"
+        held = self.folder / "held.npz"
         np.savez(held, x=data["vx"], y=data["vy"])
         leptonai.create_dataset("held", files=held, target="y", types={"y": "category"})
         self._model = leptonai.Model(network())
@@ -162,7 +184,7 @@ class Ours:
             "images",
             epochs=self._epochs,
             batch_size=BATCH,
-            callbacks=[Turn(turns.Turns(str(self.folder)))],
+            callbacks=[self._turn],
             verbose=0,
             **self._more,
         )
