@@ -17,7 +17,7 @@ from _host import calm
 import leptonai
 from leptonai.sdk import client
 from training import turns
-from training.epochs import HERE, Other, Ours, in_turns, malloc, until
+from training.epochs import HERE, Other, Ours, Turn, in_turns, malloc, until
 from training.parts import network
 
 STARTS = 4  # of a Run, and of Ray Train alone, in turns; the first of each warms caches, and is not counted
@@ -77,6 +77,7 @@ class Start(Ours):
 
     def __init__(self, folder: Path):
         self.folder, self._epochs, self._more = folder, 1, {"workers": 2}
+        self._turn = Turn(turns.Turns(str(folder)))
         self._model = leptonai.Model(network())
         self._model.compile("adam", "cross_entropy")
 
