@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import psutil
+import pysqlite3.dbapi2  # noqa: F401  (TensorFlow brings an older SQLite: whoever is loaded first is taken by both)
 import pytest
 from hypothesis import settings as hypothesis_settings
 from tests.support.warm import here, warm  # noqa: F401  (fixtures of many modules)
