@@ -1,6 +1,6 @@
 """Training: an epoch of a small CNN through the platform beside the best loop by hand, and beside trainers of others.
 
-All train the same network on the same images, an epoch at a time, in turns; the first epoch warms everybody up, and is not counted.
+All train the same network on the same images, each beside ours, in turns; the first epoch warms both up, and is not counted.
 """
 
 import argparse

@@ -19,7 +19,6 @@ from leptonai.data.loader_order import Epoch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from training.parts import BATCH, accuracy, floats, load, network
-from training.side_by_side import ShortTurns
 from training.turns import Turns
 
 
@@ -80,14 +79,12 @@ def main() -> None:
                 best[name] = min(best[name], (time.perf_counter() - began) / (2 if turn == 0 else 10))
         print(*(f"{name}={seconds}" for name, seconds in best.items()))
         return
-    turns: Turns | ShortTurns = ShortTurns(sys.argv[4]) if what == "short" else Turns(sys.argv[4])
-    loop = Loop(words, data)
-    after = turns.batch if isinstance(turns, ShortTurns) else lambda: None
+    turns, loop = Turns(sys.argv[4]), Loop(words, data)
     for _ in range(int(sys.argv[5])):
         turns.begin()
-        loop.epoch(after=after)
+        loop.epoch(after=turns.batch)
         turns.end()
-    print(accuracy(loop.model, data))
+    print(round(accuracy(loop.model, data), 4))
 
 
 if __name__ == "__main__":

@@ -1,72 +1,62 @@
-"""An epoch of the CNN through the platform, beside hand-written loops and trainers of others: in turns, epoch by epoch."""
+"""An epoch of the CNN through the platform, beside a loop by hand and trainers of others, one after the other."""
 
 import os
-import random
 import subprocess
 import sys
 import threading
-import time
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from _common import median, median_ratio, peer_python
-from _host import calm, watched
+from _common import peer_python
 
 import leptonai
 from leptonai.core.stages import FLAVOURS
-from training import side_by_side, turns
 from training.parts import BATCH, network
+from training.side_by_side import PATIENCE, Beside, Ended, Room, beside, speed
+from training.turns import Turns
 
 HERE = Path(__file__).parent
 HAND = ("plain", "last", "fused", "last+fused", "last+fused+order", "last+fused+order+bf16")
 KERAS = ("torch", "tensorflow", "jax")
-PATIENCE = 600.0  # seconds for a peer to be ready, and for an epoch
-NEVER = float("nan")
+NOTHING: Mapping[str, str] = MappingProxyType({})
 LONG = 900  # batches: so long a training races its ways
 
 
 def measure(data: dict[str, np.ndarray], folder: Path, epochs: int) -> tuple[dict[str, float], dict[str, Any]]:
     """Return the ratios of throughput, ours to theirs, and what was measured."""
-    np.savez(folder / "parts.npz", **data)
-    chosen = remember(data, folder)
-    hand = best_hand(folder)
-    arguments = [str(HERE / "by_hand.py"), "short", str(folder), hand]
-    beside = side_by_side.ratios(
-        Ours(
-            data,
-            folder,
-            epochs,
-            "ours_short",
-            side_by_side.ShortTurn(side_by_side.ShortTurns(str(folder / "ours_short"))),
-        ),
-        Other("hand_short", arguments, folder, epochs, malloc()),
-        epochs,
-        -(-len(data["x"]) // BATCH),
-    )
-    with ExitStack() as stack:
-        who: dict[str, Any] = {"ours": stack.enter_context(Ours(data, folder, epochs))}
-        who["hand"] = stack.enter_context(
-            Other("hand", [str(HERE / "by_hand.py"), "turns", str(folder), hand], folder, epochs, malloc())
-        )
-        who |= {name: stack.enter_context(peer) for name, peer in peers(folder, epochs).items()}
-        took = in_turns(who, epochs)
-        told = {name: one.accuracy() for name, one in who.items() if name in took}
-    rows = len(data["x"])
-    keras = {name: times for name, times in took.items() if name.startswith("keras")}
-    ratios = {"epoch_vs_best_hand_loop": median(beside)}
-    for name in ("lightning", "accelerate"):
-        if name in took:
-            ratios[f"epoch_vs_{name}"] = median_ratio(took[name], took["ours"])
-    if keras:
-        ratios["epoch_vs_keras"] = min(median_ratio(times, took["ours"]) for times in keras.values())
+    prepare(data, folder)
+    chosen, hand = remember(len(data["x"])), best_hand(folder)
+    found: dict[str, Beside] = {}
+    for name, other in {"hand": by_hand(folder, hand), **peers(folder)}.items():
+        try:
+            found[name] = beside(Ours(folder / f"beside_{name}", epochs), other(epochs), epochs)
+        except Ended as told:
+            print(f"{name} is left out: {_last(told.args[0])}", file=sys.stderr)
+    ratios = {"epoch_vs_best_hand_loop": found["hand"].ratio()}
+    ratios |= {f"epoch_vs_{name}": found[name].ratio() for name in ("lightning", "accelerate") if name in found}
+    if keras := [one.ratio() for name, one in found.items() if name.startswith("keras")]:
+        ratios["epoch_vs_keras"] = min(keras)
+    rows, with_hand = len(data["x"]), found["hand"]
     figures = {
-        "rows": rows, "epochs": epochs, "hand_loop": hand, "ours_chose": chosen, "beside_hand_loop": side_by_side.spread(beside),
-        "samples_per_s": {name: round(rows / median(times)) for name, times in took.items()},
-        "accuracy": {name: round(found, 4) for name, found in told.items()},
+        "rows": rows, "epochs": epochs, "hand_loop": hand, "ours_chose": chosen,
+        "beside": {name: one.spread() for name, one in found.items()},
+        "samples_per_s": {"ours": speed(with_hand.ours, rows)} | {name: speed(one.theirs, rows) for name, one in found.items()},
+        "accuracy": {"ours": with_hand.accuracies[0]} | {name: one.accuracies[1] for name, one in found.items()},
     }  # fmt: skip
     return ratios, figures
+
+
+def prepare(data: dict[str, np.ndarray], folder: Path) -> None:
+    """Have the images where all find them: in a file of the folder, and in two datasets."""
+    np.savez(folder / "parts.npz", **data)
+    for name, x, y in (("images", data["x"], data["y"]), ("held", data["vx"], data["vy"])):
+        path = folder / f"{name}.npz"
+        np.savez(path, x=x, y=y)
+        leptonai.create_dataset(name, files=path, target="y", types={"y": "category"})
 
 
 def malloc() -> dict[str, str]:
@@ -74,14 +64,10 @@ def malloc() -> dict[str, str]:
     return dict(FLAVOURS["torch"][1])
 
 
-def remember(data: dict[str, np.ndarray], folder: Path) -> str:
+def remember(rows: int) -> str:
     """Race the ways at the start of a long training, which is stopped after one epoch; return what the log says of it."""
-    path = folder / "images.npz"
-    np.savez(path, x=data["x"], y=data["y"])
-    leptonai.create_dataset("images", files=path, target="y", types={"y": "category"})
-    model = leptonai.Model(network())
-    history = model.fit(
-        "images", epochs=-(-LONG * BATCH // len(data["x"])), batch_size=BATCH, callbacks=[_enough], verbose=0
+    history = leptonai.Model(network()).fit(
+        "images", epochs=-(-LONG * BATCH // rows), batch_size=BATCH, callbacks=[_enough], verbose=0
     )
     return next((line.split("] ")[-1] for line in history.run.logs() if "computes" in line), "nothing")
 
@@ -100,160 +86,120 @@ def best_hand(folder: Path) -> str:
     return min(seconds, key=lambda name: float(seconds[name]))
 
 
-def peers(folder: Path, epochs: int) -> dict[str, "Other"]:
+def by_hand(folder: Path, way: str) -> Callable[[int], "Other"]:
+    """Return what makes a loop by hand of some epochs."""
+    return partial(Other, folder / "hand", [str(HERE / "by_hand.py"), "turns", str(folder), way], more=malloc())
+
+
+def peers(folder: Path) -> dict[str, Callable[[int], "Other"]]:
+    """Return what makes each of the trainers of others."""
     python = peer_python("training")
     if python is None:
         return {}
-    script = str(HERE / "peers.py")
-    found = {
-        name: Other(name, [script, name, str(folder)], folder, epochs, {}, python)
-        for name in ("lightning", "accelerate")
-    }
+    found: dict[str, dict[str, str]] = {"lightning": {}, "accelerate": {}}
     for backend in KERAS:
-        more = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
-        found[f"keras_{backend}"] = Other(
-            f"keras_{backend}", [script, "keras", str(folder)], folder, epochs, more, python
+        found[f"keras_{backend}"] = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2"}
+    return {
+        name: partial(
+            Other, folder / name, [str(HERE / "peers.py"), name.split("_")[0], str(folder)], more=more, python=python
         )
-    return found
+        for name, more in found.items()
+    }
 
 
 class Other:
     """A process that trains when it is told."""
 
     def __init__(
-        self, name: str, asked: list[str], folder: Path, epochs: int, more: dict[str, str], python: str = sys.executable
+        self,
+        folder: Path,
+        asked: list[str],
+        epochs: int,
+        more: Mapping[str, str] = NOTHING,
+        python: str = sys.executable,
     ):
-        self.folder = folder / name
+        self.folder = folder
         self.folder.mkdir()
         self._asked = [python, *asked, str(self.folder), str(epochs)]
         self._environment = {**os.environ, **more}
 
     def __enter__(self) -> "Other":
-        self._errors = (self.folder / "errors").open("w+")
-        self._process = subprocess.Popen(
-            self._asked, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=self._environment
-        )
+        self.room = Room(self.folder, lambda: self._process.poll() is None)
+        with (self.folder / "errors").open("w") as errors:
+            self._process = subprocess.Popen(
+                self._asked, stdout=subprocess.PIPE, stderr=errors, text=True, env=self._environment
+            )
         return self
 
-    @property
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
     def accuracy(self) -> float:
-        out, _ = self._process.communicate(timeout=PATIENCE)
-        return float(out.split()[-1])
+        """Return what it prints at its end."""
+        return float(self.join().split()[-1])
+
+    def join(self) -> str:
+        """Wait until it is over; return what it printed."""
+        return self._process.communicate(timeout=PATIENCE)[0]
 
     def __exit__(self, *_: object) -> None:
-        (self.folder / "stop").touch()
+        self.room.close()
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        self._errors.close()
 
 
 class Ours:
     """The same by `fit`: its callback waits for its turn inside the Run."""
 
-    def __init__(
-        self,
-        data: dict[str, np.ndarray],
-        folder: Path,
-        epochs: int,
-        name: str = "ours",
-        turn: Any = None,
-        **more: Any,
-    ):
-        self.folder, self._epochs, self._more = folder / name, epochs, more
-        self._turn = turn or Turn(turns.Turns(str(self.folder)))
+    def __init__(self, folder: Path, epochs: int, **more: Any):
+        self.folder, self._epochs, self._more = folder, epochs, more
         self.folder.mkdir()
-        held = self.folder / "held.npz"
-        np.savez(held, x=data["vx"], y=data["vy"])
-        leptonai.create_dataset("held", files=held, target="y", types={"y": "category"})
         self._model = leptonai.Model(network())
         self._model.compile("adam", "cross_entropy", metrics=["accuracy"])
 
     def __enter__(self) -> "Ours":
         self._thread = threading.Thread(target=self._fit)
+        self.room = Room(self.folder, self._thread.is_alive)
         self._thread.start()
         return self
 
     def _fit(self) -> None:
         self._model.fit(
-            "images",
-            epochs=self._epochs,
-            batch_size=BATCH,
-            callbacks=[self._turn],
-            verbose=0,
+            "images", epochs=self._epochs, batch_size=BATCH, callbacks=[Turn(Turns(str(self.folder)))], verbose=0,
             **self._more,
-        )
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
+        )  # fmt: skip
 
     def accuracy(self) -> float:
+        """Evaluate what was learnt."""
+        self.join()
+        return round(float(self._model.evaluate("held", verbose=0).metrics["accuracy"]), 4)
+
+    def join(self) -> None:
+        """Wait until it is over."""
         self._thread.join(PATIENCE)
-        return float(self._model.evaluate("held", verbose=0).metrics["accuracy"])
 
     def __exit__(self, *_: object) -> None:
-        (self.folder / "stop").touch()
+        self.room.close()
         self._thread.join(30)
 
 
 class Turn:
-    """A callback that keeps to its turn."""
+    """A callback that keeps to its turns."""
 
-    def __init__(self, turns: turns.Turns):
+    def __init__(self, turns: Turns):
         self.turns = turns
 
     def on_epoch_begin(self, *_: object) -> None:
         self.turns.begin()
 
+    def on_train_batch_end(self, *_: object) -> None:
+        self.turns.batch()
+
     def on_epoch_end(self, *_: object) -> None:
         self.turns.end()
 
 
-def in_turns(who: dict[str, Any], epochs: int) -> dict[str, list[float]]:
-    """Give the word to one after the other, whenever the host has time; whoever ends before his time is left out."""
-    took: dict[str, list[tuple[float, bool]]] = {name: [] for name in who}
-    for epoch in range(epochs):
-        names = list(who)
-        random.Random(epoch).shuffle(names)  # nobody always comes after the same one
-        for name in names:
-            if name not in took:
-                continue
-            one = who[name]
-            if not until(lambda one=one, epoch=epoch: turns.ready(one.folder, epoch), one):
-                print(f"{name} is left out: {_last(one)}", file=sys.stderr)
-                del took[name]
-                continue
-            calm()
-            with watched() as seen:
-                turns.go(one.folder, epoch)
-                until(lambda one=one, epoch=epoch: turns.seconds(one.folder, epoch) is not None, one)
-            if epoch:
-                took[name].append((turns.seconds(one.folder, epoch) or NEVER, seen.disturbed))
-    return {name: _believed(times) for name, times in took.items()}
-
-
-def _believed(times: list[tuple[float, bool]]) -> list[float]:
-    """Return the seconds of each turn, NaN where the host disturbed it; as they are where it disturbed all of them."""
-    spoilt = all(disturbed for _, disturbed in times)
-    return [NEVER if disturbed and not spoilt else seconds for seconds, disturbed in times]
-
-
-def until(met: Any, one: Any) -> bool:
-    """Wait until something is so; False where its process ended, or patience."""
-    end = time.monotonic() + PATIENCE
-    while not met():
-        if not one.alive or time.monotonic() > end:
-            return bool(met())
-        time.sleep(0.05)
-    return True
-
-
-def _last(one: Any) -> str:
-    errors = one.folder / "errors"
-    return next(reversed(errors.read_text().strip().splitlines()), "it ended") if errors.exists() else "it ended"
+def _last(folder: Path) -> str:
+    errors = folder / "errors"
+    told = errors.read_text().strip().splitlines() if errors.exists() else []
+    return f"{folder.name}: {told[-1] if told else 'it ended'}"

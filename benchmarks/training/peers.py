@@ -34,6 +34,9 @@ def lightning(data: dict[str, Any], turns: Turns, epochs: int) -> float:
         def on_train_epoch_start(self, *_: Any) -> None:
             turns.begin()
 
+        def on_train_batch_end(self, *_: Any) -> None:
+            turns.batch()
+
         def on_train_epoch_end(self, *_: Any) -> None:
             turns.end()
 
@@ -65,6 +68,7 @@ def accelerate(data: dict[str, Any], turns: Turns, epochs: int) -> float:
             optimizer.step()
             total += value.item() * len(x)
             right += int((scores.argmax(1) == y).sum())
+            turns.batch()
         turns.end()
     return accuracy(accelerator.unwrap_model(model), data)
 
@@ -85,8 +89,19 @@ def keras(data: dict[str, Any], turns: Turns, epochs: int) -> float:
         def on_epoch_begin(self, *_: Any) -> None:
             turns.begin()
 
+        def on_train_batch_begin(self, batch: int, **_: Any) -> None:
+            # not at the end of one: Keras would wait for each batch, which it does not do without such a callback
+            if batch:
+                turns.batch(_computed)
+
         def on_epoch_end(self, *_: Any) -> None:
             turns.end()
+
+    def _computed() -> None:
+        if keras.backend.backend() == "jax":
+            import jax
+
+            jax.block_until_ready(jax.live_arrays())
 
     model = keras.Sequential(
         [
@@ -105,7 +120,7 @@ def keras(data: dict[str, Any], turns: Turns, epochs: int) -> float:
 def main() -> None:
     name, folder, turns, epochs = sys.argv[1:5]
     how = {"lightning": lightning, "accelerate": accelerate, "keras": keras}[name]
-    print(how(load(folder), Turns(turns), int(epochs)))
+    print(round(how(load(folder), Turns(turns), int(epochs)), 4))
 
 
 if __name__ == "__main__":

@@ -1,132 +1,154 @@
-"""Ours beside the best loop by hand, in turns of ten batches: what decides between two loops that differ by a hundredth.
+"""Two who train, in turns of ten batches: a machine of others drifts from one epoch to the next by more than two loops differ.
 
-A machine of others drifts by more than that from one epoch to the next, so the two change places three times a second. An epoch's ratio is
-that of the turns it was made of; a pair of turns during which the host took the processors away is left out of both.
-Those who train hear and tell by a Unix socket: whoever waits does nothing.
+An epoch's ratio is that of the turns it was made of; those during which the host took the processors away are left out of both.
 """
 
 import random
 import socket
 import statistics
-from contextlib import ExitStack
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from time import perf_counter, sleep
-from typing import Any
+from time import monotonic, sleep
+from typing import Any, Protocol
 
 from _host import calm, watched
 
-MANY = 10  # batches of a turn
-REST = 1.0  # seconds after an epoch, for what is written of it
+from training.turns import ROOM
+
+MANY = 10  # batches of a turn; 0 is a whole epoch
+REST = 1.0  # seconds before an epoch, for what is written of the one before
 PATIENCE = 600.0
-ROOM = "turns"  # the socket, in the folder of who trains
 
 
-class ShortTurns:
-    """The place of one who trains: `begin` and `end` stand around an epoch, `batch` after each batch in it."""
-
-    def __init__(self, folder: str):
-        self.folder = folder
-        self._line: Any = None
-
-    def begin(self) -> None:
-        """Wait for the word."""
-        if self._line is None:
-            found = socket.socket(socket.AF_UNIX)
-            found.connect(str(Path(self.folder) / ROOM))
-            self._line = found.makefile("rw")
-        self._done = 0
-        self._wait()
-
-    def batch(self) -> None:
-        """Count a batch; after some of them it is the other's turn."""
-        self._done += 1
-        if self._done % MANY == 0:
-            self._tell()
-            self._wait()
-
-    def end(self) -> None:
-        """Say that the epoch is over."""
-        self._tell()
-
-    def _wait(self) -> None:
-        if not self._line.readline():
-            raise SystemExit(0)
-        self._began = perf_counter()
-
-    def _tell(self) -> None:
-        self._line.write(f"{perf_counter() - self._began!r}\n")
-        self._line.flush()
-
-    def __getstate__(self) -> dict[str, Any]:  # a callback travels to the Run before anybody waits
-        return {"folder": self.folder, "_line": None}
+class Ended(Exception):
+    """Who trains, in that folder, ended before his time."""
 
 
-class ShortTurn:
-    """A callback that keeps to its turns."""
+class Trainer(Protocol):
+    """A process that trains while it is entered."""
 
-    def __init__(self, turns: ShortTurns):
-        self.turns = turns
+    room: "Room"
 
-    def on_epoch_begin(self, *_: object) -> None:
-        self.turns.begin()
-
-    def on_train_batch_end(self, *_: object) -> None:
-        self.turns.batch()
-
-    def on_epoch_end(self, *_: object) -> None:
-        self.turns.end()
+    def __enter__(self) -> Any: ...
+    def __exit__(self, *_: object) -> None: ...
+    def accuracy(self) -> float:
+        """Return the share of held-out images told after the last epoch."""
+        ...
 
 
-def ratios(ours: Any, hand: Any, epochs: int, batches: int) -> list[float]:
-    """Return how quick ours is beside the other in each epoch but the first, seconds of the other by ours.
+@dataclass
+class Turn:
+    """What one did at a time."""
 
-    Both have a `folder`, and are processes to enter. `batches`: of an epoch.
-    """
-    both, found = {"ours": ours, "hand": hand}, []
-    with ExitStack() as stack:
-        rooms = {name: stack.enter_context(_room(one.folder)) for name, one in both.items()}
-        for one in both.values():
-            stack.enter_context(one)
-        lines = {name: stack.enter_context(_heard(room)) for name, room in rooms.items()}
-        names = list(both)
+    seconds: float
+    batches: int
+    last: bool  # of its epoch
+    disturbed: bool = False
+
+
+@dataclass
+class Beside:
+    """The turns of two by epochs, but for the first, which warms them up; each with its accuracy at the end."""
+
+    ours: list[list[Turn]] = field(default_factory=list)
+    theirs: list[list[Turn]] = field(default_factory=list)
+    accuracies: tuple[float, float] = (0.0, 0.0)
+
+    def ratios(self) -> list[float]:
+        """Return how quick ours is beside theirs in each epoch: their seconds by ours."""
+        return [_ratio(list(zip(*both, strict=False))) for both in zip(self.ours, self.theirs, strict=True)]
+
+    def ratio(self) -> float:
+        """Return the median of the epochs' ratios."""
+        return statistics.median(self.ratios())
+
+    def spread(self) -> dict[str, float]:
+        """Return what the results say of the epochs' ratios."""
+        found = self.ratios()
+        return {
+            "median": round(statistics.median(found), 3),
+            "least": round(min(found), 3),
+            "most": round(max(found), 3),
+        }
+
+
+def _ratio(pairs: list[tuple[Turn, Turn]]) -> float:
+    believed = [pair for pair in pairs if not (pair[0].disturbed or pair[1].disturbed)] or pairs
+    return sum(theirs.seconds for _, theirs in believed) / sum(ours.seconds for ours, _ in believed)
+
+
+def speed(epochs: list[list[Turn]], rows: int) -> int:
+    """Return the samples per second of somebody's turns; `rows`: of an epoch."""
+    turns = [turn for epoch in epochs for turn in epoch]
+    believed = [turn for turn in turns if not turn.disturbed] or turns
+    share = sum(max(turn.batches, 1) for turn in believed) / sum(max(turn.batches, 1) for turn in turns)
+    return round(rows * len(epochs) * share / sum(turn.seconds for turn in believed))
+
+
+def beside(ours: Trainer, other: Trainer, epochs: int, batches: int = MANY) -> Beside:
+    """Have two train in turns. Raises `Ended` where one of them ends before."""
+    found, chance = Beside(), random.Random(0)
+    with ours, other:
         for epoch in range(epochs):
-            sums = dict.fromkeys(both, 0.0)
-            spoilt = dict.fromkeys(both, 0.0)
-            for turn in range(batches // MANY + 1):
-                if turn == 0:
-                    sleep(REST)
-                    calm()
-                random.Random(epoch * 1000 + turn).shuffle(names)
-                with watched() as seen:
-                    took = {name: _turn(lines[name]) for name in names}
-                for name, seconds in took.items():
-                    (spoilt if seen.disturbed else sums)[name] += seconds
-            whole = sums if sums["ours"] else spoilt
+            for one in (ours, other):
+                one.room.wait()
+            sleep(REST)
+            calm()
+            took: tuple[tuple[Trainer, list[Turn]], ...] = ((ours, []), (other, []))
+            while left := [who for who in took if not (who[1] and who[1][-1].last)]:
+                chance.shuffle(left)  # nobody always comes after the other
+                for one, turns in left:
+                    turns.append(one.room.turn(batches))
             if epoch:
-                found.append(whole["hand"] / whole["ours"])
+                found.ours.append(took[0][1])
+                found.theirs.append(took[1][1])
+        found.accuracies = ours.accuracy(), other.accuracy()
     return found
 
 
-def _room(folder: Path) -> socket.socket:
-    room = socket.socket(socket.AF_UNIX)
-    room.bind(str(folder / ROOM))
-    room.listen(1)
-    room.settimeout(PATIENCE)
-    return room
+class Room:
+    """Where one who trains waits for the word. `alive`: whether he may still come."""
 
+    def __init__(self, folder: Path, alive: Callable[[], bool]):
+        self._folder, self._alive = folder, alive
+        self._line: Any = None
+        self._door = socket.socket(socket.AF_UNIX)
+        self._door.bind(str(folder / ROOM))
+        self._door.listen(1)
+        self._door.settimeout(0.5)
 
-def _heard(room: socket.socket) -> Any:
-    found, _ = room.accept()
-    found.settimeout(PATIENCE)
-    return found.makefile("rw")
+    def wait(self) -> None:
+        """Wait until he is ready for an epoch."""
+        end = monotonic() + PATIENCE
+        while self._line is None:
+            try:
+                self._one = self._door.accept()[0]
+            except TimeoutError:
+                if not self._alive() or monotonic() > end:
+                    raise Ended(self._folder) from None
+            else:
+                self._one.settimeout(PATIENCE)
+                self._line = self._one.makefile("rw")
+        self._read()
 
+    def turn(self, batches: int) -> Turn:
+        """Give the word for some batches, 0 for an epoch, and wait until he has had his turn."""
+        with watched() as seen:
+            self._line.write(f"{batches}\n")
+            self._line.flush()
+            seconds, many, last = self._read().split()
+        return Turn(float(seconds), int(many), last == "1", seen.disturbed)
 
-def _turn(line: Any) -> float:
-    line.write("go\n")
-    line.flush()
-    return float(line.readline())
+    def close(self) -> None:
+        """Tell him to go, if he still waits."""
+        self._door.close()
+        if self._line is not None:
+            self._line.close()
+            self._one.close()
 
-
-def spread(found: list[float]) -> dict[str, float]:
-    """Return what the results say of the epochs' ratios."""
-    return {"median": round(statistics.median(found), 3), "least": round(min(found), 3), "most": round(max(found), 3)}
+    def _read(self) -> str:
+        found = self._line.readline()
+        if not found:
+            raise Ended(self._folder)
+        return found

@@ -1,49 +1,55 @@
-"""Turns: whoever trains waits before each epoch until it is told to go, and notes how long the epoch took.
+"""Turns: whoever trains waits for the word before an epoch, and says when his turn is over, by a socket in his folder.
 
-By files in a folder, so that a callback inside a Run, and any peer in any Python, can do it.
+So a callback inside a Run, and any peer in any Python, can do it, and whoever waits does nothing.
 """
 
-import time
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+ROOM = "turns"  # the socket
 
 
 class Turns:
-    """The place of one who trains. `begin` and `end` stand around an epoch."""
+    """The place of one who trains: `begin` and `end` stand around an epoch, `batch` after each batch in it."""
 
     def __init__(self, folder: str):
         self.folder = folder
-        self.epoch = 0
+        self._line: Any = None
 
     def begin(self) -> None:
         """Say that all is ready, and wait for the word."""
-        place = Path(self.folder)
-        (place / f"ready-{self.epoch}").touch()
-        while not (place / f"go-{self.epoch}").exists():
-            if (place / "stop").exists():
-                raise SystemExit(0)
-            time.sleep(0.1)  # seldom: whoever waits is not to disturb who computes
-        self.began = time.perf_counter()
+        if self._line is None:
+            found = socket.socket(socket.AF_UNIX)
+            found.connect(str(Path(self.folder) / ROOM))
+            self._line = found.makefile("rw")
+        self._say("ready")
+        self._wait()
+
+    def batch(self, computed: Callable[[], object] = lambda: None) -> None:
+        """Count a batch; after as many as the word said it is the other's turn. `computed` waits for what is still computed."""
+        self._done += 1
+        if self._done == self._many:
+            computed()
+            self._say(f"{perf_counter() - self._began!r} {self._done} 0")
+            self._wait()
 
     def end(self) -> None:
-        """Note the seconds of the epoch."""
-        seconds = time.perf_counter() - self.began
-        done = Path(self.folder) / f"done-{self.epoch}"
-        done.with_suffix(".part").write_text(repr(seconds))
-        done.with_suffix(".part").rename(done)
-        self.epoch += 1
+        """Say that the epoch is over."""
+        self._say(f"{perf_counter() - self._began!r} {self._done} 1")
 
+    def _wait(self) -> None:
+        word = self._line.readline()
+        if not word:
+            raise SystemExit(0)
+        self._many, self._done = int(word), 0
+        self._began = perf_counter()
 
-def ready(folder: Path, epoch: int) -> bool:
-    """Whether somebody waits for the word."""
-    return (folder / f"ready-{epoch}").exists()
+    def _say(self, words: str) -> None:
+        self._line.write(words + "\n")
+        self._line.flush()
 
-
-def go(folder: Path, epoch: int) -> None:
-    """Give the word for an epoch."""
-    (folder / f"go-{epoch}").touch()
-
-
-def seconds(folder: Path, epoch: int) -> float | None:
-    """Return how long it took; None while it is not over."""
-    done = folder / f"done-{epoch}"
-    return float(done.read_text()) if done.exists() else None
+    def __getstate__(self) -> dict[str, Any]:  # a callback travels to the Run before anybody waits
+        return {"folder": self.folder, "_line": None}
