@@ -13,7 +13,7 @@ from leptonai.tuning import journal, space, words
 from leptonai.tuning.front import Front
 from leptonai.tuning.opening import opening, value_at
 from leptonai.tuning.spec import Dimension, Goal, Trial, Tune
-from leptonai.tuning.study import Study
+from leptonai.tuning.study import DEAR, Study
 
 SPACE = {
     "x": {"kind": "float", "low": -5.0, "high": 5.0},
@@ -35,8 +35,8 @@ def study(asked: Tune, **more: Any) -> Study:
     return Study(asked, space.check(asked.space), **{"epochs": 27, **more})
 
 
-def go_on(asked: Tune, entries: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """Read a journal and go on until so many trials were asked for, with curves where trials are given up."""
+def go_on(asked: Tune, entries: list[dict[str, Any]], count: int, seconds: float = 0.0) -> list[dict[str, Any]]:
+    """Read a journal and go on until so many trials, of so many seconds each, were asked for, with curves where trials are given up."""
     found = study(asked)
     course = journal.read(entries)
     found.replay(course)
@@ -57,7 +57,15 @@ def go_on(asked: Tune, entries: list[dict[str, Any]], count: int) -> list[dict[s
                 break
         state, values = ("pruned", curve[-1:]) if pruned else ("done", curve[-1:] or goals)
         trial = Trial.model_validate(
-            {"number": number, "state": state, "params": params, "values": values, "curve": curve, "epochs": len(curve)}
+            {
+                "number": number,
+                "state": state,
+                "params": params,
+                "values": values,
+                "curve": curve,
+                "epochs": len(curve),
+                "seconds": seconds,
+            }
         )
         entries.append(journal.told(trial, found.tell(trial), None, 0.0))
     return entries
@@ -85,6 +93,43 @@ def test_a_journal_cut_anywhere_is_gone_on_with_as_if_it_had_not_been(more: dict
     assert all(("y" in trial["params"]) == (trial["params"]["kind"] == "b") for trial in trials)
     pruned = sum(trial["state"] == "pruned" for trial in trials)
     assert pruned > 5 if "pruner" in more else pruned == 0
+
+
+PLAIN = {name: SPACE[name] for name in ("x", "n", "kind")}
+
+
+def test_dear_trials_are_chosen_by_a_gaussian_process_which_the_journal_remembers() -> None:
+    asked = spec(space=PLAIN)
+    whole = go_on(asked, [], 16, DEAR)
+    noted = [entry["study"] for entry in whole if entry["kind"] == "asked"]
+    assert [at for at, study in enumerate(noted) if study.get("leptonai:dear") is True] == [
+        5
+    ]  # after five of the opening
+    for cut in (4, 10, 11, 12, 25):
+        # A faster machine that goes on changes nothing.
+        assert seen(go_on(asked, whole[:cut], 16, DEAR if cut < 10 else 0.0))[:cut] == seen(whole)[:cut]
+        again = go_on(asked, whole[:cut], 16, DEAR if cut < 10 else 0.0)
+        assert [e["params"] for e in again if e["kind"] == "asked"] == [
+            e["params"] for e in whole if e["kind"] == "asked"
+        ]
+    quick = go_on(asked, [], 12, DEAR / 2)
+    assert seen(quick)[:10] == [
+        (kind, {**what, "seconds": DEAR / 2} if kind == "told" else what) for kind, what in seen(whole)[:10]
+    ]
+    assert seen(quick)[10] != seen(whole)[10]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"space": SPACE}, {"pruner": "asha"}, {"sampler": "tpe"}, {"goals": [{"metric": "a"}, {"metric": "b"}]},
+        {"space": {f"x{at}": SPACE["x"] for at in range(11)} | PLAIN},
+    ],
+    ids=["a setting of one choice", "trials are given up", "named", "two goals", "many settings"],
+)  # fmt: skip
+def test_for_what_a_gaussian_process_does_not_suit_nothing_is_decided(more: dict[str, Any]) -> None:
+    entries = go_on(spec(**{"space": PLAIN, **more}), [], 8, DEAR)
+    assert all("leptonai:dear" not in entry["study"] for entry in entries if entry["kind"] == "asked")
 
 
 def test_what_is_found_is_better_than_chance() -> None:

@@ -62,7 +62,9 @@ def test_the_best_of_many_is_a_training_like_any_other(tmp_path: Path) -> None:
     fitted = Fitted.model_validate(kept.fitted)
     assert fitted.history["val_accuracy"] == [best.values[0]]
     again = Fitted.model_validate(train(Train.model_validate(kept.spec), handle_for(tmp_path / "job")))
-    assert again.history == fitted.history  # its spec alone makes the same model
+    assert (
+        again.history.items() > fitted.history.items()
+    )  # its spec alone makes the same model; it is measured on all rows
     left = {blob.id for blob in handle.raw.list()}
     assert {fitted.code, fitted.weights, fitted.events} <= left
     assert (

@@ -234,7 +234,7 @@ FLAVOURS: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {
     # pandas: PyArrow imports it with the first array that is made, where it is installed, which takes a Run 0.3 s.
     "data": ((*_EVERY, "pandas", "polars", "PIL.Image"), {}),
     "sklearn": ((*_EVERY, *_MODELS, "sklearn.ensemble", "sklearn.linear_model", "sklearn.pipeline", "skl2onnx", "skops.io",
-                 f"{_ADAPTERS}.sklearn_recipe"), _LEARNING),
+                 f"{_ADAPTERS}.sklearn_recipe", f"{_ADAPTERS}.sklearn_ahead"), _LEARNING),
     "torch": (_TORCH, {"KERAS_BACKEND": "torch", **_LEARNING}),
     "transformers": ((*_TORCH, "tokenizers", "transformers.modeling_utils", "transformers.models.bert.modeling_bert",
                       "transformers.models.llama.modeling_llama", "peft"), {"KERAS_BACKEND": "torch", **_LEARNING}),

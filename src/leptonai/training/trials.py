@@ -88,7 +88,7 @@ class Trials:
     def learn(self, settings: Mapping[str, Any], handle: Handle, goals: tuple[str, ...]) -> Learnt:
         """Train with these settings. `handle`: gets the metrics of each epoch, and checkpoints; `goals`: what is to be measured.
 
-        A model of one fit is measured on the rows it learnt from only if that is a goal, or once it is kept.
+        A model of one fit is measured on the rows it learnt from only if that is a goal: it may take as long as the fit.
         """
         self._seed()
         of_model = {name: value for name, value in settings.items() if self._built or self._is_models(name)}
@@ -104,8 +104,7 @@ class Trials:
         subject, pack = self._subject(spec, of_model)
         ready = self._rows(subject)
         saved = checkpoint.last(handle)
-        late = hasattr(subject.learner, "measures_training") and all(goal.startswith("val_") for goal in goals)
-        if late:
+        if hasattr(subject.learner, "measures_training") and all(goal.startswith("val_") for goal in goals):
             cast(Any, subject.learner).measures_training = False
         course = learn(subject, ready, saved, handle)
         metrics = _kept_metrics(spec, course) | _measured(subject.learner, ready, course, goals)
@@ -117,10 +116,6 @@ class Trials:
                 "flavour": subject.flavour,
             }
             final = subject._replace(code=named["code"])
-            if late:
-                subject.learner.measure(*ready.rows.all())
-                learnt = {name: [value] for name, value in subject.learner.metrics().items()}
-                course.history = {**learnt, **course.history}
             fitted = fitted_of(final, ready, course, self._handle).model_dump(mode="json")
             return spec.model_copy(update=named).model_dump(mode="json"), fitted
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from leptonai.core.errors import LeptonError, RunFailed
 from leptonai.core.stages import TRIALS, Handle, load
+from leptonai.core.threads import limited
 from leptonai.tuning.attempt import attempt
 from leptonai.tuning.spec import Tune
 
@@ -91,9 +92,7 @@ def _compute_with(threads: int) -> None:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
     elif "sklearn" in sys.modules:
-        import threadpoolctl  # type: ignore[import-untyped]  # a part of scikit-learn's installation
-
-        threadpoolctl.threadpool_limits(threads)
+        limited(threads)
 
 
 def _has_gpu() -> bool:

@@ -6,9 +6,13 @@ that is read back from its journal asks for the same trials as one that was neve
 
 import logging
 import random
+import statistics
+import threading
 import warnings
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from leptonai.core.errors import MissingExtra
@@ -20,6 +24,12 @@ from leptonai.tuning.spec import Dimension, Trial, Tune
 
 _REDUCTION = 3  # of ASHA and Hyperband: one in three goes on
 _STARTUP = 5  # trials that the median is not asked about
+# Trials that take so long, seconds in the median, are chosen by a Gaussian process: it needs about half as many as TPE, and some
+# hundredths of a second for each, more with each trial and each setting, so it has a most of both.
+DEAR = 0.2
+_LOOKED_AT = 5  # trials of the opening, after which that is decided
+_DEAR_TRIALS, _DEAR_SETTINGS = 100, 10
+_IS_DEAR = "leptonai:dear"  # stands in the journal: an attempt that goes on decides nothing anew
 
 
 class Study:
@@ -39,6 +49,16 @@ class Study:
         self._pruner = _pruner(self._optuna, spec.pruner, epochs)
         self._spaces = {name: self._distribution(spec.space[name]) for name in order}
         self._queue = self._planned(earlier)
+        self._took: list[float] = []  # by trials that were done, seconds
+        self._may_be_dear = (
+            spec.sampler == "auto"
+            and len(spec.goals) == 1
+            and (spec.pruner == "none" or epochs <= 1)  # it learns nothing of those that were given up
+            and len(order) <= _DEAR_SETTINGS
+            and not any(dimension.when for dimension in spec.space.values())
+            and find_spec("torch") is not None
+        )
+        self._loading: threading.Thread | None = None
         self._known: dict[str, Any] = {}  # what the engine noted of the whole study
         self._noted: dict[int, frozenset[str]] = {}  # and of a trial, when it began: names
         for trial in earlier:
@@ -56,6 +76,8 @@ class Study:
         for number, entry in course.asked.items():
             attrs = {**entry["attrs"], **course.attrs.get(number, {})}
             self._add(course.told.get(number, entry["params"]), attrs)
+            if number in course.told:
+                self._learn_of(course.told[number])
             self._noted[number] = frozenset(entry["attrs"])
             for name, value in entry["study"].items():
                 self._known[name] = value
@@ -65,10 +87,11 @@ class Study:
     def ask(self) -> dict[str, Any]:
         """Return the journal's entry of the next trial. Call it only while `points` are left."""
         number = self.count
-        if number < len(self._queue):
+        dear = self._dear()
+        if number < len(self._queue) and not dear:
             self._study.enqueue_trial(self._inside(self._queue[number]))
         with _quiet():
-            self._study.sampler = self._sampler(zlib.crc32(f"{self._spec.seed}/{number}".encode()))
+            self._study.sampler = self._sampler(zlib.crc32(f"{self._spec.seed}/{number}".encode()), dear=dear)
             trial = self._study.ask()
             params: dict[str, Any] = {}
             for name in self._order:
@@ -94,6 +117,7 @@ class Study:
         """Take how a trial ended, and return what the engine noted of it since it began."""
         states = self._optuna.trial.TrialState
         id = self._id(trial.number)
+        self._learn_of(trial)
         state = {"done": states.COMPLETE, "pruned": states.PRUNED, "failed": states.FAIL}[trial.state]
         values = list(trial.values) or None
         with _quiet():
@@ -116,6 +140,24 @@ class Study:
 
     def _id(self, number: int) -> int:
         return int(self._storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number + self._offset))
+
+    def _learn_of(self, trial: Trial) -> None:
+        if trial.state != "done":
+            return
+        self._took.append(trial.seconds)
+        if trial.seconds >= DEAR and self._may_be_dear and self._loading is None:
+            # What a Gaussian process needs takes a second to load, during which other trials compute.
+            self._loading = threading.Thread(target=import_module, args=("torch",), name="loading")
+            self._loading.start()
+
+    def _dear(self) -> bool:
+        """Whether a Gaussian process says what is tried next. That is decided once, by what the first trials took."""
+        if not self._may_be_dear or self.count + self._offset >= _DEAR_TRIALS:
+            return False
+        if self.count == len(self._spec.first) + _LOOKED_AT and _IS_DEAR not in self._known:
+            found = len(self._took) >= 2 and statistics.median(self._took) >= DEAR
+            self._storage.set_study_system_attr(self._study._study_id, _IS_DEAR, found)
+        return bool(self._storage.get_study_system_attrs(self._study._study_id).get(_IS_DEAR))
 
     def _planned(self, earlier: Sequence[Trial]) -> list[dict[str, Any]]:
         """Return the settings that are tried first, or all where it is a grid, in an order that follows from the seed."""
@@ -169,8 +211,10 @@ class Study:
             return kinds.IntDistribution(int(low), int(high), log=dimension.log, step=int(dimension.step or 1))
         return kinds.FloatDistribution(low, high, log=dimension.log, step=dimension.step)
 
-    def _sampler(self, seed: int) -> Any:
+    def _sampler(self, seed: int, *, dear: bool) -> Any:
         samplers = self._optuna.samplers
+        if dear:
+            return samplers.GPSampler(seed=seed, n_startup_trials=2)
         match self._spec.sampler:
             case "random" | "grid":
                 return samplers.RandomSampler(seed=seed)

@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,25 +62,39 @@ def _written_here(name: str, module: ModuleType) -> bool:
 
 
 def _installed() -> tuple[str, ...]:
+    return _places(tuple(sys.path))
+
+
+@lru_cache(maxsize=1)
+def _places(path: tuple[str, ...]) -> tuple[str, ...]:
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    places |= {path for path in sys.path if path.endswith(("site-packages", "dist-packages"))}
+    places |= {one for one in path if one.endswith(("site-packages", "dist-packages"))}
     return tuple(f"{place.rstrip('/')}/" for place in places | {str(Path(p).resolve()) for p in places})
+
+
+def _all_users() -> Iterator[ModuleType]:
+    """Yield the user's modules that are imported, but for `__main__`.
+
+    What is in a package that is installed is not looked at: a process that was forked copies the page of each object that it touches.
+    """
+    installed = {_OWN: True, "__main__": True}
+    places = _installed()
+    for name in list(sys.modules):
+        top = name.partition(".")[0]
+        if top not in installed:
+            file = getattr(sys.modules.get(top), "__file__", None)  # a namespace has none
+            installed[top] = top in sys.builtin_module_names or (isinstance(file, str) and file.startswith(places))
+        if installed[top]:
+            continue
+        module = sys.modules.get(name)
+        if module is not None and getattr(module, "__name__", None) == name and _written_here(name, module):
+            yield module
 
 
 @contextmanager
 def _users_code(cloudpickle: Any) -> Iterator[None]:
     known = set(cloudpickle.list_registry_pickle_by_value())
-    places = _installed()
-    mine = [
-        module
-        for name, module in list(sys.modules.items())
-        if name not in known
-        and name != "__main__"
-        and getattr(module, "__name__", None) == name
-        and isinstance(file := getattr(module, "__file__", None), str)
-        and not file.startswith(places)
-        and _written_here(name, module)
-    ]
+    mine = [module for module in _all_users() if module.__name__ not in known]
     for module in mine:
         cloudpickle.register_pickle_by_value(module)
     try:

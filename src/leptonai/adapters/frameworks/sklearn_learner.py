@@ -13,6 +13,7 @@ from leptonai.adapters.frameworks import arrays, sklearn_fair, sklearn_metrics, 
 from leptonai.adapters.frameworks.sklearn import first_of, reads_texts
 from leptonai.core.errors import FieldError, Invalid, Unsupported
 from leptonai.core.learning import Mitigate, Way
+from leptonai.core.threads import limited
 
 _FEW = 5000  # rows: threads of boosted trees would wait for each other longer than they compute
 
@@ -223,9 +224,4 @@ def _make_importable(mine: Sequence[Any]) -> None:
 
 def _few_threads(rows: int) -> contextlib.AbstractContextManager[object]:
     """Have one thread compute while there is too little for several."""
-    import threadpoolctl  # type: ignore[import-untyped]  # a part of scikit-learn's installation
-
-    if rows >= _FEW:
-        return contextlib.nullcontext()
-    limits: contextlib.AbstractContextManager[object] = threadpoolctl.threadpool_limits(1)
-    return limits
+    return contextlib.nullcontext() if rows >= _FEW else limited(1)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid, MissingExtra
 from leptonai.core.stages import HOLD, SCORE, Handle, load
+from leptonai.core.threads import limited
 from leptonai.training import trainee
 from leptonai.training.auto import blending, models
 from leptonai.training.auto.families import Candidate, lacking, names, planned
@@ -76,9 +77,7 @@ class Bench:
         self.judged = self.folds if by in ("group", "time") else _judged(self._reader.rows, width, self.folds)
         self._said: dict[int, Array] = {}  # by fold, of the candidate at work
         if self._reader.rows < _FEW:
-            import threadpoolctl  # type: ignore[import-untyped]  # a part of scikit-learn's installation
-
-            threadpoolctl.threadpool_limits(1)
+            limited(1)
 
     @property
     def facts(self) -> dict[str, Any]:
