@@ -211,9 +211,9 @@ RULE = "leptonai.evaluation.gate:parse"  # (rule): raises where it is not unders
 # How code of a user's travels, for whoever may not import an adapter.
 PACK = "leptonai.adapters.frameworks.packing:by_value"  # (object, what it is called) -> bytes
 UNPACK = "leptonai.adapters.frameworks.packing:unpack"  # bytes -> object; executes code: only in a process of its own
+THREADS = "leptonai.adapters.frameworks.threads:limited"  # (threads): so many for the libraries of numbers
 
-# Which libraries a fork server loads before the Runs of a flavour start. One that is not installed is left out.
-# torch._dynamo: the first optimiser imports it anyway, which takes a second.
+# What a fork server loads before the Runs of a flavour start, where it is installed. The first optimiser imports torch._dynamo.
 # OpenMP threads that spin for long while they wait starve those of the next Run: two trainings on two cores then take ten
 # times as long, each. Threads that never spin take a sixth longer when a Run is alone. So they spin for microseconds.
 # glibc gives large pieces of memory back to the system at once, and takes new ones in the next batch: two million page

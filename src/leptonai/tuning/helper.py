@@ -16,8 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from leptonai.core.errors import LeptonError, RunFailed
-from leptonai.core.stages import TRIALS, Handle, load
-from leptonai.core.threads import limited
+from leptonai.core.stages import THREADS, TRIALS, Handle, load
 from leptonai.tuning.attempt import attempt
 from leptonai.tuning.spec import Tune
 
@@ -92,7 +91,7 @@ def _compute_with(threads: int) -> None:
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
     elif "sklearn" in sys.modules:
-        limited(threads)
+        load(THREADS)(threads)
 
 
 def _has_gpu() -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 
 from leptonai.adapters.frameworks import arrays, sklearn_fair, sklearn_metrics, skops_file
 from leptonai.adapters.frameworks.sklearn import first_of, reads_texts
+from leptonai.adapters.frameworks.threads import limited
 from leptonai.core.errors import FieldError, Invalid, Unsupported
 from leptonai.core.learning import Mitigate, Way
-from leptonai.core.threads import limited
 
 _FEW = 5000  # rows: threads of boosted trees would wait for each other longer than they compute
 

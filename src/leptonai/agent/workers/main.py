@@ -20,7 +20,7 @@ from leptonai.agent.workers.open import open_computing
 from leptonai.agent.workers.pieces import Pieces
 from leptonai.core.errors import Corrupt, LeptonError
 from leptonai.core.nouns import Model
-from leptonai.core.threads import limited
+from leptonai.core.stages import THREADS, load
 from leptonai.serving import arrays, frames, sealed
 from leptonai.serving.pulse import Pulse
 from leptonai.serving.sockets import listening
@@ -177,4 +177,4 @@ def _threads(count: int) -> None:
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(count)
     with contextlib.suppress(ImportError):
-        limited(count)
+        load(THREADS)(count)

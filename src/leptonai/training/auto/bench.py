@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from leptonai.core import plugins
 from leptonai.core.errors import FieldError, Invalid, MissingExtra
-from leptonai.core.stages import HOLD, SCORE, Handle, load
-from leptonai.core.threads import limited
+from leptonai.core.stages import HOLD, SCORE, THREADS, Handle, load
 from leptonai.training import trainee
 from leptonai.training.auto import blending, models
 from leptonai.training.auto.families import Candidate, lacking, names, planned
@@ -77,7 +76,7 @@ class Bench:
         self.judged = self.folds if by in ("group", "time") else _judged(self._reader.rows, width, self.folds)
         self._said: dict[int, Array] = {}  # by fold, of the candidate at work
         if self._reader.rows < _FEW:
-            limited(1)
+            load(THREADS)(1)
 
     @property
     def facts(self) -> dict[str, Any]:
