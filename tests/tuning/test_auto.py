@@ -351,9 +351,8 @@ def test_pictures_get_a_model_in_little_time(tmp_path: Path) -> None:
     handle = FileHandle(tmp_path / "job", "auto", readers)
     found = searched(handle, kind="image", target="shade", train=train, budget=5)
     chosen = next(line for line in found.leaderboard if line.number == found.chosen)
-    assert (
-        chosen.name != "baseline" and found.tested["metrics"]["accuracy"] > 0.8
-    )  # on a quick machine anything may win
+    assert chosen.family in ("forest", "network", "linear")  # the last on a machine that has the time for it, too
+    assert found.tested["metrics"]["accuracy"] > 0.8
 
 
 @pytest.mark.slow

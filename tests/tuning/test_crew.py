@@ -42,10 +42,8 @@ def test_two_processes_share_the_trials_and_one_that_kills_its_process_fails_alo
     assert "its process died, and so did the one in which it began again: it was ended by SIGKILL" in str(failed.error)
     assert any("begins again in another one" in line for line in lines)
     assert sorted(depth for _, depth in fits) == [1, 2, 3, 3, 4, 5, 6, 7, 8]  # the deadly one twice, no other one twice
-    assert (
-        2 + 2 >= len({pid for pid, _ in fits}) >= 2
-    )  # warm ones stay; one for each that died, where anything was left to do
-    assert len({pid for pid, depth in fits if depth == 3}) == 2
+    # Warm ones stay; two died, and whether who took their places had anything left to do is a matter of time.
+    assert 2 + 2 >= len({pid for pid, _ in fits}) >= 2 == len({pid for pid, depth in fits if depth == 3})
     entries = [json.loads(line) for line in (tmp_path / "job" / "journal").read_text().splitlines()]
     assert [e["number"] for e in entries if e["kind"] == "asked"] == list(range(8))
     assert sorted(e["trial"]["number"] for e in entries if e["kind"] == "told") == list(range(8))

@@ -58,15 +58,10 @@ def go_on(asked: Tune, entries: list[dict[str, Any]], count: int, seconds: float
         state, values = ("pruned", curve[-1:]) if pruned else ("done", curve[-1:] or goals)
         trial = Trial.model_validate(
             {
-                "number": number,
-                "state": state,
-                "params": params,
-                "values": values,
-                "curve": curve,
-                "epochs": len(curve),
+                "number": number, "state": state, "params": params, "values": values, "curve": curve, "epochs": len(curve),
                 "seconds": seconds,
             }
-        )
+        )  # fmt: skip
         entries.append(journal.told(trial, found.tell(trial), None, 0.0))
     return entries
 
@@ -95,6 +90,10 @@ def test_a_journal_cut_anywhere_is_gone_on_with_as_if_it_had_not_been(more: dict
     assert pruned > 5 if "pruner" in more else pruned == 0
 
 
+def wanted(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [entry["params"] for entry in entries if entry["kind"] == "asked"]
+
+
 PLAIN = {name: SPACE[name] for name in ("x", "n", "kind")}
 
 
@@ -102,16 +101,14 @@ def test_dear_trials_are_chosen_by_a_gaussian_process_which_the_journal_remember
     asked = spec(space=PLAIN)
     whole = go_on(asked, [], 16, DEAR)
     noted = [entry["study"] for entry in whole if entry["kind"] == "asked"]
-    assert [at for at, study in enumerate(noted) if study.get("leptonai:dear") is True] == [
-        5
-    ]  # after five of the opening
+    decided = [number for number, study in enumerate(noted) if study.get("leptonai:dear") is True]
+    assert decided == [5]  # after five of the opening
     for cut in (4, 10, 11, 12, 25):
-        # A faster machine that goes on changes nothing.
-        assert seen(go_on(asked, whole[:cut], 16, DEAR if cut < 10 else 0.0))[:cut] == seen(whole)[:cut]
-        again = go_on(asked, whole[:cut], 16, DEAR if cut < 10 else 0.0)
-        assert [e["params"] for e in again if e["kind"] == "asked"] == [
-            e["params"] for e in whole if e["kind"] == "asked"
-        ]
+        again = go_on(
+            asked, whole[:cut], 16, DEAR if cut < 10 else 0.0
+        )  # a faster machine that goes on changes nothing
+        assert seen(again)[:cut] == seen(whole)[:cut]
+        assert wanted(again) == wanted(whole)
     quick = go_on(asked, [], 12, DEAR / 2)
     assert seen(quick)[:10] == [
         (kind, {**what, "seconds": DEAR / 2} if kind == "told" else what) for kind, what in seen(whole)[:10]

@@ -62,9 +62,8 @@ def test_the_best_of_many_is_a_training_like_any_other(tmp_path: Path) -> None:
     fitted = Fitted.model_validate(kept.fitted)
     assert fitted.history["val_accuracy"] == [best.values[0]]
     again = Fitted.model_validate(train(Train.model_validate(kept.spec), handle_for(tmp_path / "job")))
-    assert (
-        again.history.items() > fitted.history.items()
-    )  # its spec alone makes the same model; it is measured on all rows
+    # Its spec alone makes the same model; beside the trial's it is measured on the rows it learnt from.
+    assert {name: values for name, values in again.history.items() if name.startswith("val_")} == fitted.history
     left = {blob.id for blob in handle.raw.list()}
     assert {fitted.code, fitted.weights, fitted.events} <= left
     assert (

@@ -76,13 +76,13 @@ class Study:
         for number, entry in course.asked.items():
             attrs = {**entry["attrs"], **course.attrs.get(number, {})}
             self._add(course.told.get(number, entry["params"]), attrs)
-            if number in course.told:
-                self._learn_of(course.told[number])
             self._noted[number] = frozenset(entry["attrs"])
             for name, value in entry["study"].items():
                 self._known[name] = value
                 self._storage.set_study_system_attr(self._study._study_id, name, value)
         self.count = len(course.asked)
+        for trial in course.told.values():
+            self._learn_of(trial)
 
     def ask(self) -> dict[str, Any]:
         """Return the journal's entry of the next trial. Call it only while `points` are left."""
@@ -145,7 +145,7 @@ class Study:
         if trial.state != "done":
             return
         self._took.append(trial.seconds)
-        if trial.seconds >= DEAR and self._may_be_dear and self._loading is None:
+        if trial.seconds >= DEAR and self._may_be_dear and self._known.get(_IS_DEAR, True) and self._loading is None:
             # What a Gaussian process needs takes a second to load, during which other trials compute.
             self._loading = threading.Thread(target=import_module, args=("torch",), name="loading")
             self._loading.start()
@@ -157,7 +157,8 @@ class Study:
         if self.count == len(self._spec.first) + _LOOKED_AT and _IS_DEAR not in self._known:
             found = len(self._took) >= 2 and statistics.median(self._took) >= DEAR
             self._storage.set_study_system_attr(self._study._study_id, _IS_DEAR, found)
-        return bool(self._storage.get_study_system_attrs(self._study._study_id).get(_IS_DEAR))
+            return found
+        return bool(self._known.get(_IS_DEAR))
 
     def _planned(self, earlier: Sequence[Trial]) -> list[dict[str, Any]]:
         """Return the settings that are tried first, or all where it is a grid, in an order that follows from the seed."""
